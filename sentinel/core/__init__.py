@@ -1,0 +1,1 @@
+"""The decision core: no sockets, no clock, no files, no compiled packages."""

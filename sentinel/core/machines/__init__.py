@@ -1,0 +1,1 @@
+"""State that outlives a request, each machine one total table."""

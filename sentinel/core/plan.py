@@ -1,0 +1,210 @@
+"""The plan: a compiled, immutable generation of configuration.
+
+Plain frozen dataclasses, so that the core runs anywhere; JSON is their encoding
+(written by control, read by workers), and the fingerprint is the hash of it.
+Every union is spelled as optional fields or as a `kind` word, since that is
+what decoders without schemas of their own can read back.
+
+Units are in the names: `_ns` nanoseconds, `_bytes` octets. A limit of 0 means
+"no limit" only where the field says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sentinel.core.span import NOWHERE, Span
+
+PLAN_VERSION = 1
+"""Bumped with every change of these shapes; a worker refuses another version."""
+
+SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition of a match; all of `values` are alternatives.
+
+    kind     name        values / parts
+    method   -           methods, upper case
+    header   lower case  exact values; none: the field is present
+    query    parameter   exact values; none: the parameter is present
+    header-regex, query-regex: values are patterns (core.regex), whole-value match
+    not      -           parts: none of them may hold
+    any      -           parts: at least one must hold
+    all      -           parts: all must hold (inside any and not)
+    host, path, path-prefix, path-regex: values as in Match (only inside any/not/all)
+    """
+
+    kind: Literal[
+        "method", "header", "header-regex", "query", "query-regex",
+        "host", "path", "path-prefix", "path-regex", "not", "any", "all",
+    ]  # fmt: skip
+    name: str = ""
+    values: tuple[str, ...] = ()
+    parts: tuple[Condition, ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a request must be like: any of the hosts, any of the paths, all of the conditions.
+
+    hosts: lower case, without port; "*.example.com" matches any name below it
+    (one label or more), an empty tuple any host. paths: any one of the three
+    kinds; all empty: any path. Prefixes match on segment borders.
+    """
+
+    hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    path_prefixes: tuple[str, ...] = ()
+    path_regexes: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    span: Span = NOWHERE
+    host_span: Span = NOWHERE
+    path_span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Respond:
+    """A fixed answer; header names lower case."""
+
+    status: int
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route; exactly one of `respond` and `upstream` is set. Several matches are alternatives.
+
+    `series` is its stable number in the metric tables (given by control). `listeners`
+    empty: served on all.
+    """
+
+    name: str
+    matches: tuple[Match, ...]
+    order: int
+    priority: int = 0
+    series: int = 0
+    listeners: tuple[str, ...] = ()
+    respond: Respond | None = None
+    upstream: str | None = None
+    timeout_ns: int = 0  # of the whole exchange; 0: none
+    max_body_bytes: int = -1  # -1: the listener's
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of an upstream; `host` is an IP address, a DNS name, or `unix:/path` (port 0)."""
+
+    host: str
+    port: int
+    weight: int = 1
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    balance: Literal["round-robin", "random"] = "round-robin"
+    connect_timeout_ns: int = 5 * SECOND
+    first_byte_timeout_ns: int = 60 * SECOND
+    idle_timeout_ns: int = 60 * SECOND  # between two reads of an answer's body
+    keepalive_timeout_ns: int = 60 * SECOND  # of an unused pooled connection
+    keepalive_connections: int = 128  # unused ones kept per worker
+    resolve_interval_ns: int = 30 * SECOND
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Certificate chain and key, as PEM text: a generation carries what it serves."""
+
+    certificate_pem: str
+    key_pem: str
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class PathRules:
+    """How ambiguous paths are treated, before anything is matched (core.path).
+
+    encoded_slash: `%2F` and `%5C`; reject or keep as they are (they never become separators).
+    double_slash: reject, merge to one, or keep. dot_segments: reject or resolve.
+    parameters: `;` in a segment; reject or keep as ordinary characters.
+    """
+
+    encoded_slash: Literal["reject", "keep"] = "reject"
+    double_slash: Literal["reject", "merge", "keep"] = "merge"
+    dot_segments: Literal["reject", "resolve"] = "resolve"
+    parameters: Literal["reject", "keep"] = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    name: str
+    host: str
+    port: int
+    tls: Tls | None = None
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    max_uri_bytes: int = 8 * 1024
+    max_body_bytes: int = 0  # 0: no limit
+    header_timeout_ns: int = 10 * SECOND
+    body_timeout_ns: int = 30 * SECOND  # between two reads of a request's body
+    write_timeout_ns: int = 30 * SECOND  # a client that does not read
+    idle_timeout_ns: int = 75 * SECOND  # of a kept-alive connection between requests
+    max_connections: int = 10_000  # per worker
+    max_requests: int = 0  # per connection; 0: no limit
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* and PROXY headers count
+    trusted_hops: int = 0  # how many X-Forwarded-For entries from the right may be believed; 0: all trusted ones
+    proxy_protocol: Literal["off", "v1", "v2", "any"] = "off"
+    path_rules: PathRules = PathRules()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """How a new generation is watched after it was published."""
+
+    duration_ns: int = 10 * SECOND
+    failure_share_max: int = 500  # thousandths of requests answered 5xx by the gateway or upstreams
+    requests_min: int = 20  # fewer requests than this prove nothing
+    ready_timeout_ns: int = 30 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    workers: int = 2
+    run_dir: str = "/run/sentinel"
+    drain_deadline_ns: int = 30 * SECOND
+    heartbeat_timeout_ns: int = 10 * SECOND  # a worker silent for longer is killed
+    max_worker_connections: int = 20_000
+    access_log: str = "-"  # "-": standard output; "off"; else a path
+    access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted
+    cpu_affinity: bool = False
+    probation: Probation = Probation()
+    restarts_max: int = 5  # crashes of one lane within the window before the crash-loop rule
+    restarts_window_ns: int = 10 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    address: str = "127.0.0.1:9901"
+    token: str = ""  # required beyond loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    version: int
+    system: System
+    admin: Admin
+    listeners: tuple[Listener, ...]
+    routes: tuple[Route, ...]
+    upstreams: tuple[Upstream, ...]
+    sources: tuple[str, ...] = field(default=())  # the files it was made from

@@ -1,0 +1,102 @@
+"""The closed vocabulary of reasons: every conclusion the gateway can come to.
+
+A reason is a stable word. The same word stands in the `x-sentinel-reason`
+header, the access log, the metrics and the trace, and has a page in the
+reference with a remedy. Its number is the encoding in shared memory: numbers
+are never reused, and a new reason takes the next one.
+
+Culprits: `client` sent what we refuse, `upstream` broke or was silent,
+`operator` wrote it so, `gateway` had to protect itself, `none` is the good way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import Final, Literal
+
+Culprit = Literal["client", "upstream", "operator", "gateway", "none"]
+
+REASONS_MAX: Final = 128
+"""Shared memory holds this many reason counters a route (see shm.layout)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a reason stands for; `status` is the answer it leads to, 0 where none follows."""
+
+    number: int
+    word: str
+    status: int
+    culprit: Culprit
+    text: str
+    remedy: str
+
+
+@unique
+class Reason(Enum):
+    """Every reason there is."""
+
+    # The good way.
+    PROXIED = Meaning(0, "proxied", 0, "none", "the upstream's answer was relayed", "nothing to do")
+    RESPONDED = Meaning(1, "responded", 0, "operator", "the route answers by itself (`respond`)", "change the route's `respond` directive if this is not wanted")
+    UPGRADED = Meaning(2, "upgraded", 101, "none", "the connection became a tunnel (WebSocket or another Upgrade)", "nothing to do")
+    ROUTE_MATCHED = Meaning(3, "route-matched", 0, "none", "all conditions of this route hold, and no better route's do", "nothing to do")
+    ENDPOINT_CHOSEN = Meaning(4, "endpoint-chosen", 0, "none", "the balancer chose this endpoint", "nothing to do")
+    CONDITION_FAILED = Meaning(5, "condition-failed", 0, "none", "a better ranked route was passed over because this condition does not hold", "compare the request with the condition at the place named")
+
+    # What the client did.
+    BAD_REQUEST_LINE = Meaning(10, "bad-request-line", 400, "client", "the request line is not HTTP/1.1 grammar", "send `METHOD target HTTP/1.1` with single spaces and CRLF")
+    BAD_HEADER = Meaning(11, "bad-header", 400, "client", "a header field is malformed: control bytes, folding, a space before the colon, or an empty name", "send fields as `name: value` with CRLF line ends")
+    BAD_FRAMING = Meaning(12, "bad-framing", 400, "client", "the length of the body is ambiguous: Content-Length and Transfer-Encoding together, repeated or malformed lengths, or an unknown coding", "send exactly one valid Content-Length, or `Transfer-Encoding: chunked`")
+    BAD_CHUNK = Meaning(13, "bad-chunk", 400, "client", "a chunk of the body is malformed", "send chunk sizes as plain hexadecimal with CRLF line ends")
+    BAD_HOST = Meaning(14, "bad-host", 400, "client", "Host is missing, repeated, malformed, or contradicts the request target", "send exactly one Host field that agrees with the target")
+    BAD_PATH = Meaning(15, "bad-path", 400, "client", "the path is ambiguous: encoded slashes or NUL, bad escapes, or it climbs above the root", "send a normalised path, or relax the listener's `paths` rules")
+    URI_TOO_LONG = Meaning(16, "uri-too-long", 414, "client", "the request target is longer than the listener allows", "shorten it, or raise `max-uri-size`")
+    HEADER_TOO_LARGE = Meaning(17, "header-too-large", 431, "client", "the head of the request is larger than the listener allows", "send less, or raise `max-header-size` or `max-headers`")
+    BODY_TOO_LARGE = Meaning(18, "body-too-large", 413, "client", "the body is larger than allowed", "send less, or raise `max-body-size`")
+    HEADER_TIMEOUT = Meaning(19, "header-timeout", 408, "client", "the head of the request did not arrive in time", "send faster, or raise `header-timeout`")
+    BODY_TIMEOUT = Meaning(20, "body-timeout", 408, "client", "the body of the request stalled", "send faster, or raise `body-timeout`")
+    BAD_VERSION = Meaning(21, "bad-version", 505, "client", "the HTTP version is not 1.0 or 1.1", "speak HTTP/1.1")
+    BAD_EXPECTATION = Meaning(22, "bad-expectation", 417, "client", "the Expect field asks for something other than 100-continue", "drop the Expect field")
+    METHOD_REFUSED = Meaning(23, "method-refused", 501, "client", "the method is not served by a gateway (CONNECT, or TRACE)", "use another method")
+    CLIENT_GONE = Meaning(24, "client-gone", 499, "client", "the client left before the answer was complete", "nothing to do, unless clients time out too early")
+    BAD_PROXY_HEADER = Meaning(25, "bad-proxy-header", 400, "client", "the PROXY protocol header is missing, malformed, or from an untrusted peer", "send it only from `trusted-proxies`, or turn `proxy-protocol` off")
+    PLAIN_HTTP_ON_TLS = Meaning(26, "plain-http-on-tls", 400, "client", "plain HTTP was sent to a TLS port", "use https://")
+    SLOW_READER = Meaning(27, "slow-reader", 499, "client", "the client did not read its answer in time", "read faster, or raise `write-timeout`")
+
+    # What the upstream did.
+    CONNECT_FAILED = Meaning(40, "connect-failed", 502, "upstream", "no connection to the endpoint could be made", "see that the endpoint listens and is reachable")
+    CONNECT_TIMEOUT = Meaning(41, "connect-timeout", 504, "upstream", "connecting to the endpoint took too long", "see that the endpoint is reachable, or raise `connect-timeout`")
+    FIRST_BYTE_TIMEOUT = Meaning(42, "first-byte-timeout", 504, "upstream", "the endpoint accepted the request and did not begin to answer in time", "look at the endpoint, or raise `first-byte-timeout`")
+    UPSTREAM_IDLE_TIMEOUT = Meaning(43, "upstream-idle-timeout", 504, "upstream", "the endpoint's answer stalled", "look at the endpoint, or raise the upstream's `idle-timeout`")
+    TOTAL_TIMEOUT = Meaning(44, "total-timeout", 504, "upstream", "the exchange took longer than the route's `timeout`", "look at the endpoint, or raise `timeout`")
+    UPSTREAM_CLOSED = Meaning(45, "upstream-closed", 502, "upstream", "the endpoint closed the connection before it answered", "look at the endpoint's log")
+    UPSTREAM_ABORTED = Meaning(46, "upstream-aborted", 502, "upstream", "the endpoint broke off in the middle of its answer", "look at the endpoint's log")
+    UPSTREAM_MALFORMED = Meaning(47, "upstream-malformed", 502, "upstream", "the endpoint's answer is not valid HTTP/1.1, or its length is ambiguous", "mend the endpoint")
+    NAME_UNRESOLVED = Meaning(48, "name-unresolved", 503, "upstream", "the endpoint's name has never been resolved", "see that the name exists in DNS")
+    NO_ENDPOINT = Meaning(49, "no-endpoint", 503, "upstream", "no endpoint of the upstream may be tried", "see `sentinelctl endpoints`")
+
+    # What the operator, or the gateway itself, decided.
+    NO_ROUTE = Meaning(60, "no-route", 404, "operator", "no route matches the request", "add a route, or compare with `sentinelctl why`")
+    OVERLOADED = Meaning(61, "overloaded", 503, "gateway", "a limit on connections is reached", "raise `max-connections`, or add workers")
+    DRAIN_DEADLINE = Meaning(62, "drain-deadline", 503, "gateway", "the worker's drain deadline came before the exchange ended", "raise `drain-deadline`")
+    INTERNAL = Meaning(63, "internal", 500, "gateway", "a fault in the gateway; it was counted and logged", "please report it with the log line")
+
+    @property
+    def number(self) -> int:
+        return self.value.number
+
+    @property
+    def word(self) -> str:
+        return self.value.word
+
+    @property
+    def status(self) -> int:
+        return self.value.status
+
+
+BY_NUMBER: Final[dict[int, Reason]] = {reason.value.number: reason for reason in Reason}
+BY_WORD: Final[dict[str, Reason]] = {reason.value.word: reason for reason in Reason}
+assert len(BY_NUMBER) == len(BY_WORD) == len(Reason), "numbers and words are unique"
+assert max(BY_NUMBER) < REASONS_MAX, "shared memory has a counter for each number"

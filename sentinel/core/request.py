@@ -1,0 +1,37 @@
+"""An immutable view of a request's head, as the core sees it.
+
+Names of fields are lower case, values are text decoded as latin-1 (each octet
+one character, so nothing is lost). `path` is normalised and percent-decoding
+is canonical (core.path); it is what routes match, and `target` is what an
+upstream receives: the two never differ in meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Request:
+    """One request's head. Not a dataclass: made once a request, on the hot path."""
+
+    __slots__ = ("client_ip", "headers", "host", "listener", "method", "path", "query", "scheme", "target")
+
+    def __init__(
+        self, *, method: str, scheme: str, host: str, path: str, query: str, target: str,
+        headers: Headers, client_ip: str, listener: str,
+    ) -> None:  # fmt: skip
+        self.method = method
+        self.scheme = scheme
+        self.host = host  # lower case, no port, no trailing dot
+        self.path = path  # normalised, begins with "/"; "*" for OPTIONS *
+        self.query = query  # raw, without "?"; "" when there is none
+        self.target = target  # origin-form for the upstream: path and query
+        self.headers = headers
+        self.client_ip = client_ip
+        self.listener = listener
+
+    def values(self, name: str) -> list[str]:
+        """All values of a field, in order; `name` in lower case."""
+        return [value for key, value in self.headers if key == name]

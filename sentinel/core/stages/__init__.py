@@ -1,0 +1,1 @@
+"""One file a stage: match, then respond or forward."""

@@ -1,0 +1,32 @@
+"""What the core concluded, step by step, and why.
+
+Recording is one append of a small tuple; turning steps into words happens
+elsewhere, later, and only when somebody asks (sentinel.explain).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sentinel.core.reasons import Reason
+from sentinel.core.span import Span
+
+Step = tuple[Reason, Span, tuple[Any, ...]]
+TRACE_STEPS_MAX = 64
+"""A trace is bounded: what comes later is counted in `dropped`, not kept."""
+
+
+class Trace:
+    """The steps of one decision, in order. Details are strings and integers only."""
+
+    __slots__ = ("dropped", "steps")
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.dropped = 0
+
+    def step(self, reason: Reason, span: Span, *detail: Any) -> None:
+        if len(self.steps) < TRACE_STEPS_MAX:
+            self.steps.append((reason, span, detail))
+        else:
+            self.dropped += 1

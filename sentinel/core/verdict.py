@@ -1,0 +1,36 @@
+"""What shall happen to a request: forward it, answer it ourselves, or reject it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sentinel.core.plan import Endpoint, Route, Upstream
+from sentinel.core.reasons import Reason
+
+
+@dataclass(slots=True)
+class Forward:
+    """Send it to this endpoint of this upstream."""
+
+    route: Route
+    upstream: Upstream
+    endpoint: Endpoint
+
+
+@dataclass(slots=True)
+class Respond:
+    """The route answers by itself."""
+
+    route: Route
+
+
+@dataclass(slots=True)
+class Reject:
+    """We say no; `route` is None when no route was found."""
+
+    status: int
+    reason: Reason
+    route: Route | None
+
+
+Verdict = Forward | Respond | Reject

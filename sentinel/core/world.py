@@ -1,0 +1,19 @@
+"""The questions that the core may ask, and the only way it learns anything.
+
+Live, the answers come from shared memory and the worker's pools; in a dry run
+from a snapshot that charges nothing; in a replay from the transcript. Instant
+questions are plain methods, questions that wait are coroutines.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sentinel.core.plan import Endpoint, Upstream
+
+
+class World(Protocol):
+    """Whoever answers the core's questions."""
+
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
+        """Which endpoint shall be tried next; None when none may be."""

@@ -1,0 +1,27 @@
+"""The two native kernels; all else is in pyproject.toml.
+
+`SENTINEL_SANITIZE=address,undefined` builds them with sanitizers, `SENTINEL_WERROR=1` turns warnings into errors.
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+FLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+LINK: list[str] = []
+if os.environ.get("SENTINEL_WERROR"):
+    FLAGS.append("-Werror")
+if sanitizers := os.environ.get("SENTINEL_SANITIZE"):
+    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g", "-O1"]
+    LINK.append(f"-fsanitize={sanitizers}")
+
+LIMITED = [("Py_LIMITED_API", "0x030b0000")]
+
+setup(
+    ext_modules=[
+        Extension("shm._native.cells", ["shm/_native/cells.c"], depends=["shm/_native/layout.h"],
+                  extra_compile_args=FLAGS, extra_link_args=LINK, define_macros=LIMITED, py_limited_api=True),
+        Extension("workers._native.http1", ["workers/_native/http1.c"],
+                  extra_compile_args=FLAGS, extra_link_args=LINK),
+    ]
+)
