@@ -1,5 +1,6 @@
-"""Shared memory: what the fleet remembers while its processes come and go."""
+"""Shared memory: what the fleet remembers while its processes come and go.
 
-from shm.heritage import Heritage
-
-__all__ = ["Heritage"]
+`shm.region` is the way in, `shm.heritage` what a worker inherits, LAYOUT.md the
+drawing. Nothing is re-exported here, so that the tools of the layout load
+nothing but the layout.
+"""

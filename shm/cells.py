@@ -1,0 +1,78 @@
+"""The operations on the words of a region, and the choice of who carries them out.
+
+Two implementations promise the same: `_native/cells.c` (C11 atomics, one call
+for a whole exchange) and `twin.py` (plain Python). The first is used when it is
+built, unless SENTINEL_PURE is set, which lets every test run on the twin.
+
+All offsets are octets from the region's start and are checked against its end
+in each call, so no number that comes out of a damaged region leads outside.
+Slots, series, reasons and counters out of range raise IndexError; values that
+are no 64-bit word raise OverflowError; a released object raises ValueError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from shm import twin
+from shm.layout import Geometry
+
+
+class Cells(Protocol):
+    """What both implementations promise. Arguments are positional: a call costs less than a name."""
+
+    def load(self, offset: int, /) -> int:
+        """Read one word; acquire: what was stored before it was released is visible."""
+
+    def store(self, offset: int, value: int, /) -> None:
+        """Write one word; release: publishes what was stored before."""
+
+    def fetch_add(self, offset: int, n: int, /) -> int:
+        """Add to a word with several writers; the value before. Wraps at 2**64."""
+
+    def compare_exchange(self, offset: int, expected: int, desired: int, /) -> bool:
+        """Store `desired` if the word is `expected`; whether it was."""
+
+    def publish(self, offset: int, value: int, /) -> bool:
+        """Raise a word to `value`; False, and nothing stored, if it is not below it."""
+
+    def record(
+        self, slot: int, series: int, status: int, reason: int, duration_ns: int, bytes_in: int, bytes_out: int, /
+    ) -> None:
+        """Count one finished exchange: class, reason, bucket, sums, octets, and the slot's present life."""
+
+    def add(self, slot: int, counter: int, n: int = 1, /) -> None:
+        """Add to a counter of the slot, whose one writer is the caller."""
+
+    def beat(self, slot: int, now_ns: int, open_connections: int, open_requests: int, /) -> None:
+        """Write the gauges, then the heartbeat."""
+
+    def journal_write(self, slot: int, record: bytes, /) -> None:
+        """Append a record to the slot's ring, over the oldest one; ValueError if it is too long."""
+
+    def journal_read(self, slot: int, sequence: int, /) -> bytes | None:
+        """The record of this number; None if it is not there any more, not yet, or torn."""
+
+    def sums(self, offset: int, stride: int, count: int, words: int, /) -> bytes:
+        """Word by word the sum of `count` blocks of `words` words, `stride` octets apart; native order."""
+
+    def release(self) -> None:
+        """Let go of the memory; every later call raises ValueError."""
+
+
+def open_cells(memory: memoryview, geometry: Geometry, environ: Mapping[str, str] = os.environ) -> Cells:
+    """The operations on this memory, native where they can be had."""
+    arguments = (
+        memory, geometry.slots_max, geometry.series_max, geometry.journal_records, geometry.slots_offset,
+        geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
+    )  # fmt: skip
+    if not environ.get("SENTINEL_PURE"):
+        try:
+            from shm._native import cells as native
+        except ImportError:
+            pass
+        else:
+            return native.Cells(*arguments)
+    return twin.Cells(*arguments)

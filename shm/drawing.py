@@ -1,0 +1,144 @@
+"""Copies of the layout for C and for people: `_native/layout.h` and `LAYOUT.md`.
+
+Run by a developer (`python -m shm.layout --write`, or `--check`), never by a
+process of the fleet. Both texts depend on shm.layout alone, so that they come
+out byte-identical everywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from shm import layout
+from shm.layout import BOUNDS_NS, BUCKETS, CELL, HEADER, NAME, RECORDS, SERIES, SLOT, WORD, Geometry, Record
+
+HERE: Final = Path(__file__).resolve().parent
+C_HEADER: Final = HERE / "_native" / "layout.h"
+DRAWING: Final = HERE / "LAYOUT.md"
+USAGE: Final = "usage: python -m shm.layout --write | --check"
+INSIDE: Final = 76
+"""Width of the boxes' inside: the drawing fits a terminal of 80 columns."""
+EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=1024)
+C_NAMES: Final = {HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES"}
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in (["--write"], ["--check"]):
+        print(USAGE)
+        return 2
+    wanted = {C_HEADER: c_header(), DRAWING: drawing()}
+    if arguments == ["--write"]:
+        for path, text in wanted.items():
+            path.write_text(text, encoding="utf-8")
+        return 0
+    stale = [path.name for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
+    if stale:
+        print(f"{', '.join(stale)}: not what shm/layout.py says; run `python -m shm.layout --write`")
+    return 1 if stale else 0
+
+
+def c_header() -> str:
+    """The header for C: places in words, since the kernel sees the region as an array of them."""
+    lines = [
+        "/* Written by `python -m shm.layout --write`; change shm/layout.py instead. */",
+        "#ifndef SENTINEL_LAYOUT_H",
+        "#define SENTINEL_LAYOUT_H",
+        "",
+    ]
+    for record in RECORDS:
+        lines.append(f"/* {record.name}: places in words */")
+        lines.append(_define(f"{C_NAMES[record]}_WORDS", record.size // WORD))
+        lines += [_define(f"{C_NAMES[record]}_{field.name.upper()}", at // WORD) for at, field in record.places()]
+        lines.append("")
+    lines.append("/* numbers */")
+    numbers = ("CLASSES", "BUCKETS", "REASONS_MAX", "COUNTERS_MAX", "LIVES", "LIFE_WORDS", "STAGE_BITS", "LENGTH_BITS",
+               "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT")  # fmt: skip
+    lines += [_define(name, getattr(layout, name)) for name in numbers]
+    bounds = ", ".join(f"{bound}ull" for bound in BOUNDS_NS)
+    lines += ["", "/* upper bounds of the histogram's buckets, inclusive, in ns */",
+              f"#define BOUNDS_NS {{{bounds}}}", "", "#endif", ""]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _define(name: str, value: int) -> str:
+    return f"#define {name} {value}"
+
+
+def drawing() -> str:
+    parts = [PREFACE.format(version=layout.VERSION, crc=layout.LAYOUT_CRC), _map(EXAMPLE)]
+    for record, preface in ((HEADER, HEADER_TEXT), (SLOT, SLOT_TEXT), (NAME, NAME_TEXT),
+                            (CELL, CELL_TEXT), (SERIES, SERIES_TEXT)):  # fmt: skip
+        parts += [f"\n## {record.name.capitalize()}\n\n{preface}\n", _boxes(record)]
+    limits = " ".join(f"{bound // 1000}" for bound in BOUNDS_NS)
+    parts.append(f"\nThe {BUCKETS} buckets end at (microseconds, inclusive): {limits}, and without bound.\n")
+    return "\n".join(parts)
+
+
+def _map(geometry: Geometry) -> str:
+    rows = [
+        (0, "header", "one page; identity, published generation, counts"),
+        (geometry.slots_offset, "slots", f"{geometry.slots_max} x {SLOT.size}: who lives here, orders, heartbeats"),
+        (geometry.names_offset, "series names", f"{geometry.series_max} x {NAME.size}, append only"),
+        (geometry.rings_offset, "journal rings", f"{geometry.slots_max} x {geometry.journal_records} x {CELL.size}"),
+        (geometry.counters_offset, "counters", f"{geometry.slots_max} x {geometry.series_max} x {SERIES.size}"),
+    ]
+    lines = ["```", f"{'offset':>12}  (a region of {geometry.slots_max} slots and {geometry.series_max} series)"]
+    rule = " " * 14 + "+" + "-" * (INSIDE - 12) + "+"
+    for offset, name, text in rows:
+        lines += [rule, f"{offset:>12}  | {name + ': ' + text:<{INSIDE - 14}} |"]
+    lines += [rule, f"{geometry.size_bytes:>12}  (the end; pages never touched cost nothing)", "```"]
+    return "\n".join(lines)
+
+
+def _boxes(record: Record) -> str:
+    rule = "+" + "-" * INSIDE + "+"
+    lines, line_before = ["```"], -1
+    for offset, field in record.places():
+        line = offset // layout.LINE
+        if line != line_before:
+            lines.append(rule)
+        line_before = line
+        count = f"[{field.words}]" if field.words > 1 else ""
+        head = f"{offset:>5}  {field.name + count:<20} {field.writer:<11}"
+        for number, part in enumerate(_wrapped(field.text, INSIDE - len(head) - 3)):
+            lines.append(f"| {(head if not number else ' ' * len(head))} {part:<{INSIDE - len(head) - 3}} |")
+    lines += [rule, f"  {record.size} octets; a rule begins a cache line", "```"]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+PREFACE: Final = """\
+# The layout of shared memory
+
+Written by `python -m shm.layout --write`; change `shm/layout.py` instead.
+Version {version}, CRC {crc:#010x}. All words are 64 bits, in native order.
+
+Each word has one writer. Readers take no lock: a word is whole, and what is
+larger than a word is published by one that is written last (release) and read
+first and again at the end (acquire).
+"""
+HEADER_TEXT: Final = """\
+Who attaches checks the magic, the version, both checksums and the size before
+anything else is believed; what does not agree is refused."""
+SLOT_TEXT: Final = """\
+A process's place. Counters, lives and journal belong to the slot and not to the
+process: the next one goes on where the last one stopped, so that nothing is
+folded or copied when a process dies, no sum can go down, and no crash of the
+supervisor between two stores can count twice or lose."""
+NAME_TEXT: Final = """\
+A series is a stable name (a route's) with a number. Numbers are given by control
+alone, in order, and never taken back. 0 is `(none)`, 1 is `(other)`."""
+CELL_TEXT: Final = """\
+A ring of these per slot. The writer sets the word to 0, copies, then sets the
+word: who reads the same word before and after the copy has an untorn record."""
+SERIES_TEXT: Final = "One of these per slot and series; sums over all slots are the fleet's."

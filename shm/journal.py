@@ -1,0 +1,32 @@
+"""The decision journal: a ring of bounded records per slot, which readers read without a lock.
+
+Intuition: a wall calendar whose sheets are reused. Each sheet carries its
+number; who looks for number 17 and finds 1041, or a sheet that is being written
+on, knows that 17 is gone, and never reads half of each.
+
+Rule 1: one writer per ring, the slot's process. Records are opaque octets here;
+    their meaning is the worker's and `why`'s affair.
+Rule 2: a record of a dead process stays until the ring comes round to it, since
+    the next tenant of the slot goes on behind it.
+Rule 3: a reader may miss what is overwritten while it reads, and gets nothing
+    that is torn, also not from a writer that was killed in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from shm.cells import Cells
+from shm.layout import SLOT, Geometry
+
+HEAD_AT = SLOT.offset("journal_head")
+
+
+def read(cells: Cells, geometry: Geometry, slot: int) -> Iterator[bytes]:
+    """The records of one ring, oldest first; as it is while it is being read."""
+    head = cells.load(geometry.slot(slot) + HEAD_AT)
+    # The head itself is tried as well: who was killed before raising it had finished the record.
+    for sequence in range(max(0, head + 1 - geometry.journal_records), head + 1):
+        record = cells.journal_read(slot, sequence)
+        if record is not None:
+            yield record

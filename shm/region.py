@@ -1,0 +1,218 @@
+"""The region: all that the fleet remembers, behind one object that is the same in every process.
+
+Intuition: the wall of a workshop. Who works there, what each was told, how much
+was done, what happened lately: everybody may look at any time, each writes in
+his own field only, and when somebody drops dead his field stays as it was.
+
+Rule 1: the supervisor creates it, workers inherit the mapping through fork,
+    control and tools attach by name. No process locks anything.
+Rule 2: each word has one writer (see LAYOUT.md). Methods say whose they are.
+Rule 3: `record`, `add`, `beat` and `journal_write` are the operations of the
+    cells themselves, bound at construction: a request pays one native call for
+    all its counters. Their arguments are positional.
+
+Rejected: one region per kind of table. They would be created, checked and lost
+separately, and half an instance is worse than none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from sentinel.core.machines.worker import Order, WorkerState
+
+from shm import journal
+from shm.birth import birth_ns as birth_of
+from shm.cells import open_cells
+from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_series
+from shm.faults import RegionBusy, RegionFault, RegionFull
+from shm.founding import found, recognise
+from shm.layout import HEADER, SERIES, Geometry
+from shm.mapping import Mapping, open_name, place, reserve, unlink_name
+from shm.series import SeriesNames
+from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
+
+__all__ = [
+    "Counter", "Region", "RegionBusy", "RegionFault", "RegionFull", "RegionStatistics", "Role", "SeriesTotals", "Slot",
+    "Totals",
+]  # fmt: skip
+
+GENERATION_AT: Final = HEADER.offset("generation")
+SERIES_RESERVED: Final = 64
+"""Room for counters is reserved for so many series at a time: 80 KiB a slot."""
+JOURNAL_RECORDS: Final = 1024
+"""Half a MiB a slot; at 1000 sampled records a second a worker, `why` reaches back a second in each ring."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionStatistics:
+    """How full the region is; `resident_bytes` is the memory that it really takes."""
+
+    size_bytes: int
+    resident_bytes: int
+    slots_max: int
+    slots_used: int
+    slots_live: int
+    series_max: int
+    series_count: int
+    series_refused: int
+    generation: int
+
+
+class Region:
+    """One mapped region. Made by `create` or `attach` only."""
+
+    def __init__(self, name: str, mapping: Mapping, geometry: Geometry) -> None:
+        self.name = name
+        self.geometry = geometry
+        self._mapping = mapping
+        self._cells = cells = open_cells(mapping.memory, geometry)
+        self._slots = Slots(cells, geometry, place(name))
+        self._names = SeriesNames(cells, geometry, mapping.memory, partial(_reserve_series, self))
+        self.record = cells.record
+        """(slot, series, status, reason_number, duration_ns, bytes_in, bytes_out): count one exchange; worker."""
+        self.add = cells.add
+        """(slot, counter, n=1): add to a worker's counter; worker."""
+        self.beat = cells.beat
+        """(slot, now_ns, open_connections, open_requests): gauges and heartbeat; the slot's process."""
+        self.journal_write = cells.journal_write
+        """(slot, record): append to the slot's ring; the slot's process."""
+
+    @classmethod
+    def create(
+        cls, name: str, *, series_max: int = 1024, slots_max: int = 64, journal_records: int = JOURNAL_RECORDS
+    ) -> Region:
+        """Make the region, removing what a dead instance left; RegionBusy if a live one has it. Supervisor."""
+        geometry = Geometry(slots_max=slots_max, series_max=series_max, journal_records=journal_records)
+        region = cls(name, found(name, geometry), geometry)
+        region._names.found()
+        return region
+
+    @classmethod
+    def attach(cls, name: str) -> Region:
+        """Map an existing region; RegionFault says what is wrong with it. Control and tools."""
+        return cls(name, *recognise(name))
+
+    def close(self) -> None:
+        """Let go of the memory; the name and everybody else's mapping stay."""
+        self._cells.release()
+        self._mapping.close()
+
+    def unlink(self) -> None:
+        """Take the name away; mappings stay until their processes end. Supervisor."""
+        unlink_name(self.name)
+
+    def generation(self) -> int:
+        """The published generation; 0 before the first."""
+        return self._cells.load(GENERATION_AT)
+
+    def publish(self, number: int) -> None:
+        """Make a generation the published one; ValueError if a later one is. Supervisor."""
+        if not self._cells.publish(GENERATION_AT, number) and number != self.generation():
+            raise ValueError(f"generation {number} cannot follow {self.generation()}: numbers never go back")
+
+    def claim_slot(self, *, pid: int, birth_ns: int, role: Role, generation: int, lane: int) -> int:
+        """Give a slot to a process (pid 0: not yet forked); RegionFull if there is none. Supervisor."""
+        index = self._slots.choose()
+        _reserve_slot(self, index)
+        self._slots.claim(index, pid=pid, birth_ns=birth_ns, role=role, generation=generation, lane=lane)
+        return index
+
+    def reap_slot(self, index: int) -> None:
+        """Free the slot of a dead process: its counts and journal stay, its gauges go. Supervisor."""
+        self._slots.free(index)
+
+    def slots(self) -> list[Slot]:
+        """The claimed slots, in the order of their numbers."""
+        return self._slots.live()
+
+    def slot(self, index: int) -> Slot:
+        """One claimed slot; LookupError if nobody lives there."""
+        slot = self._slots.read(index)
+        if slot is None:
+            raise LookupError(f"slot {index} is not claimed")
+        return slot
+
+    def set_pid(self, index: int, pid: int) -> None:
+        """Note the process that was forked for this slot, and its birth. Supervisor."""
+        self._slots.set_word(index, BIRTH, birth_of(pid) or 0)
+        self._slots.set_word(index, PID, pid)
+
+    def set_state(self, index: int, state: WorkerState) -> None:
+        """Tell where the slot's process is in its life; that process, or the supervisor at its end."""
+        self._slots.set_word(index, STATE, state)
+
+    def set_order(self, index: int, order: Order, deadline_ns: int = 0) -> None:
+        """Tell the slot's process what to do, until when; order and deadline change as one. Supervisor."""
+        self._slots.set_order(index, order, deadline_ns)
+
+    def order(self, index: int) -> tuple[Order, int]:
+        return self._slots.order(index)
+
+    def totals(self) -> Totals:
+        """All that was ever counted here, by the living and the dead; no number of it ever goes down."""
+        used = self._slots.used()
+        names = enumerate(self._names.names())
+        series = tuple(read_series(self._cells, self.geometry, used, index, name) for index, name in names)
+        return Totals(series, read_counters(self._cells, self.geometry, used))
+
+    def generation_totals(self, generation: int) -> tuple[int, int]:
+        """Requests and failures (5xx) of a generation; kept until its slots were claimed 32 times more."""
+        return self._slots.generation_totals(generation)
+
+    def series_index(self, name: str) -> int:
+        """The number of a series, given now if need be; 1, (other), when the table is full. Control."""
+        return self._names.index(name)
+
+    def series_names(self) -> list[str]:
+        return self._names.names()
+
+    def journal_read(self, slot: int | None = None) -> Iterator[bytes]:
+        """The untorn records of one ring, or of all, those of freed slots too; oldest first in each."""
+        for index in range(self._slots.used()) if slot is None else (slot,):
+            yield from journal.read(self._cells, self.geometry, index)
+
+    def statistics(self) -> RegionStatistics:
+        try:
+            resident = os.stat(place(self.name)).st_blocks * 512
+        except FileNotFoundError:
+            resident = 0  # unlinked: still mapped, but nobody tells its size any more
+        return RegionStatistics(
+            size_bytes=self.geometry.size_bytes, resident_bytes=resident, slots_max=self.geometry.slots_max,
+            slots_used=self._slots.used(), slots_live=len(self.slots()), series_max=self.geometry.series_max,
+            series_count=self._names.count(), series_refused=self._names.refused(), generation=self.generation(),
+        )  # fmt: skip
+
+
+def _reserve_slot(region: Region, index: int) -> None:
+    """Have memory for the slot's ring and for its counters of all series that there are."""
+    geometry = region.geometry
+    chunks = -(-region._names.count() // SERIES_RESERVED)
+    size = min(chunks * SERIES_RESERVED * SERIES.size, geometry.counters_stride)
+    _reserve(region, [(geometry.ring(index), geometry.ring_stride), (geometry.counters(index, 0), size)])
+
+
+def _reserve_series(region: Region, index: int) -> None:
+    """Have memory for the name and, at the first series of a chunk, for the chunk's counters of all used slots."""
+    geometry = region.geometry
+    room = [(geometry.name(index), geometry.name(1) - geometry.name(0))]
+    if index % SERIES_RESERVED == 0:
+        size = min(SERIES_RESERVED, geometry.series_max - index) * SERIES.size
+        room += [(geometry.counters(slot, index), size) for slot in range(region._slots.used())]
+    _reserve(region, room)
+
+
+def _reserve(region: Region, room: list[tuple[int, int]]) -> None:
+    try:
+        fd = open_name(region.name)
+    except RegionFault:
+        return  # the name was taken away while we live; then pages come at first touch
+    try:
+        for offset, size in room:
+            reserve(fd, region.name, offset, size)
+    finally:
+        os.close(fd)

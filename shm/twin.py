@@ -1,0 +1,214 @@
+"""The Python twin of `_native/cells.c`: the same operations, in plain Python.
+
+Used where the extension is not built, and with SENTINEL_PURE=1. It is also the
+specification: a differential test runs both on the same random sequences and
+compares answers, errors and every octet of memory.
+
+Rule 1: a word is stored by one assignment to a memoryview of format "Q", which
+    CPython compiles to one 8-byte store. So single words are not torn here
+    either, and what has one writer stays right across processes.
+Rule 2: `fetch_add`, `compare_exchange` and `publish` are atomic only within one
+    process. No table of today has two writers of one word, so a fleet on the
+    twin is slow, not wrong; on weakly ordered machines a reader may besides see
+    publications late.
+
+Rejected: `struct.pack_into("<Q")`, which writes octet by octet.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import Final
+
+from shm.layout import (
+    BOUNDS_NS,
+    CELL,
+    COUNTERS_MAX,
+    JOURNAL_LIMIT,
+    JOURNAL_RECORD_BYTES,
+    LENGTH_BITS,
+    LIFE_WORDS,
+    LIVES,
+    REASONS_MAX,
+    SERIES,
+    SERIES_LIMIT,
+    SERIES_WORDS,
+    SLOT,
+    SLOTS_LIMIT,
+    STAGE_BITS,
+    WORD,
+)  # fmt: skip
+
+MASK: Final = (1 << 64) - 1
+SLOT_WORDS: Final = SLOT.size // WORD
+CELL_WORDS: Final = CELL.size // WORD
+LIFE: Final = SLOT.offset("life") // WORD
+LIVES_AT: Final = SLOT.offset("lives") // WORD
+COUNTERS_AT: Final = SLOT.offset("counters") // WORD
+HEARTBEAT_AT: Final = SLOT.offset("heartbeat_ns") // WORD
+HEAD_AT: Final = SLOT.offset("journal_head") // WORD
+DURATION_AT: Final = SERIES.offset("duration_sum_ns") // WORD
+HISTOGRAM_AT: Final = SERIES.offset("histogram") // WORD
+REASONS_AT: Final = SERIES.offset("reasons") // WORD
+
+
+class Cells:
+    """Operations on one region; see shm.cells.Cells for what each promises."""
+
+    def __init__(
+        self, memory: memoryview, slots_max: int, series_max: int, journal_records: int,
+        slots_offset: int, rings_offset: int, ring_stride: int, counters_offset: int, counters_stride: int, /,
+    ) -> None:  # fmt: skip
+        if memory.readonly or not memory.contiguous:
+            raise BufferError("the region must be writable and contiguous")
+        if memory.nbytes % WORD:
+            raise ValueError("the region is not whole words")
+        counts = ((slots_max, SLOTS_LIMIT), (series_max, SERIES_LIMIT), (journal_records, JOURNAL_LIMIT))
+        tables = (
+            (slots_offset, 0, slots_max * SLOT.size),
+            (rings_offset, (slots_max - 1) * ring_stride, journal_records * CELL.size),
+            (counters_offset, (slots_max - 1) * counters_stride, series_max * SERIES.size),
+        )
+        if not all(0 < count <= limit for count, limit in counts):
+            raise ValueError("a table's size is out of bounds")
+        if any(offset % WORD or span % WORD or offset + span + size > memory.nbytes for offset, span, size in tables):
+            raise ValueError("a table does not fit in the region")
+        self._octets = memory.cast("B")
+        self._words = self._octets.cast("Q")
+        self._counts = slots_max, series_max, journal_records
+        self._slots = slots_offset // WORD
+        self._rings, self._ring_stride = rings_offset // WORD, ring_stride // WORD
+        self._counters, self._counters_stride = counters_offset // WORD, counters_stride // WORD
+
+    def release(self) -> None:
+        self._words.release()
+        self._octets.release()
+
+    def load(self, offset: int, /) -> int:
+        return self._words[self._at(offset)]
+
+    def store(self, offset: int, value: int, /) -> None:
+        at, value = self._at(offset), _word(value)
+        self._words[at] = value
+
+    def fetch_add(self, offset: int, n: int, /) -> int:
+        at, n = self._at(offset), _word(n)
+        before = self._words[at]
+        self._words[at] = (before + n) & MASK
+        return before
+
+    def compare_exchange(self, offset: int, expected: int, desired: int, /) -> bool:
+        at, expected, desired = self._at(offset), _word(expected), _word(desired)
+        if self._words[at] != expected:
+            return False
+        self._words[at] = desired
+        return True
+
+    def publish(self, offset: int, value: int, /) -> bool:
+        at, value = self._at(offset), _word(value)
+        if value <= self._words[at]:
+            return False
+        self._words[at] = value
+        return True
+
+    def record(
+        self, slot: int, series: int, status: int, reason: int, duration_ns: int, bytes_in: int, bytes_out: int, /
+    ) -> None:
+        slot, series, status, reason = _word(slot), _word(series), _word(status), _word(reason)
+        duration_ns, bytes_in, bytes_out = _word(duration_ns), _word(bytes_in), _word(bytes_out)
+        place = self._slot(slot)
+        _check("series", series, self._counts[1])
+        _check("reason", reason, REASONS_MAX)
+        cell = self._counters + slot * self._counters_stride + series * SERIES_WORDS
+        kind = status // 100 if 100 <= status <= 599 else 0
+        life = place + LIVES_AT + (self._words[place + LIFE] >> STAGE_BITS) % LIVES * LIFE_WORDS
+        self._bump(cell + kind, 1)
+        self._bump(cell + REASONS_AT + reason, 1)
+        self._bump(cell + HISTOGRAM_AT + bisect_left(BOUNDS_NS, duration_ns), 1)
+        self._bump(cell + DURATION_AT, duration_ns)
+        self._bump(cell + DURATION_AT + 1, bytes_in)
+        self._bump(cell + DURATION_AT + 2, bytes_out)
+        self._bump(life + 1, 1)
+        if kind == 5:
+            self._bump(life + 2, 1)
+
+    def add(self, slot: int, counter: int, n: int = 1, /) -> None:
+        slot, counter, n = _word(slot), _word(counter), _word(n)
+        place = self._slot(slot)
+        _check("counter", counter, COUNTERS_MAX)
+        self._bump(place + COUNTERS_AT + counter, n)
+
+    def beat(self, slot: int, now_ns: int, open_connections: int, open_requests: int, /) -> None:
+        slot, gauges = _word(slot), (_word(now_ns), _word(open_connections), _word(open_requests))
+        at = self._slot(slot) + HEARTBEAT_AT
+        # The heartbeat last: who sees the new one sees the gauges that came with it.
+        self._words[at + 1], self._words[at + 2] = gauges[1:]
+        self._words[at] = gauges[0]
+
+    def journal_write(self, slot: int, record: bytes, /) -> None:
+        head = self._slot(_word(slot)) + HEAD_AT
+        payload = memoryview(record)
+        length = payload.nbytes
+        if length > JOURNAL_RECORD_BYTES:
+            raise ValueError(f"a journal record has at most {JOURNAL_RECORD_BYTES} octets")
+        sequence = self._words[head]
+        cell = self._cell(slot, sequence)
+        self._words[cell] = 0
+        start = (cell + 1) * WORD
+        padding = bytes(-length % WORD)
+        self._octets[start : start + length + len(padding)] = payload.tobytes() + padding
+        self._words[cell] = ((sequence + 1) << LENGTH_BITS & MASK) | length
+        self._words[head] = (sequence + 1) & MASK
+
+    def journal_read(self, slot: int, sequence: int, /) -> bytes | None:
+        slot, sequence = _word(slot), _word(sequence)
+        self._slot(slot)
+        cell = self._cell(slot, sequence)
+        word = self._words[cell]
+        length = word & ((1 << LENGTH_BITS) - 1)
+        if word >> LENGTH_BITS != (sequence + 1) & (MASK >> LENGTH_BITS) or word == 0 or length > JOURNAL_RECORD_BYTES:
+            return None
+        start = (cell + 1) * WORD
+        record = bytes(self._octets[start : start + length])
+        return record if self._words[cell] == word else None
+
+    def sums(self, offset: int, stride: int, count: int, words: int, /) -> bytes:
+        at, stride, count, words = self._at(offset), _word(stride), _word(count), _word(words)
+        if stride % WORD or count > SLOTS_LIMIT or words > SERIES_WORDS:
+            raise ValueError("a sum is over at most 256 blocks of a series' size")
+        stride //= WORD
+        if count and words and at + (count - 1) * stride + words > len(self._words):
+            raise IndexError("a sum reaches beyond the region")
+        blocks = [self._words[at + stride * block : at + stride * block + words] for block in range(count)]
+        total = [sum(cells) & MASK for cells in zip(*blocks, strict=True)] if count else [0] * words
+        return array("Q", total).tobytes()
+
+    def _bump(self, at: int, n: int) -> None:
+        self._words[at] = (self._words[at] + n) & MASK
+
+    def _at(self, offset: int) -> int:
+        at, rest = divmod(_word(offset), WORD)
+        if rest or at >= len(self._words):
+            raise IndexError("not the offset of a word of the region")
+        return at
+
+    def _slot(self, slot: int) -> int:
+        _check("slot", slot, self._counts[0])
+        return self._slots + slot * SLOT_WORDS
+
+    def _cell(self, slot: int, sequence: int) -> int:
+        return self._rings + slot * self._ring_stride + sequence % self._counts[2] * CELL_WORDS
+
+
+def _word(value: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"an integer is required, not {type(value).__name__}")
+    if not 0 <= value <= MASK:
+        raise OverflowError("a cell holds 0 to 2**64 - 1")
+    return value
+
+
+def _check(name: str, value: int, limit: int) -> None:
+    if value >= limit:
+        raise IndexError(f"{name} {value} is out of range, there are {limit}")
