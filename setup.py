@@ -19,7 +19,7 @@ LIMITED = [("Py_LIMITED_API", "0x030b0000")]
 
 setup(
     ext_modules=[
-        Extension("shm._native.cells", ["shm/_native/cells.c"], depends=["shm/_native/layout.h"],
+        Extension("shm._native.cells", ["shm/_native/cells.c"], depends=[f"shm/_native/{name}.h" for name in ("layout", "atomics", "kernel")],
                   extra_compile_args=FLAGS, extra_link_args=LINK, define_macros=LIMITED, py_limited_api=True),
         Extension("workers._native.http1", ["workers/_native/http1.c"],
                   extra_compile_args=FLAGS, extra_link_args=LINK),

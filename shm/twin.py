@@ -148,8 +148,9 @@ class Cells:
 
     def journal_write(self, slot: int, record: bytes, /) -> None:
         head = self._slot(_word(slot)) + HEAD_AT
-        payload = memoryview(record)
-        length = payload.nbytes
+        if not isinstance(record, bytes):
+            raise TypeError(f"expected bytes, {type(record).__name__} found")
+        length = len(record)
         if length > JOURNAL_RECORD_BYTES:
             raise ValueError(f"a journal record has at most {JOURNAL_RECORD_BYTES} octets")
         sequence = self._words[head]
@@ -157,7 +158,7 @@ class Cells:
         self._words[cell] = 0
         start = (cell + 1) * WORD
         padding = bytes(-length % WORD)
-        self._octets[start : start + length + len(padding)] = payload.tobytes() + padding
+        self._octets[start : start + length + len(padding)] = record + padding
         self._words[cell] = ((sequence + 1) << LENGTH_BITS & MASK) | length
         self._words[head] = (sequence + 1) & MASK
 

@@ -1,0 +1,335 @@
+/* The operations of shm.cells.Cells on a buffer; what they do is in kernel.h, how they are called here.
+ *
+ * Limited API (3.11), so that one build serves all later versions. Calls take their arguments as an
+ * array (METH_FASTCALL) and check each: a number that does not fit is IndexError or OverflowError, never
+ * an access outside. Nothing is allocated but what a reading returns.
+ *
+ * The GIL is held throughout: an operation is shorter than letting go of it.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "kernel.h"
+
+typedef struct {
+    PyObject_HEAD
+    Py_buffer view;
+    int is_open;
+    struct region region;
+} Cells;
+
+/* Arguments */
+
+static int is_count_wrong(Py_ssize_t given, Py_ssize_t low, Py_ssize_t high)
+{
+    if (given >= low && given <= high)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "expected %zd to %zd arguments, got %zd", low, high, given);
+    return 1;
+}
+
+/* All arguments as words; 0 when one is not, with the exception set. */
+static int take_words(PyObject *const *args, Py_ssize_t count, uint64_t *words)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        words[i] = PyLong_AsUnsignedLongLong(args[i]);
+        if (words[i] == UINT64_MAX && PyErr_Occurred())
+            return 0;
+    }
+    return 1;
+}
+
+static int is_out(const char *name, uint64_t value, uint64_t limit)
+{
+    if (value < limit)
+        return 0;
+    PyErr_Format(PyExc_IndexError, "%s %llu is out of range, there are %llu", name, (unsigned long long)value,
+                 (unsigned long long)limit);
+    return 1;
+}
+
+static const struct region *open_region(PyObject *self)
+{
+    Cells *cells = (Cells *)self;
+    if (cells->is_open)
+        return &cells->region;
+    PyErr_SetString(PyExc_ValueError, "the region was released");
+    return NULL;
+}
+
+static word_t *word_at(const struct region *region, uint64_t offset)
+{
+    if (offset % 8 == 0 && offset / 8 < region->words_count)
+        return region->words + offset / 8;
+    PyErr_SetString(PyExc_IndexError, "not the offset of a word of the region");
+    return NULL;
+}
+
+/* Begin of every method: an open region, the right number of arguments, all of them words. */
+#define BEGIN(LOW, HIGH)                                                                                          \
+    uint64_t a[HIGH] = {0};                                                                                       \
+    const struct region *region = open_region(self);                                                              \
+    if (region == NULL || is_count_wrong(count, LOW, HIGH) || !take_words(args, count, a))                        \
+        return NULL
+
+/* Single words */
+
+static PyObject *cells_load(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(1, 1);
+    const word_t *word = word_at(region, a[0]);
+    return word ? PyLong_FromUnsignedLongLong(load_acquire(word)) : NULL;
+}
+
+static PyObject *cells_store(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(2, 2);
+    word_t *word = word_at(region, a[0]);
+    if (word == NULL)
+        return NULL;
+    store_release(word, a[1]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_fetch_add(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(2, 2);
+    word_t *word = word_at(region, a[0]);
+    return word ? PyLong_FromUnsignedLongLong(fetch_add_acq_rel(word, a[1])) : NULL;
+}
+
+static PyObject *cells_compare_exchange(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(3, 3);
+    word_t *word = word_at(region, a[0]);
+    return word ? PyBool_FromLong(compare_exchange_acq_rel(word, &a[1], a[2])) : NULL;
+}
+
+static PyObject *cells_publish(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(2, 2);
+    word_t *word = word_at(region, a[0]);
+    return word ? PyBool_FromLong(kernel_publish(word, a[1])) : NULL;
+}
+
+/* What workers do */
+
+static PyObject *cells_record(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(7, 7);
+    if (is_out("slot", a[0], region->slots_max) || is_out("series", a[1], region->series_max)
+        || is_out("reason", a[3], REASONS_MAX))
+        return NULL;
+    kernel_record(region, a[0], a[1], a[2], a[3], a[4], a[5], a[6]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_add(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(2, 3);
+    if (is_out("slot", a[0], region->slots_max) || is_out("counter", a[1], COUNTERS_MAX))
+        return NULL;
+    bump_relaxed(slot_of(region, a[0]) + SLOT_COUNTERS + a[1], count == 3 ? a[2] : 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_beat(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(4, 4);
+    if (is_out("slot", a[0], region->slots_max))
+        return NULL;
+    kernel_beat(region, a[0], a[1], a[2], a[3]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_journal_write(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t slot;
+    char *record;
+    Py_ssize_t length;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 2, 2) || !take_words(args, 1, &slot)
+        || is_out("slot", slot, region->slots_max) || PyBytes_AsStringAndSize(args[1], &record, &length) < 0)
+        return NULL;
+    if (length > JOURNAL_RECORD_BYTES)
+        return PyErr_Format(PyExc_ValueError, "a journal record has at most %d octets", JOURNAL_RECORD_BYTES);
+    kernel_journal_write(region, slot, (const unsigned char *)record, (uint64_t)length);
+    Py_RETURN_NONE;
+}
+
+/* What readers do */
+
+static PyObject *cells_journal_read(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    unsigned char record[JOURNAL_RECORD_BYTES];
+    BEGIN(2, 2);
+    if (is_out("slot", a[0], region->slots_max))
+        return NULL;
+    int length = kernel_journal_read(region, a[0], a[1], record);
+    if (length < 0)
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize((const char *)record, length);
+}
+
+static PyObject *cells_sums(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t total[SERIES_WORDS];
+    BEGIN(4, 4);
+    const word_t *words = word_at(region, a[0]);
+    if (words == NULL)
+        return NULL;
+    if (a[1] % 8 || a[2] > SLOTS_LIMIT || a[3] > SERIES_WORDS) {
+        PyErr_SetString(PyExc_ValueError, "a sum is over at most 256 blocks of a series' size");
+        return NULL;
+    }
+    uint64_t stride = a[1] / 8, room = region->words_count - a[0] / 8;
+    /* Divided, not multiplied: the product may not fit in a word. */
+    if (a[2] && a[3] && (a[3] > room || (a[2] > 1 && stride > (room - a[3]) / (a[2] - 1)))) {
+        PyErr_SetString(PyExc_IndexError, "a sum reaches beyond the region");
+        return NULL;
+    }
+    kernel_sums(words, stride, a[2], a[3], total);
+    return PyBytes_FromStringAndSize((const char *)total, (Py_ssize_t)(a[3] * 8));
+}
+
+/* Making and ending */
+
+/* Whether a table of `count` blocks, `stride` octets apart, the last of `size` octets, lies inside. */
+static int is_inside(uint64_t bytes, uint64_t offset, uint64_t count, uint64_t stride, uint64_t size)
+{
+    if (offset % 8 || stride % 8 || offset > bytes || size > bytes - offset)
+        return 0;
+    return count < 2 || stride <= (bytes - offset - size) / (count - 1);
+}
+
+static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
+{
+    if (bytes % 8) {
+        PyErr_SetString(PyExc_ValueError, "the region is not whole words");
+        return 0;
+    }
+    if (a[0] < 1 || a[0] > SLOTS_LIMIT || a[1] < 1 || a[1] > SERIES_LIMIT || a[2] < 1 || a[2] > JOURNAL_LIMIT) {
+        PyErr_SetString(PyExc_ValueError, "a table's size is out of bounds");
+        return 0;
+    }
+    if (!is_inside(bytes, a[3], 1, 0, a[0] * SLOT_WORDS * 8)
+        || !is_inside(bytes, a[4], a[0], a[5], a[2] * CELL_WORDS * 8)
+        || !is_inside(bytes, a[6], a[0], a[7], a[1] * SERIES_WORDS * 8)) {
+        PyErr_SetString(PyExc_ValueError, "a table does not fit in the region");
+        return 0;
+    }
+    *region = (struct region){
+        .words_count = bytes / 8, .slots_max = a[0], .series_max = a[1], .journal_records = a[2],
+        .slots = a[3] / 8, .rings = a[4] / 8, .ring_stride = a[5] / 8, .counters = a[6] / 8,
+        .counters_stride = a[7] / 8,
+    };
+    return 1;
+}
+
+static PyObject *cells_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *memory, *numbers[8];
+    uint64_t a[8];
+    if (keywords != NULL && PyDict_Size(keywords) > 0) {
+        PyErr_SetString(PyExc_TypeError, "Cells takes no keyword arguments");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "OOOOOOOOO", &memory, &numbers[0], &numbers[1], &numbers[2], &numbers[3],
+                          &numbers[4], &numbers[5], &numbers[6], &numbers[7])
+        || !take_words(numbers, 8, a))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Cells *self = (Cells *)allocate(type, 0);
+    if (self == NULL)
+        return NULL;
+    if (PyObject_GetBuffer(memory, &self->view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->is_open = 1;
+    if ((uintptr_t)self->view.buf % 8) {
+        PyErr_SetString(PyExc_ValueError, "the region does not begin on a word");
+        Py_DECREF(self);
+        return NULL;
+    }
+    if (!fill_region(&self->region, (uint64_t)self->view.len, a)) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    self->region.words = self->view.buf;
+    return (PyObject *)self;
+}
+
+static PyObject *cells_release(PyObject *self, PyObject *unused)
+{
+    Cells *cells = (Cells *)self;
+    (void)unused;
+    if (cells->is_open) {
+        cells->is_open = 0;
+        PyBuffer_Release(&cells->view);
+    }
+    Py_RETURN_NONE;
+}
+
+static void cells_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Cells *cells = (Cells *)self;
+    if (cells->is_open)
+        PyBuffer_Release(&cells->view);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(self);
+    Py_DECREF(type);
+}
+
+#define FAST(NAME) {#NAME, (PyCFunction)(void (*)(void))cells_##NAME, METH_FASTCALL, NULL}
+
+static PyMethodDef methods[] = {
+    FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
+    FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums),
+    {"release", cells_release, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Operations on one region; see shm.cells.Cells."},
+    {Py_tp_new, cells_new},
+    {Py_tp_dealloc, cells_dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "shm._native.cells.Cells",
+    .basicsize = sizeof(Cells),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slots,
+};
+
+static int module_exec(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
+    if (type == NULL)
+        return -1;
+    int result = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return result;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+static PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "shm._native.cells",
+    .m_doc = "Atomic words of shared memory; the twin is shm.twin.",
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit_cells(void);
+PyMODINIT_FUNC PyInit_cells(void)
+{
+    return PyModuleDef_Init(&module);
+}
