@@ -1,0 +1,194 @@
+"""The verbs of sentinelctl that talk to a running fleet.
+
+Every verb asks control over its Unix socket, prints for people (tables, a tree)
+or with `--json` for programs, and ends with one of three numbers:
+
+    0  done          1  the answer is no (invalid, refused, not found)
+    2  wrong usage, or the fleet cannot be asked: nothing is known
+
+What a verb prints for programs is the document of the admin API, unchanged, so
+there is one reference for both (docs/reference/admin-api.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from sentinel.cli import show
+from sentinel.cli.client import Answer, Client, Unreachable, find_socket
+
+YES, NO, UNKNOWN = 0, 1, 2
+
+Verb = Callable[..., Any]
+
+
+def fleet_verb(function: Verb) -> Verb:
+    """Give a verb `--socket` and `--json`, a client instead of the path, and one way to fail."""
+
+    @click.option("--socket", "socket_path", metavar="PATH", help="The fleet's control.sock (or $SENTINEL_SOCKET).")
+    @click.option("--json", "is_json", is_flag=True, help="Print the document of the admin API.")
+    @functools.wraps(function)
+    def wrapped(socket_path: str | None, **arguments: Any) -> Any:
+        try:
+            return function(Client(find_socket(socket_path)), **arguments)
+        except Unreachable as fault:
+            _fail(UNKNOWN, str(fault))
+
+    return wrapped
+
+
+@click.command()
+@fleet_verb
+def status(client: Client, is_json: bool) -> None:
+    """Show mode, generation, rollout and workers."""
+    document = _get(client.get("status"))
+    _print(document, is_json, show.status)
+
+
+@click.command()
+@click.option("--canary", metavar="N", type=click.IntRange(min=1), help="Let only N lanes serve the new generation.")
+@click.option("--dry", is_flag=True, help="Let the fleet check the files, and change nothing.")
+@click.option("--if-changed", is_flag=True, help="Do nothing when the same content runs already.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the generation serves (default).")
+@fleet_verb
+def reload(client: Client, is_json: bool, canary: int | None, dry: bool, if_changed: bool, wait: bool) -> None:
+    """Read the configuration again and roll it out without losing a request.
+
+    Ends when the new generation serves; with 1 when the configuration has problems (all are printed) or the
+    generation was refused, and then the former one goes on serving.
+    """
+    answer = client.post("reload", canary=canary or 0, dry=dry, if_changed=if_changed, wait=wait)
+    _end_rollout(answer, is_json)
+
+
+@click.command()
+@fleet_verb
+def promote(client: Client, is_json: bool) -> None:
+    """Let the canary serve on all lanes."""
+    _end_rollout(client.post("promote"), is_json)
+
+
+@click.command()
+@fleet_verb
+def rollback(client: Client, is_json: bool) -> None:
+    """Serve the former content again, under a new number; or end a canary."""
+    _end_rollout(client.post("rollback"), is_json)
+
+
+@click.command()
+@click.option("--wait/--no-wait", default=True, help="Wait until nothing is in flight (default).")
+@fleet_verb
+def drain(client: Client, is_json: bool, wait: bool) -> None:
+    """Take no new work, and finish what runs. The processes stay; `resume` serves again."""
+    _print(_get(client.post("drain", wait=wait)), is_json, show.mode)
+
+
+@click.command()
+@fleet_verb
+def resume(client: Client, is_json: bool) -> None:
+    """Serve again after a drain."""
+    _print(_get(client.post("resume")), is_json, show.mode)
+
+
+@click.command()
+@fleet_verb
+def workers(client: Client, is_json: bool) -> None:
+    """List the workers: slot, pid, generation, state, and what they hold."""
+    _print(_get(client.get("workers")), is_json, show.workers)
+
+
+@click.command()
+@fleet_verb
+def generations(client: Client, is_json: bool) -> None:
+    """List the last generations and how each ended."""
+    _print(_get(client.get("generations")), is_json, show.generations)
+
+
+@click.command()
+@fleet_verb
+def config(client: Client, is_json: bool) -> None:
+    """Show the plan that runs, secrets redacted, and the files it was made from."""
+    _print(_get(client.get("config")), is_json, show.config)
+
+
+@click.command()
+@click.option("--openmetrics", is_flag=True, help="Print what Prometheus scrapes.")
+@fleet_verb
+def metrics(client: Client, is_json: bool, openmetrics: bool) -> None:
+    """Show requests, reasons and latency by route, summed over the fleet."""
+    if openmetrics:
+        click.echo(client.text("/metrics"), nl=False)
+        return
+    _print(_get(client.get("metrics")), is_json, show.metrics)
+
+
+@click.command()
+@click.argument("request_id", required=False)
+@click.option("--last", metavar="N", type=click.IntRange(1, 1000), help="List the last N requests instead.")
+@click.option("--status", "status_filter", metavar="STATUS", help="List only this status or class: 404, 5xx.")
+@click.option("--route", metavar="NAME", help="List only requests of this route.")
+@click.option("--reason", metavar="WORD", help="List only requests that ended for this reason.")
+@fleet_verb
+def why(
+    client: Client, is_json: bool, request_id: str | None,
+    last: int | None, status_filter: str | None, route: str | None, reason: str | None,
+) -> None:  # fmt: skip
+    """Explain one request by its `x-request-id`, or list the recorded ones.
+
+    The explanation is the decision that was made, step by step, each with its reason and its place in the
+    configuration.
+    """
+    filters = {"last": last, "status": status_filter, "route": route, "reason": reason}
+    is_listing = any(value is not None for value in filters.values())
+    if request_id is not None and is_listing:
+        raise click.UsageError("give a request's id, or filters to list requests, not both")
+    if request_id is None:
+        _print(_get(client.get("requests", **filters)), is_json, show.requests)
+        return
+    _print(_get(client.get("why", request_id)), is_json, show.why)
+
+
+COMMANDS: list[click.Command] = [
+    status, reload, promote, rollback, drain, resume, workers, generations, config, metrics, why,
+]  # fmt: skip
+
+
+def _get(answer: Answer) -> Any:
+    """The document of a good answer; ends the command otherwise."""
+    if answer.status == 200:
+        return answer.document
+    # 503 and 504 say that nothing is known; the rest is a clear no.
+    text = answer.error if not answer.remedy else f"{answer.error}\n  {answer.remedy}"
+    _fail(UNKNOWN if answer.status >= 500 else NO, text)
+
+
+def _end_rollout(answer: Answer, is_json: bool) -> None:
+    """Print how a rollout ended, and end with its number."""
+    document = answer.document
+    if not isinstance(document, dict) or "outcome" not in document:
+        _get(answer)
+    is_good = answer.status < 300
+    if is_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        show.outcome(show.printable(document), is_good=is_good)
+    if not is_good:
+        sys.exit(UNKNOWN if answer.status >= 500 else NO)
+
+
+def _print(document: Any, is_json: bool, table: Callable[[Any], None]) -> None:
+    if is_json:
+        click.echo(json.dumps(document, indent=2))
+    else:
+        table(show.printable(document))
+
+
+def _fail(number: int, text: str) -> NoReturn:
+    click.echo(f"sentinelctl: {show.printable(text)}", err=True)
+    sys.exit(number)

@@ -1,0 +1,225 @@
+"""How the documents of a running fleet look to people: tables and a tree.
+
+Pure presentation: a document in, lines out. Unknown or missing parts are shown as
+a dash and never as a fault, since control may be of another release. What an
+operator or a client wrote is printed as text, never as markup, and never reaches
+the terminal as control characters (`printable`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+Document = Mapping[str, Any]
+
+GOOD, BAD, MEDIUM = "green", "red", "yellow"
+COLOURS = {
+    "serving": GOOD, "current": GOOD, "ready": GOOD, "canary": MEDIUM, "probation": MEDIUM, "starting": MEDIUM,
+    "draining": MEDIUM, "drained": MEDIUM, "booting": MEDIUM, "refused": BAD, "rolled-back": BAD, "stopping": BAD,
+}  # fmt: skip
+DASH = "-"
+
+
+def printable(document: Any) -> Any:
+    """The same document without anything that a terminal would obey; line ends stay."""
+    if isinstance(document, str):
+        if document.isprintable():
+            return document
+        return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in document)
+    if isinstance(document, dict):
+        return {printable(key): printable(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [printable(item) for item in document]
+    return document
+
+
+def status(document: Document) -> None:
+    console = _console()
+    rollout = document.get("rollout") or {}
+    line = Text.assemble(
+        "mode ", _state(document.get("mode")), "  generation ", str(document.get("generation") or DASH),
+    )  # fmt: skip
+    if rollout:
+        line.append("  rollout ").append(str(rollout.get("generation", ""))).append(" ")
+        line.append_text(_state(rollout.get("state")))
+        if rollout.get("why"):
+            line.append(f": {rollout['why']}")
+    console.print(line, soft_wrap=True)
+    control = document.get("control") or {}
+    parts = [f"{key} {control[key]}" for key in ("pid", "restarts", "release", "admin_address") if key in control]
+    console.print(Text("control " + "  ".join(parts)), soft_wrap=True)
+    workers(document.get("workers") or [])
+    for obituary in (document.get("obituaries") or [])[-5:]:
+        console.print(Text(f"died: {_flat(obituary)}"), soft_wrap=True)
+
+
+def workers(documents: Iterable[Document]) -> None:
+    columns = ("slot", "pid", "generation", "lane", "state", "age", "heartbeat", "connections", "requests")
+    table = _table(columns, right=set(columns) - {"state"})
+    for worker in documents:
+        table.add_row(
+            _text(worker.get("slot")), _text(worker.get("pid")), _text(worker.get("generation")),
+            _text(worker.get("lane")), _state(worker.get("state")),
+            duration(worker.get("age_ms")), duration(worker.get("heartbeat_age_ms")),
+            _text(worker.get("open_connections")), _text(worker.get("open_requests")),
+        )  # fmt: skip
+    _console().print(table)
+
+
+def generations(documents: Iterable[Document]) -> None:
+    table = _table(("generation", "state", "why", "fingerprint"), right={"generation"})
+    for entry in documents:
+        table.add_row(
+            _text(entry.get("generation")), _state(entry.get("state")), _text(entry.get("why") or ""),
+            _text(str(entry.get("fingerprint") or "")[:12]),
+        )  # fmt: skip
+    _console().print(table)
+
+
+def config(document: Document) -> None:
+    click.echo(f"fingerprint {document.get('fingerprint', DASH)}")
+    for source in document.get("sources") or ():
+        click.echo(f"source {source}")
+    click.echo(json.dumps(document.get("plan"), indent=2))
+
+
+def mode(document: Document) -> None:
+    _console().print(Text.assemble("mode ", _state(document.get("mode"))))
+
+
+def metrics(document: Document) -> None:
+    console = _console()
+    table = _table(
+        ("route", "requests", "2xx", "3xx", "4xx", "5xx", "p50 ms", "p99 ms", "bytes in", "bytes out"),
+        right={"requests", "2xx", "3xx", "4xx", "5xx", "p50 ms", "p99 ms", "bytes in", "bytes out"},
+    )
+    reasons = _table(("route", "reason", "requests"), right={"requests"})
+    for name, route in (document.get("routes") or {}).items():
+        if not route.get("requests"):
+            continue
+        classes = route.get("classes") or {}
+        table.add_row(
+            _text(name), _text(route["requests"]), *(_text(classes.get(word, 0)) for word in ("2xx", "3xx", "4xx", "5xx")),
+            _text(route.get("duration_ms_p50")), _text(route.get("duration_ms_p99")),
+            _text(route.get("bytes_in")), _text(route.get("bytes_out")),
+        )  # fmt: skip
+        for word, count in (route.get("reasons") or {}).items():
+            reasons.add_row(_text(name), _text(word), _text(count))
+    console.print(table)
+    console.print(reasons)
+    for name, count in (document.get("counters") or {}).items():
+        if count:
+            console.print(Text(f"{name} {count}"))
+    if document.get("region_up") is False:
+        console.print(Text("shared memory cannot be read: requests are not shown", style=BAD))
+
+
+def requests(documents: Iterable[Document]) -> None:
+    table = _table(
+        ("time", "request id", "status", "reason", "route", "ms", "method", "host and path"), right={"status", "ms"}
+    )
+    for record in documents:
+        table.add_row(
+            _text(record.get("time")), _text(record.get("request_id")), _status(record.get("status")),
+            _text(record.get("reason")), _text(record.get("route")), _text(record.get("duration_ms")),
+            _text(record.get("method")), _text(f"{record.get('host', '')}{record.get('path', '')}"),
+        )  # fmt: skip
+    _console().print(table)
+
+
+def why(document: Document) -> None:
+    """The decision as a tree: the request, its answer, and under it the steps with reason and place."""
+    head = f"{document.get('method', DASH)} {document.get('host', '')}{document.get('path', '')}"
+    tree = Tree(Text.assemble((head, "bold"), f"  {document.get('request_id', '')}"))
+    answer = tree.add(
+        Text.assemble("answered ", _status(document.get("status")), f" {document.get('reason', '')}", _meaning(document))
+    )
+    if document.get("remedy") and document.get("culprit") not in (None, "none"):
+        answer.add(Text(f"remedy: {document['remedy']}"))
+    for key in ("route", "upstream", "endpoint", "attempts", "client_ip", "listener", "generation", "worker", "time",
+                "duration_ms"):  # fmt: skip
+        if document.get(key) not in (None, ""):
+            answer.add(Text(f"{key.replace('_', ' ')}: {document[key]}"))
+    steps = tree.add(Text("decision"))
+    for step in document.get("steps") or ():
+        line = Text.assemble((str(step.get("reason", DASH)), "bold"), _meaning(step))
+        branch = steps.add(line)
+        if step.get("detail"):
+            branch.add(Text(" ".join(str(part) for part in step["detail"])))
+        if step.get("place"):
+            branch.add(Text(str(step["place"]), style="cyan"))
+    if document.get("dropped"):
+        steps.add(Text(f"and {document['dropped']} steps more, which the record has no room for", style=MEDIUM))
+    _console().print(tree, soft_wrap=True)
+
+
+def outcome(document: Document, *, is_good: bool) -> None:
+    """How a reload, a promotion or a rollback ended; what is bad goes to standard error."""
+    console = _console(is_error=not is_good)
+    for warning in document.get("warnings") or ():
+        console.print(Text(f"warning: {warning}", style=MEDIUM), soft_wrap=True)
+    if document.get("text"):
+        click.echo(str(document["text"]).rstrip("\n"), err=not is_good)
+    line = Text(str(document.get("outcome", DASH)), style=GOOD if is_good else BAD)
+    if document.get("generation"):
+        line.append(f" generation {document['generation']}", style="default")
+    if document.get("why"):
+        line.append(f": {document['why']}", style="default")
+    console.print(line, soft_wrap=True)
+
+
+def duration(milliseconds: object) -> Text:
+    if not isinstance(milliseconds, int | float):
+        return Text(DASH)
+    seconds = milliseconds / 1000
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size:
+            return Text(f"{seconds / size:.0f}{unit}")
+    return Text(f"{seconds:.1f}s")
+
+
+def _console(*, is_error: bool = False) -> Console:
+    # A pipe has no width, and a cut table is worse than a long line.
+    console = Console(stderr=is_error, highlight=False)
+    return console if console.is_terminal else Console(stderr=is_error, highlight=False, width=240)
+
+
+def _table(columns: Iterable[str], right: set[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _text(value: object) -> Text:
+    if isinstance(value, float):
+        return Text(f"{value:.1f}")
+    return Text(DASH if value is None else str(value))
+
+
+def _state(value: object) -> Text:
+    word = str(value or DASH)
+    return Text(word.lower(), style=COLOURS.get(word.lower(), "default"))
+
+
+def _status(value: object) -> Text:
+    number = value if isinstance(value, int) else 0
+    return Text(str(value or DASH), style=BAD if number >= 500 else MEDIUM if number >= 400 else GOOD)
+
+
+def _meaning(document: Document) -> str:
+    return f": {document['text']}" if document.get("text") else ""
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "  ".join(f"{key} {item}" for key, item in value.items() if item not in (None, ""))
+    return str(value)

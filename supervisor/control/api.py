@@ -1,0 +1,223 @@
+"""The admin API: what an operator asks, in JSON.
+
+Handlers are thin. Each asks one of the parts (the fleet, the reloader, the
+numbers, the journal) and gives its answer a status; none of them blocks the loop
+and none of them keeps anything. Faults of the parts become answers in one
+place, `answered`: who is at fault, and what to do.
+
+    200 done   400 not understood   404 not there   409 the answer is no
+    422 the configuration has problems   503 cannot be asked   504 not known in time
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import sentinel
+from sentinel.core.plan import Plan
+from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
+from supervisor.control.endpoints import ENDPOINTS, openapi
+from supervisor.control.fleet import Fleet
+from supervisor.control.journal import FilterFault, Filters, Journal, JournalFault
+from supervisor.control.metrics import Numbers, exposition
+from supervisor.control.redact import redacted_document
+from supervisor.control.reload import Options, Outcome, Reloader, describe
+from supervisor.control.rollouts import Rollout
+from supervisor.control.running import PlanFault, RunningPlan
+
+HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+class Parts(Protocol):
+    """What the API asks; the control process has it (see process.py)."""
+
+    fleet: Fleet
+    reloader: Reloader
+    running: RunningPlan
+    journal: Journal
+
+    async def numbers(self) -> Numbers: ...
+    def about_control(self) -> dict[str, Any]: ...
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a POST that has no options."""
+
+
+class DrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    wait: bool = True
+
+
+BodyT = TypeVar("BodyT", Options, DrainOptions, Nothing)
+Handler = Callable[["Api", Request], Awaitable[Response]]
+
+
+def reply(document: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json", headers=HEADERS)
+
+
+def failure(status: int, error: object, remedy: str = "") -> Response:
+    return reply({"error": str(error), "remedy": remedy}, status)
+
+
+def answered(handler: Handler) -> Handler:
+    """Give the faults of the parts their answers."""
+
+    @functools.wraps(handler)
+    async def wrapped(api: Api, request: Request) -> Response:
+        try:
+            return await handler(api, request)
+        except SupervisorRefusal as refusal:
+            return failure(409, refusal, "see `sentinelctl status`")
+        except ChannelFault as fault:
+            return failure(503, fault, "control is started again by the supervisor; ask again in a moment")
+        except PlanFault as fault:
+            return failure(503, fault, "reload, which writes the plan anew")
+        except JournalFault as fault:
+            return failure(503, fault, "see the log of the control process")
+        except FilterFault as fault:
+            return failure(400, fault, "see the OpenAPI document for the filters")
+        except msgspec.MsgspecError as error:
+            return failure(400, f"the body is not understood: {error}", "see the OpenAPI document for the options")
+        except TimeoutError:
+            return failure(504, "it was not done in time", "see `sentinelctl status`")
+
+    return wrapped
+
+
+class Api:
+    """The handlers, by the names of the endpoint table."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def application(self) -> Starlette:
+        routes = [
+            Route(endpoint.path, getattr(self, endpoint.name), methods=[endpoint.method], name=endpoint.name)
+            for endpoint in ENDPOINTS
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _unknown})
+
+    @answered
+    async def status(self, request: Request) -> Response:
+        status = await self._parts.fleet.status()
+        return reply(status | {"control": dict(status.get("control") or {}) | self._parts.about_control()})
+
+    @answered
+    async def workers(self, request: Request) -> Response:
+        return reply((await self._parts.fleet.status()).get("workers", []))
+
+    @answered
+    async def generations(self, request: Request) -> Response:
+        return reply((await self._parts.fleet.status()).get("history", []))
+
+    @answered
+    async def config(self, request: Request) -> Response:
+        plan = await self._running(await self._parts.fleet.status())
+        if plan is None:
+            return failure(404, "no generation runs", "mend the configuration and reload")
+        document = {"fingerprint": self._parts.running.fingerprint, "sources": plan.sources}
+        return reply(document | {"plan": redacted_document(plan)})
+
+    @answered
+    async def reload(self, request: Request) -> Response:
+        options = await read_body(request, Options)
+        if options.canary < 0:
+            return failure(400, "`canary` is a number of lanes, 0 or more")
+        outcome = await self._parts.reloader.reload(options)
+        return reply(outcome, outcome.status)
+
+    @answered
+    async def promote(self, request: Request) -> Response:
+        await read_body(request, Nothing)
+        return self._rolled(await self._parts.fleet.promote(await self._plan()))
+
+    @answered
+    async def rollback(self, request: Request) -> Response:
+        await read_body(request, Nothing)
+        return self._rolled(await self._parts.fleet.rollback(await self._plan()))
+
+    @answered
+    async def drain(self, request: Request) -> Response:
+        options = await read_body(request, DrainOptions)
+        mode = await self._parts.fleet.drain(await self._plan(), wait=options.wait)
+        return reply({"mode": mode}, 409 if mode == "serving" else 200)
+
+    @answered
+    async def resume(self, request: Request) -> Response:
+        await read_body(request, Nothing)
+        return reply({"mode": await self._parts.fleet.resume()})
+
+    @answered
+    async def why(self, request: Request) -> Response:
+        request_id = request.path_params["request_id"]
+        found = await self._parts.journal.find(request_id)
+        if found is None:
+            remedy = "the journal is a ring: old records give way to new ones; look into the access log"
+            return failure(404, f"no record of the request `{request_id}`", remedy)
+        return reply(found)
+
+    @answered
+    async def requests(self, request: Request) -> Response:
+        return reply(await self._parts.journal.list(Filters.of(request.query_params)))
+
+    @answered
+    async def statistics(self, request: Request) -> Response:
+        return reply((await self._parts.numbers()).document())
+
+    @answered
+    async def openapi(self, request: Request) -> Response:
+        return reply(openapi(sentinel.__version__))
+
+    @answered
+    async def metrics(self, request: Request) -> Response:
+        content, media = exposition(await self._parts.numbers(), request.headers.get("accept", ""))
+        return Response(content, media_type=None, headers=HEADERS | {"content-type": media})
+
+    @answered
+    async def live(self, request: Request) -> Response:
+        return reply({"live": True})
+
+    @answered
+    async def ready(self, request: Request) -> Response:
+        try:
+            status = await self._parts.fleet.status()
+        except (ChannelFault, SupervisorRefusal):
+            return reply({"ready": False, "why": "the supervisor does not answer"}, 503)
+        if not status.get("generation"):
+            return reply({"ready": False, "why": "no generation serves yet"}, 503)
+        if status.get("mode") != "serving":
+            return reply({"ready": False, "why": f"the fleet is {status.get('mode')}"}, 503)
+        return reply({"ready": True})
+
+    async def _plan(self) -> Plan:
+        plan = await self._running(await self._parts.fleet.status())
+        if plan is None:
+            raise SupervisorRefusal("no generation runs")
+        return plan
+
+    async def _running(self, status: Message) -> Plan | None:
+        return await self._parts.running.follow(status)
+
+    def _rolled(self, rollout: Rollout | None) -> Response:
+        outcome = describe(rollout, Outcome(outcome="unknown"))
+        return reply(outcome, outcome.status)
+
+
+async def read_body(request: Request, kind: type[BodyT]) -> BodyT:
+    """The options of a POST; an empty body stands for none."""
+    return msgspec.json.decode(await request.body() or b"{}", type=kind)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return failure(error.status_code, error.detail, "see /api/v1/openapi.json")

@@ -1,0 +1,81 @@
+"""From the operator's files to the bytes of a plan, or to all problems.
+
+Runs in a thread of control: reading, parsing and checking a thousand routes takes
+a while, and the admin API stays alive meanwhile.
+
+Besides what the configuration's own check finds, there are problems that only a
+running instance has: what was bound or made when the supervisor started cannot
+be changed by a reload. Those are refused at their place in the file, together
+with all others.
+
+Each route is given its number in the metric tables here. Numbers are handed out
+once and kept for the life of the instance (`Region.series_index`), so a route
+that comes back after ten reloads continues its counters. When the table is full
+a route counts as "(other)", and the reload says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from sentinel.config import Problem, encode_plan, fingerprint, load, render_problems
+from sentinel.core.plan import Plan
+from shm.series import OTHER
+from supervisor.control.environment import ControlEnvironment
+from supervisor.control.memory import Memory, MemoryFault
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A plan that may be rolled out."""
+
+    plan: Plan
+    data: bytes
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Why there is no plan: every problem, for programs and as text."""
+
+    problems: tuple[dict[str, Any], ...]
+    text: str
+
+
+class Compiler:
+    """Compiles the operator's files for one instance. Everything here blocks: call it in a thread."""
+
+    def __init__(self, environment: ControlEnvironment, memory: Memory) -> None:
+        self._environment = environment
+        self._memory = memory
+
+    def compile(self, is_dry: bool = False) -> Compiled | Invalid:
+        """Read, check and encode; a dry compilation gives no route a number that it did not have."""
+        loaded = load(self._environment.config)
+        problems = list(loaded.problems)
+        if loaded.plan is not None:
+            problems += self._restart_problems(loaded)
+        if problems or loaded.plan is None:
+            return Invalid(tuple(_document(problem) for problem in problems), render_problems(problems))
+        plan, warnings = loaded.plan, ()
+        if not is_dry:
+            plan, warnings = self._number(loaded.plan)
+        data = encode_plan(plan)
+        return Compiled(plan, data, fingerprint(data), warnings)
+
+    def _number(self, plan: Plan) -> tuple[Plan, tuple[str, ...]]:
+        """Give each route its series; without shared memory all count as the first, "(none)"."""
+        names = [route.name for route in plan.routes]
+        try:
+            numbers = self._memory.ask_now(lambda region: [region.series_index(name) for name in names])
+        except MemoryFault as fault:
+            return plan, (f"routes are not counted by name: {fault}",)
+        routes = tuple(
+            dataclasses.replace(route, series=number) for route, number in zip(plan.routes, numbers, strict=True)
+        )
+        lost = [name for name, number in zip(names, numbers, strict=True) if number == OTHER]
+        warnings = (f"{len(lost)} routes count as (other): the table of series is full (the first: `{lost[0]}`)",)
+        return dataclasses.replace(plan, routes=routes), warnings if lost else ()

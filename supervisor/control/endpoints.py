@@ -1,0 +1,181 @@
+"""Every path of the admin API, in one table.
+
+The application makes its routes from this table, the OpenAPI document is made
+from this table, and a test holds the reference page against it. So a path that
+is served is documented, and one that is documented is served.
+
+`name` is the operation's id, and the name of the method of `Api` that serves it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+API: Final = "/api/v1"
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    text: str
+    kind: str = "string"
+    where: str = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path with one method. `answers`: status to what it means; `body`: properties of the JSON body."""
+
+    name: str
+    method: str
+    path: str
+    text: str
+    answers: dict[int, str]
+    parameters: tuple[Parameter, ...] = ()
+    body: tuple[Parameter, ...] = ()
+    media: str = JSON
+
+
+SUPERVISOR_GONE: Final = "the supervisor cannot be asked"
+WAIT: Final = Parameter("wait", "answer when it is done (the default), not when it has begun", "boolean")
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    Endpoint(
+        "status", "GET", f"{API}/status",
+        "mode, generation, rollout, workers, obituaries, and what control knows of itself",
+        {200: "the status", 503: SUPERVISOR_GONE},
+    ),
+    Endpoint(
+        "workers", "GET", f"{API}/workers", "the worker processes: slot, pid, generation, lane, state, gauges",
+        {200: "a list of workers", 503: SUPERVISOR_GONE},
+    ),
+    Endpoint(
+        "generations", "GET", f"{API}/generations",
+        "the last generations with how each ended, newest last",
+        {200: "a list of generations", 503: SUPERVISOR_GONE},
+    ),
+    Endpoint(
+        "config", "GET", f"{API}/config", "the plan that runs, secrets redacted, and the files it was made from",
+        {200: "fingerprint, sources and plan", 404: "nothing runs", 503: SUPERVISOR_GONE},
+    ),
+    Endpoint(
+        "reload", "POST", f"{API}/reload",
+        "read the configuration, check it, and roll it out",
+        {
+            200: "it serves (outcome `serving`, `canary`), or nothing was to be done (`valid`, `unchanged`)",
+            202: "the rollout has begun (`wait` is false)",
+            400: "the body is not understood",
+            409: "the generation was refused or rolled back; what served before serves on",
+            422: "the configuration has problems, all of which are listed",
+            503: "too many reloads wait, or " + SUPERVISOR_GONE,
+            504: "the supervisor has not said in time how it ended",
+        },
+        body=(
+            Parameter("canary", "number of lanes that shall serve the new generation; 0: all", "integer"),
+            WAIT,
+            Parameter("dry", "check only", "boolean"),
+            Parameter("if_changed", "do nothing when the same content runs already", "boolean"),
+        ),
+    ),
+    Endpoint(
+        "promote", "POST", f"{API}/promote", "let a canary serve on all lanes",
+        {200: "it serves", 409: "there is no canary, or it failed", 503: SUPERVISOR_GONE, 504: "not known in time"},
+    ),
+    Endpoint(
+        "rollback", "POST", f"{API}/rollback",
+        "serve the former content again under a new number, or end a canary",
+        {200: "it serves", 409: "there is nothing to go back to, or it failed", 503: SUPERVISOR_GONE,
+         504: "not known in time"},
+    ),
+    Endpoint(
+        "drain", "POST", f"{API}/drain", "take no new work, and finish what runs",
+        {200: "the mode: `draining` or `drained`", 400: "the body is not understood", 409: "refused",
+         503: SUPERVISOR_GONE, 504: "not drained in time"},
+        body=(WAIT,),
+    ),
+    Endpoint(
+        "resume", "POST", f"{API}/resume", "serve again after a drain",
+        {200: "the mode", 409: "refused", 503: SUPERVISOR_GONE},
+    ),
+    Endpoint(
+        "why", "GET", f"{API}/why/{{request_id}}", "why a request was answered so: its recorded decision",
+        {200: "the record", 404: "it is not in the journal (any more)", 503: "shared memory cannot be read"},
+        parameters=(Parameter("request_id", "the `x-request-id` of the answer", where="path"),),
+    ),
+    Endpoint(
+        "requests", "GET", f"{API}/requests", "the recorded requests, newest first",
+        {200: "a list of records", 400: "a filter is not understood", 503: "shared memory cannot be read"},
+        parameters=(
+            Parameter("last", "how many at most; 20 unless told, 1000 at most", "integer"),
+            Parameter("status", "only this status (`404`) or class (`5xx`)"),
+            Parameter("route", "only this route"),
+            Parameter("reason", "only this reason"),
+        ),
+    ),
+    Endpoint(
+        "statistics", "GET", f"{API}/metrics", "the numbers of /metrics as JSON",
+        {200: "the numbers"},
+    ),
+    Endpoint("openapi", "GET", f"{API}/openapi.json", "this document", {200: "an OpenAPI 3.1 document"}),
+    Endpoint(
+        "metrics", "GET", "/metrics", "metrics for Prometheus: OpenMetrics or text format, by Accept",
+        {200: "the metrics"}, media="text/plain",
+    ),
+    Endpoint("live", "GET", "/health/live", "whether the control process answers", {200: "it does"}),
+    Endpoint(
+        "ready", "GET", "/health/ready", "whether a generation serves, and the fleet takes work",
+        {200: "ready", 503: "not ready; the body says why"},
+    ),
+)  # fmt: skip
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the table."""
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Sentinel admin API", "version": version},
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "Error": {
+                    "type": "object",
+                    "properties": {"error": {"type": "string"}, "remedy": {"type": "string"}},
+                    "required": ["error"],
+                }
+            },
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": endpoint.name,
+        "summary": endpoint.text,
+        "responses": {str(status): _response(endpoint, status, text) for status, text in endpoint.answers.items()},
+    }
+    if endpoint.parameters:
+        operation["parameters"] = [
+            {
+                "name": parameter.name, "in": parameter.where, "description": parameter.text,
+                "required": parameter.where == "path", "schema": {"type": parameter.kind},
+            }
+            for parameter in endpoint.parameters
+        ]  # fmt: skip
+    if endpoint.method == "POST":
+        properties = {item.name: {"type": item.kind, "description": item.text} for item in endpoint.body}
+        schema = {"type": "object", "properties": properties, "additionalProperties": False}
+        operation["requestBody"] = {"required": False, "content": {JSON: {"schema": schema}}}
+    return operation
+
+
+def _response(endpoint: Endpoint, status: int, text: str) -> dict[str, Any]:
+    schema: dict[str, Any] = {"$ref": "#/components/schemas/Error"} if status >= 500 else {}
+    return {"description": text, "content": {endpoint.media: {"schema": schema}}}

@@ -1,0 +1,150 @@
+"""The numbers in the forms that Prometheus reads: OpenMetrics, or its older text.
+
+The fleet counts in shared memory, so there is nothing to register or to reset
+here: each scrape makes its families from one reading and forgets them.
+
+Cardinality is bounded by construction: labels are route names (the region has
+`series_max` of them, the rest count as "(other)"), reasons (a closed vocabulary),
+classes, states, outcomes and slots. No label holds anything a client sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+import sentinel
+from shm.counters import Counter, SeriesTotals
+from shm.layout import BOUNDS_NS
+from supervisor.control.numbers import CLASS_WORDS, Numbers, number, reason_word
+
+COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
+    Counter.ACCEPTED: ("connections_accepted", "Client connections accepted."),
+    Counter.CLOSED: ("connections_closed", "Client connections closed."),
+    Counter.UPSTREAM_CONNECTS: ("upstream_connects", "Connections made to endpoints."),
+    Counter.UPSTREAM_REUSES: ("upstream_reuses", "Requests sent over a pooled connection."),
+    Counter.UPSTREAM_CONNECT_FAILURES: ("upstream_connect_failures", "Connections to endpoints that failed."),
+    Counter.LOG_DROPPED: ("log_dropped", "Access log lines dropped because the log could not be written in time."),
+    Counter.JOURNAL_TRUNCATED: ("journal_truncated", "Decision records that were cut to the size of a record."),
+    Counter.SURPRISES: ("surprises", "Faults of the gateway that were survived."),
+    Counter.TLS_HANDSHAKES: ("tls_handshakes", "TLS handshakes completed."),
+    Counter.TLS_HANDSHAKE_FAILURES: ("tls_handshake_failures", "TLS handshakes that failed."),
+    Counter.OVERLOADS: ("overloads", "Connections or requests shed because a limit was reached."),
+    Counter.DRAIN_CLOSED: ("drain_closed", "Connections closed at the drain deadline."),
+}
+"""Names and texts of the workers' counters, without prefix and `_total`."""
+
+BOUNDS_S: Final = tuple(str(bound / 1e9) for bound in BOUNDS_NS) + ("+Inf",)
+
+
+def exposition(numbers: Numbers, accept: str) -> tuple[bytes, str]:
+    """Encode for what the scraper accepts; returns the octets and their content type."""
+    try:
+        encode, media = choose_encoder(accept)
+    except ValueError:  # a version that is no number
+        encode, media = choose_encoder("")
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Reading(numbers))
+    return encode(registry), media
+
+
+class Reading(Collector):
+    """One reading as metric families."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is registered beside this, so nothing can collide
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("sentinel_build", "The release.", value={"version": sentinel.__version__})
+        yield from self._supervisor()
+        yield from self._control()
+        yield from self._region()
+
+    def _supervisor(self) -> Iterator[Metric]:
+        numbers = self._numbers
+        yield _gauge("supervisor_up", "Whether the supervisor answers control.", int(numbers.status is not None))
+        if numbers.status is None:
+            return
+        yield _gauge("generation", "Number of the generation that serves.", number(numbers.status.get("generation")))
+        is_serving = numbers.status.get("mode") == "serving"
+        yield _gauge("serving", "Whether the fleet takes new work (0: draining or drained).", int(is_serving))
+        control = numbers.status.get("control")
+        if isinstance(control, dict):
+            restarts = number(control.get("restarts"))
+            yield _counter("control_restarts", "Times that the control process was started again.", restarts)
+        yield _gauge("open_connections", "Client connections open.", numbers.gauge("open_connections"))
+        yield _gauge("open_requests", "Exchanges under way.", numbers.gauge("open_requests"))
+        states = GaugeMetricFamily("sentinel_workers", "Worker processes by state.", labels=["state"])
+        for state, count in numbers.worker_states().items():
+            states.add_metric([state], count)
+        yield states
+        ages = GaugeMetricFamily(
+            "sentinel_worker_heartbeat_age_seconds", "Time since a worker's last sign of life.", labels=["slot"]
+        )
+        for worker in numbers.workers:
+            ages.add_metric([str(number(worker.get("slot")))], number(worker.get("heartbeat_age_ms")) / 1000)
+        yield ages
+
+    def _control(self) -> Iterator[Metric]:
+        numbers = self._numbers
+        reloads = CounterMetricFamily(
+            "sentinel_reloads", "Reloads by outcome, since control started.", labels=["outcome"]
+        )
+        for outcome, count in sorted(numbers.reloads.items()):
+            reloads.add_metric([outcome], count)
+        yield reloads
+        yield _counter("control_surprises", "Messages of the supervisor not understood.", numbers.surprises)
+
+    def _region(self) -> Iterator[Metric]:
+        numbers, totals = self._numbers, self._numbers.totals
+        yield _gauge("region_up", "Whether shared memory can be read.", int(totals is not None))
+        if totals is None:
+            return
+        yield _gauge("series_used", "Names in the table of series.", numbers.series_used)
+        yield _counter("series_refused", "Routes counted as (other): the table is full.", numbers.series_refused)
+        for counter, count in totals.counters.items():
+            name, text = COUNTERS[counter]
+            yield _counter(name, text, count)
+        yield from _requests(totals.series)
+
+
+def _requests(series: tuple[SeriesTotals, ...]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "sentinel_requests", "Requests by route and class of status.", labels=["route", "class"]
+    )
+    reasons = CounterMetricFamily(
+        "sentinel_request_reasons", "Requests by route and the reason for their end.", labels=["route", "reason"]
+    )
+    durations = HistogramMetricFamily(
+        "sentinel_request_duration_seconds", "From the head's first octet to the answer's last.", labels=["route"]
+    )
+    bytes_in = CounterMetricFamily("sentinel_request_bytes", "Octets received from clients.", labels=["route"])
+    bytes_out = CounterMetricFamily("sentinel_response_bytes", "Octets sent to clients.", labels=["route"])
+    for one in series:
+        for word, count in zip(CLASS_WORDS, one.classes, strict=False):
+            requests.add_metric([one.name, word], count)
+        for reason_number, count in one.reasons.items():
+            reasons.add_metric([one.name, reason_word(reason_number)], count)
+        buckets = list(zip(BOUNDS_S, accumulate(one.histogram), strict=True))
+        durations.add_metric([one.name], buckets=buckets, sum_value=one.duration_sum_ns / 1e9)
+        bytes_in.add_metric([one.name], one.bytes_in)
+        bytes_out.add_metric([one.name], one.bytes_out)
+    return iter((requests, reasons, durations, bytes_in, bytes_out))
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"sentinel_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(f"sentinel_{name}", text, value=value)

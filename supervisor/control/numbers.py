@@ -1,0 +1,104 @@
+"""One reading of all numbers: what the region, the supervisor and control have counted.
+
+`/metrics` and `/api/v1/metrics` show the same value in two forms, so they cannot
+disagree. A part that cannot be read is None, and the forms leave it out and say
+so (`sentinel_region_up 0`, `sentinel_supervisor_up 0`): a scrape never fails because
+something else did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sentinel.core.reasons import BY_NUMBER
+from shm.counters import SeriesTotals, Totals
+from shm.layout import BOUNDS_NS
+
+CLASS_WORDS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+"""By the first digit of the status; `none`: the client was gone before there was one."""
+
+STATES = ("booting", "ready", "serving", "draining")
+"""The states in which a worker process exists; all are shown, also with no worker in them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """Everything countable, at one moment."""
+
+    totals: Totals | None
+    status: dict[str, Any] | None
+    reloads: dict[str, int]
+    surprises: int
+    series_used: int = 0
+    series_refused: int = 0
+
+    @property
+    def workers(self) -> list[dict[str, Any]]:
+        found = (self.status or {}).get("workers")
+        return [worker for worker in found if isinstance(worker, dict)] if isinstance(found, list) else []
+
+    def worker_states(self) -> dict[str, int]:
+        counts = dict.fromkeys(STATES, 0)
+        for worker in self.workers:
+            state = str(worker.get("state", "")).lower()
+            if state in counts:
+                counts[state] += 1
+        return counts
+
+    def gauge(self, name: str) -> int:
+        """The sum of a gauge over the workers."""
+        return sum(number(worker.get(name)) for worker in self.workers)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON form."""
+        status = self.status or {}
+        totals = self.totals
+        return {
+            "generation": number(status.get("generation")),
+            "mode": status.get("mode"),
+            "region_up": totals is not None,
+            "supervisor_up": self.status is not None,
+            "open_connections": self.gauge("open_connections"),
+            "open_requests": self.gauge("open_requests"),
+            "workers": self.worker_states(),
+            "reloads": self.reloads,
+            "counters": {counter.name.lower(): count for counter, count in totals.counters.items()} if totals else {},
+            "routes": {series.name: _route(series) for series in totals.series} if totals else {},
+        }
+
+
+def number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def reason_word(reason_number: int) -> str:
+    """The word of a reason; a number of a newer release's worker has none here."""
+    reason = BY_NUMBER.get(reason_number)
+    return reason.word if reason is not None else f"reason-{reason_number}"
+
+
+def _route(series: SeriesTotals) -> dict[str, Any]:
+    return {
+        "requests": series.requests,
+        "classes": dict(zip(CLASS_WORDS, series.classes, strict=False)),
+        "reasons": {reason_word(key): count for key, count in series.reasons.items()},
+        "bytes_in": series.bytes_in,
+        "bytes_out": series.bytes_out,
+        "duration_ms_mean": series.duration_sum_ns / series.requests / 1e6 if series.requests else 0.0,
+        "duration_ms_p50": quantile_ms(series.histogram, 0.5),
+        "duration_ms_p99": quantile_ms(series.histogram, 0.99),
+    }
+
+
+def quantile_ms(histogram: tuple[int, ...], share: float) -> float:
+    """Upper bound of the bucket in which the quantile lies; the last bound stands for all beyond it."""
+    wanted = share * sum(histogram)
+    seen = 0
+    if not wanted:
+        return 0.0
+    for bound_ns, count in zip(BOUNDS_NS, histogram, strict=False):
+        seen += count
+        if seen >= wanted:
+            return bound_ns / 1e6
+    return BOUNDS_NS[-1] / 1e6

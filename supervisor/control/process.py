@@ -1,0 +1,171 @@
+"""The control process as a whole: its parts, its beginning and its end.
+
+    open the channel -> serve the API on both sockets -> adopt what runs, or make the first rollout
+                     -> reload when told -> end by SIGTERM, or when the supervisor is gone
+
+The API is served before anything is known, so that `status` can be asked while the
+first rollout is still under way; until the running plan is known the TCP door
+does not know its token, and stays shut (the Unix door is open).
+
+A control process that is started into a running fleet adopts it: it reads the
+plan that runs and changes nothing. If nothing runs, the first rollout is its
+task, and when that fails there is no fleet to keep: the reasons are written to
+standard error, and the supervisor is asked to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import sentinel
+from supervisor.control.api import Api
+from supervisor.control.channel import ChannelFault, SupervisorRefusal
+from supervisor.control.compile import Compiler
+from supervisor.control.environment import ControlEnvironment
+from supervisor.control.fleet import Fleet
+from supervisor.control.guard import TcpDoor, UnixDoor
+from supervisor.control.journal import Journal
+from supervisor.control.memory import Memory, MemoryFault
+from supervisor.control.numbers import Numbers
+from supervisor.control.reload import Options, Outcome, Reloader
+from supervisor.control.rollouts import SERVING, Rollout
+from supervisor.control.running import PlanFault, RunningPlan
+from supervisor.control.serving import Serving
+from supervisor.control.store import PlanStore
+
+
+class ControlProcess:
+    """All parts of control. Made and used inside the loop."""
+
+    def __init__(self, environment: ControlEnvironment) -> None:
+        self._environment = environment
+        self._started_s = time.monotonic()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.memory = Memory(environment.region)
+        self.fleet = Fleet(
+            socket.socket(fileno=environment.channel_fd), on_reload=self._hang_up, on_rollout=self._rollout_changed
+        )
+        self.running = RunningPlan()
+        self.journal = Journal(self.memory)
+        compiler = Compiler(environment, self.memory)
+        self.reloader = Reloader(self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile)
+
+    async def run(self) -> int:
+        """Work until told to end, or until the supervisor is gone; returns the exit status."""
+        self.fleet.channel.open()
+        app = Api(self).application()
+        doors = (
+            (socket.socket(fileno=self._environment.socket_fd), UnixDoor(app)),
+            (
+                socket.socket(fileno=self._environment.admin_fd),
+                TcpDoor(app, address=self._environment.admin_address, token=self._token),
+            ),
+        )
+        async with Serving(doors) as serving:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, serving.stop)
+            self._start(self._begin())
+            self._start(self._end_with_supervisor(serving))
+            await serving.wait()
+        for task in self._tasks:
+            task.cancel()
+        self.fleet.channel.close()
+        self.memory.close()
+        return 0
+
+    def about_control(self) -> dict[str, Any]:
+        """What `status` adds about this process."""
+        return {
+            "release": sentinel.__version__,
+            "age_ms": int((time.monotonic() - self._started_s) * 1000),
+            "config": self._environment.config,
+            "run_dir": self._environment.run_dir,
+            "admin_address": self._environment.admin_address,
+            "reloads": dict(self.reloader.counts),
+        }
+
+    async def numbers(self) -> Numbers:
+        """One reading; parts that cannot be read are None."""
+        status = totals = statistics = None
+        try:
+            status = await self.fleet.status()
+        except (ChannelFault, SupervisorRefusal):
+            pass  # supervisor_up 0 says so
+        try:
+            totals, statistics = await self.memory.ask(lambda region: (region.totals(), region.statistics()))
+        except MemoryFault:
+            pass  # region_up 0 says so
+        return Numbers(
+            totals=totals,
+            status=status,
+            reloads=dict(self.reloader.counts),
+            surprises=self.fleet.channel.surprise_count,
+            series_used=statistics.series_count if statistics else 0,
+            series_refused=statistics.series_refused if statistics else 0,
+        )
+
+    async def _begin(self) -> None:
+        """Adopt the generation that runs, or make the first rollout."""
+        status = await self.fleet.status()
+        if status.get("generation"):
+            await self._follow()
+            return
+        outcome = await self.reloader.reload(Options())
+        if outcome.status >= 400:
+            _say(outcome)
+            await self.fleet.channel.ask("stop")
+
+    async def _follow(self) -> None:
+        """Know the plan that runs: for the token of the TCP door, before anybody asks."""
+        try:
+            await self.running.follow(await self.fleet.status())
+        except (PlanFault, ChannelFault, SupervisorRefusal) as fault:
+            print(f"sentinel control: {fault}", file=sys.stderr, flush=True)
+
+    async def _end_with_supervisor(self, serving: Serving) -> None:
+        await self.fleet.channel.closed.wait()
+        serving.stop()
+
+    async def _reload_by_signal(self) -> None:
+        outcome = await self.reloader.hang_up()
+        if outcome is not None and outcome.status >= 400:
+            _say(outcome)
+
+    def _hang_up(self) -> None:
+        self._start(self._reload_by_signal())
+
+    def _rollout_changed(self, rollout: Rollout) -> None:
+        if rollout.state in SERVING:
+            self._start(self._follow())
+        if rollout.state == "rolled-back":
+            _say(Outcome(outcome="rolled-back", generation=rollout.generation, why=rollout.why))
+
+    def _token(self) -> str | None:
+        """The token of the TCP door; None while the running plan is not known."""
+        return None if self.running.plan is None else self.running.plan.admin.token
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the API; what it did not expect is said, and ends nothing else."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            print(f"sentinel control: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def _say(outcome: Outcome) -> None:
+    """Tell whoever reads standard error how something went that nobody waits for."""
+    about = f" (generation {outcome.generation})" if outcome.generation else ""
+    print(f"sentinel control: {outcome.outcome}{about}: {outcome.why}", file=sys.stderr)
+    if outcome.text:
+        print(outcome.text, file=sys.stderr)
+    sys.stderr.flush()

@@ -1,0 +1,86 @@
+"""uvicorn, twice in one loop: one server for each socket, each with its own door.
+
+Two servers and not one with two sockets, because an application cannot tell for
+sure which socket a request came by, and the answer decides whether it is trusted.
+
+The sockets were bound by the supervisor and are shared with it: a server that
+ends closes its own descriptor and nothing else, and who connects meanwhile waits
+in the queue for the next control process.
+
+uvicorn's handling of signals is turned off: there is one handler, and it stops both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator, Iterable
+from types import TracebackType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+CONNECTIONS_MAX = 128
+"""Per socket. Scrapers and operators are few; the rest is answered 503 by uvicorn."""
+
+KEEP_ALIVE_S = 30
+GRACE_S = 3
+"""Answers in flight get this long at the end. Whoever waits for a reload then asks the next control process."""
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals alone."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class Serving:
+    """Both servers, as one context: entered when they accept, left when they have ended."""
+
+    def __init__(self, doors: Iterable[tuple[socket.socket, ASGIApp]]) -> None:
+        self._doors = [(connection, _server(app)) for connection, app in doors]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Serving:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(server.serve([connection])) for connection, server in self._doors]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Accept no more, finish what is in flight."""
+        for _, server in self._doors:
+            server.should_exit = True
+
+    async def wait(self) -> None:
+        """Wait until both have ended; a fault of one ends the other, and is raised."""
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        self.stop()
+        await asyncio.gather(*self._tasks)
+
+
+def _server(app: ASGIApp) -> Server:
+    return Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
