@@ -27,8 +27,10 @@ from sentinel.core.plan import Plan
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.fleet import Fleet
-from supervisor.control.journal import FilterFault, Filters, Journal, JournalFault
-from supervisor.control.metrics import Numbers, exposition
+from supervisor.control.journal import FilterFault, Filters, Journal
+from supervisor.control.memory import MemoryFault
+from supervisor.control.metrics import exposition
+from supervisor.control.numbers import Numbers
 from supervisor.control.redact import redacted_document
 from supervisor.control.reload import Options, Outcome, Reloader, describe
 from supervisor.control.rollouts import Rollout
@@ -82,7 +84,7 @@ def answered(handler: Handler) -> Handler:
             return failure(503, fault, "control is started again by the supervisor; ask again in a moment")
         except PlanFault as fault:
             return failure(503, fault, "reload, which writes the plan anew")
-        except JournalFault as fault:
+        except MemoryFault as fault:
             return failure(503, fault, "see the log of the control process")
         except FilterFault as fault:
             return failure(400, fault, "see the OpenAPI document for the filters")

@@ -1,0 +1,95 @@
+"""The decision journal, read for `why`: which requests are recorded, and what was concluded about each.
+
+The rings hold octets that workers wrote (sentinel.core.record). A record that cannot
+be read, of a worker of another release or of a damaged ring, is counted and passed
+over: the question is about another one. There is no index; a look through all
+rings takes milliseconds, happens in a thread, and only when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sentinel.core.record import Record, RecordFault, decode
+from sentinel.explain import explain
+from shm.region import Region
+from supervisor.control.memory import Memory
+
+LAST_DEFAULT = 20
+LAST_MAX = 1000
+"""More than anybody reads; a list of a thousand is a quarter of a megabyte."""
+
+CLASSES = frozenset(f"{digit}xx" for digit in range(1, 6))
+
+
+class FilterFault(Exception):
+    """A filter is not understood; the text names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which records are wanted; all that are given must hold."""
+
+    last: int = LAST_DEFAULT
+    status: str = ""  # "404", "5xx", or "" for any
+    route: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Filters:
+        """Read the query of a request."""
+        unknown = sorted(set(query) - {"last", "status", "route", "reason"})
+        if unknown:
+            raise FilterFault(f"there is no filter `{unknown[0]}`")
+        last, status = query.get("last", str(LAST_DEFAULT)), query.get("status", "").lower()
+        if not _is_number(last) or not 1 <= int(last) <= LAST_MAX:
+            raise FilterFault(f"`last` is a number from 1 to {LAST_MAX}")
+        if status and status not in CLASSES and not (_is_number(status) and len(status) == 3):
+            raise FilterFault("`status` is a number such as 404, or a class such as 5xx")
+        return cls(last=int(last), status=status, route=query.get("route"), reason=query.get("reason"))
+
+    def hold(self, record: Record) -> bool:
+        status = str(record.status)
+        return (
+            (not self.status or self.status in (status, f"{status[:1]}xx"))
+            and (self.route is None or self.route == record.route)
+            and (self.reason is None or self.reason == record.reason)
+        )
+
+
+class Journal:
+    """Answers questions about recorded requests."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.unreadable_count = 0
+
+    async def find(self, request_id: str) -> dict[str, Any] | None:
+        """The record of one request with its explanation; the newest, should the id occur twice."""
+        return await self._memory.ask(lambda region: self._find(region, request_id))
+
+    async def list(self, filters: Filters) -> list[dict[str, Any]]:
+        """The newest records for which the filters hold, newest first, without their steps."""
+        return await self._memory.ask(lambda region: self._list(region, filters))
+
+    def _find(self, region: Region, request_id: str) -> dict[str, Any] | None:
+        found = [record for record in self._records(region) if record.request_id == request_id]
+        return explain(max(found, key=_time)) if found else None
+
+    def _list(self, region: Region, filters: Filters) -> list[dict[str, Any]]:
+        found = sorted((record for record in self._records(region) if filters.hold(record)), key=_time, reverse=True)
+        return [_row(record) for record in found[: filters.last]]
+
+    def _records(self, region: Region) -> Iterator[Record]:
+        self.unreadable_count = 0
+        for octets in region.journal_read():
+            try:
+                yield decode(octets)
+            except RecordFault:
+                self.unreadable_count += 1
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 6
