@@ -25,8 +25,9 @@ HEAD_AT = SLOT.offset("journal_head")
 def read(cells: Cells, geometry: Geometry, slot: int) -> Iterator[bytes]:
     """The records of one ring, oldest first; as it is while it is being read."""
     head = cells.load(geometry.slot(slot) + HEAD_AT)
-    # The head itself is tried as well: who was killed before raising it had finished the record.
-    for sequence in range(max(0, head + 1 - geometry.journal_records), head + 1):
+    # The head itself is tried as well: who was killed before raising it had finished the record. Its cell
+    # is that of the oldest one, so that of these two at most one is there.
+    for sequence in range(max(0, head - geometry.journal_records), head + 1):
         record = cells.journal_read(slot, sequence)
         if record is not None:
             yield record

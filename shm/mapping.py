@@ -59,7 +59,7 @@ class Mapping:
         _LIBC.madvise(address, size, mmap.MADV_DONTDUMP)
 
     def close(self) -> None:
-        """Unmap; whoever still holds a view of `memory` makes this a BufferError, not a crash."""
+        """Unmap; cells that were not released make this a BufferError. Slices of `memory` must be gone by now."""
         if self._address is None:
             return
         self.memory.release()

@@ -86,27 +86,31 @@ class Cells:
         self._octets.release()
 
     def load(self, offset: int, /) -> int:
-        return self._words[self._at(offset)]
+        return self._words[self._at(*_words(offset))]
 
     def store(self, offset: int, value: int, /) -> None:
-        at, value = self._at(offset), _word(value)
+        offset, value = _words(offset, value)
+        at = self._at(offset)
         self._words[at] = value
 
     def fetch_add(self, offset: int, n: int, /) -> int:
-        at, n = self._at(offset), _word(n)
+        offset, n = _words(offset, n)
+        at = self._at(offset)
         before = self._words[at]
         self._words[at] = (before + n) & MASK
         return before
 
     def compare_exchange(self, offset: int, expected: int, desired: int, /) -> bool:
-        at, expected, desired = self._at(offset), _word(expected), _word(desired)
+        offset, expected, desired = _words(offset, expected, desired)
+        at = self._at(offset)
         if self._words[at] != expected:
             return False
         self._words[at] = desired
         return True
 
     def publish(self, offset: int, value: int, /) -> bool:
-        at, value = self._at(offset), _word(value)
+        offset, value = _words(offset, value)
+        at = self._at(offset)
         if value <= self._words[at]:
             return False
         self._words[at] = value
@@ -115,8 +119,7 @@ class Cells:
     def record(
         self, slot: int, series: int, status: int, reason: int, duration_ns: int, bytes_in: int, bytes_out: int, /
     ) -> None:
-        slot, series, status, reason = _word(slot), _word(series), _word(status), _word(reason)
-        duration_ns, bytes_in, bytes_out = _word(duration_ns), _word(bytes_in), _word(bytes_out)
+        _words(slot, series, status, reason, duration_ns, bytes_in, bytes_out)
         place = self._slot(slot)
         _check("series", series, self._counts[1])
         _check("reason", reason, REASONS_MAX)
@@ -134,20 +137,20 @@ class Cells:
             self._bump(life + 2, 1)
 
     def add(self, slot: int, counter: int, n: int = 1, /) -> None:
-        slot, counter, n = _word(slot), _word(counter), _word(n)
+        _words(slot, counter, n)
         place = self._slot(slot)
         _check("counter", counter, COUNTERS_MAX)
         self._bump(place + COUNTERS_AT + counter, n)
 
     def beat(self, slot: int, now_ns: int, open_connections: int, open_requests: int, /) -> None:
-        slot, gauges = _word(slot), (_word(now_ns), _word(open_connections), _word(open_requests))
+        _words(slot, now_ns, open_connections, open_requests)
         at = self._slot(slot) + HEARTBEAT_AT
         # The heartbeat last: who sees the new one sees the gauges that came with it.
-        self._words[at + 1], self._words[at + 2] = gauges[1:]
-        self._words[at] = gauges[0]
+        self._words[at + 1], self._words[at + 2] = open_connections, open_requests
+        self._words[at] = now_ns
 
     def journal_write(self, slot: int, record: bytes, /) -> None:
-        head = self._slot(_word(slot)) + HEAD_AT
+        head = self._slot(*_words(slot)) + HEAD_AT
         if not isinstance(record, bytes):
             raise TypeError(f"expected bytes, {type(record).__name__} found")
         length = len(record)
@@ -163,7 +166,7 @@ class Cells:
         self._words[head] = (sequence + 1) & MASK
 
     def journal_read(self, slot: int, sequence: int, /) -> bytes | None:
-        slot, sequence = _word(slot), _word(sequence)
+        _words(slot, sequence)
         self._slot(slot)
         cell = self._cell(slot, sequence)
         word = self._words[cell]
@@ -175,7 +178,8 @@ class Cells:
         return record if self._words[cell] == word else None
 
     def sums(self, offset: int, stride: int, count: int, words: int, /) -> bytes:
-        at, stride, count, words = self._at(offset), _word(stride), _word(count), _word(words)
+        offset, stride, count, words = _words(offset, stride, count, words)
+        at = self._at(offset)
         if stride % WORD or count > SLOTS_LIMIT or words > SERIES_WORDS:
             raise ValueError("a sum is over at most 256 blocks of a series' size")
         stride //= WORD
@@ -189,7 +193,7 @@ class Cells:
         self._words[at] = (self._words[at] + n) & MASK
 
     def _at(self, offset: int) -> int:
-        at, rest = divmod(_word(offset), WORD)
+        at, rest = divmod(offset, WORD)
         if rest or at >= len(self._words):
             raise IndexError("not the offset of a word of the region")
         return at
@@ -202,12 +206,14 @@ class Cells:
         return self._rings + slot * self._ring_stride + sequence % self._counts[2] * CELL_WORDS
 
 
-def _word(value: int) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"an integer is required, not {type(value).__name__}")
-    if not 0 <= value <= MASK:
-        raise OverflowError("a cell holds 0 to 2**64 - 1")
-    return value
+def _words(*values: int) -> tuple[int, ...]:
+    """The arguments of a call, checked in their order, before anything else is."""
+    for value in values:
+        if not isinstance(value, int):
+            raise TypeError(f"an integer is required, not {type(value).__name__}")
+        if not 0 <= value <= MASK:
+            raise OverflowError("a cell holds 0 to 2**64 - 1")
+    return values
 
 
 def _check(name: str, value: int, limit: int) -> None:
