@@ -25,8 +25,12 @@ class Trace:
         self.steps: list[Step] = []
         self.dropped = 0
 
-    def step(self, reason: Reason, span: Span, *detail: Any) -> None:
+    def add(self, step: Step) -> None:
+        """Record a step that is already made: most are made with the table, once."""
         if len(self.steps) < TRACE_STEPS_MAX:
-            self.steps.append((reason, span, detail))
+            self.steps.append(step)
         else:
             self.dropped += 1
+
+    def step(self, reason: Reason, span: Span, *detail: Any) -> None:
+        self.add((reason, span, detail))

@@ -1,0 +1,149 @@
+"""Candidates: a route seen through one of its hosts and one of its paths, with its rank.
+
+A route with two matches, of three hosts and two paths each, is twelve candidates. All
+candidates of a plan are put into one order, and the best one whose conditions
+hold wins. This file *is* the definition of precedence; the index (core.routes)
+only finds the same winner without looking at all of them.
+
+    1. explicit priority, the higher first
+    2. exact host, then wildcards (the longer first), then any host
+    3. exact path, then prefixes (the longer first), then regex, then any path
+    4. more conditions before fewer (those written directly in the match;
+       an `any`, `all` or `not` is one condition, whatever it contains)
+    5. the order in the file
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+from sentinel.core.conditions import (
+    Test,
+    compile_condition,
+    host_matches,
+    host_pattern,
+    path_has_prefix,
+    path_literal,
+)
+from sentinel.core.plan import Condition, Match, Plan, Route, Upstream
+from sentinel.core.reasons import Reason
+from sentinel.core.regex import Pattern, compile_pattern
+from sentinel.core.request import Request
+from sentinel.core.trace import Step
+from sentinel.core.verdict import Reject, Respond
+
+
+class HostKind(IntEnum):
+    """How a candidate names its host; the lower, the better."""
+
+    EXACT, WILDCARD, ANY = range(3)
+
+
+class PathKind(IntEnum):
+    """How a candidate names its path; the lower, the better."""
+
+    EXACT, PREFIX, REGEX, ANY = range(4)
+
+
+ANY_HOST: Final = "*"
+Key = tuple[int, int, int, int, int, int, int, int]
+
+
+class Candidate:
+    """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
+
+    __slots__ = (
+        "answer", "answer_step", "conditions", "host", "host_kind", "key", "match", "path", "path_kind",
+        "pattern", "rank", "route", "step", "tests", "unreachable", "upstream",
+    )  # fmt: skip
+
+    def __init__(
+        self, route: Route, match: Match, tests: tuple[Test, ...], index: int, *, host: str,
+        path_kind: PathKind, path: str, upstream: Upstream | None,
+    ) -> None:  # fmt: skip
+        self.route = route
+        self.match = match
+        self.conditions: tuple[Condition, ...] = match.conditions
+        self.tests = tests  # the compiled conditions, shared by the match's candidates
+        self.host = host
+        self.host_kind = _host_kind(host)
+        self.path_kind = path_kind
+        self.path = path
+        self.pattern: Pattern | None = compile_pattern(path) if path_kind is PathKind.REGEX else None
+        self.key = self._key(index)
+        self.rank = 0  # set by `ranked`: 0 is the best of the plan
+        self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
+        self.upstream = upstream
+        self.unreachable = Reject(Reason.NO_ENDPOINT.status, Reason.NO_ENDPOINT, route)
+        self.answer: Respond | None = None
+        self.answer_step: Step | None = None
+        if route.respond is not None:
+            self.answer = Respond(route)
+            self.answer_step = (Reason.RESPONDED, route.respond.span, (route.respond.status,))
+
+    def host_holds(self, request: Request) -> bool:
+        return self.host_kind is HostKind.ANY or host_matches(request.host, self.host)
+
+    def path_holds(self, request: Request) -> bool:
+        if self.path_kind is PathKind.EXACT:
+            return request.path == self.path
+        if self.path_kind is PathKind.PREFIX:
+            return path_has_prefix(request.path, self.path)
+        return self.pattern is None or self.pattern.matches(request.path)
+
+    def conditions_hold(self, request: Request) -> bool:
+        """Ask the conditions beyond host and path."""
+        for test in self.tests:  # noqa: SIM110 - a generator costs more than the loop
+            if not test(request):
+                return False
+        return True
+
+    def _key(self, index: int) -> Key:
+        length = -len(self.path) if self.path_kind is PathKind.PREFIX else 0
+        breadth = -len(self.host) if self.host_kind is HostKind.WILDCARD else 0
+        return (
+            -self.route.priority, self.host_kind, breadth, self.path_kind, length,
+            -len(self.conditions), self.route.order, index,
+        )  # fmt: skip
+
+
+def ranked(plan: Plan) -> tuple[Candidate, ...]:
+    """Return all candidates of the plan, the best first; their `rank` is their place."""
+    upstreams = {upstream.name: upstream for upstream in plan.upstreams}
+    candidates = [one for route in plan.routes for one in candidates_of(route, upstreams)]
+    candidates.sort(key=lambda candidate: candidate.key)  # stable: equal orders keep the plan's
+    for rank, candidate in enumerate(candidates):
+        candidate.rank = rank
+    return tuple(candidates)
+
+
+def candidates_of(route: Route, upstreams: dict[str, Upstream]) -> list[Candidate]:
+    """Multiply out the matches of one route; a route without any matches everything."""
+    upstream = None if route.upstream is None else upstreams[route.upstream]
+    found: list[Candidate] = []
+    for match in route.matches or (Match(span=route.span),):
+        tests = tuple(compile_condition(condition) for condition in match.conditions)
+        for host in _hosts(match):
+            for path_kind, path in _paths(match):
+                found.append(Candidate(
+                    route, match, tests, len(found), host=host, path_kind=path_kind, path=path, upstream=upstream,
+                ))  # fmt: skip
+    return found
+
+
+def _hosts(match: Match) -> list[str]:
+    return list(dict.fromkeys(host_pattern(host) for host in match.hosts)) or [ANY_HOST]
+
+
+def _paths(match: Match) -> list[tuple[PathKind, str]]:
+    paths = [(PathKind.EXACT, path_literal(path)) for path in match.paths]
+    paths += [(PathKind.PREFIX, path_literal(path)) for path in match.path_prefixes]
+    paths += [(PathKind.REGEX, path) for path in match.path_regexes]
+    return list(dict.fromkeys(paths)) or [(PathKind.ANY, "")]
+
+
+def _host_kind(host: str) -> HostKind:
+    if host == ANY_HOST:
+        return HostKind.ANY
+    return HostKind.WILDCARD if host.startswith("*.") else HostKind.EXACT

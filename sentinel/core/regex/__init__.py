@@ -1,0 +1,12 @@
+"""Regular expressions whose cost is linear in the text, whatever the pattern (see syntax and automaton)."""
+
+from sentinel.core.regex.automaton import Pattern
+from sentinel.core.regex.syntax import BadPattern, parse
+
+
+def compile_pattern(text: str) -> Pattern:
+    """Compile a whole-value pattern; raise BadPattern (with a position) when it is not of our subset."""
+    return Pattern(text, parse(text))
+
+
+__all__ = ["BadPattern", "Pattern", "compile_pattern"]
