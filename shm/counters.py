@@ -43,6 +43,7 @@ class Counter(IntEnum):
     TLS_HANDSHAKE_FAILURES = 9
     OVERLOADS = 10
     DRAIN_CLOSED = 11
+    ACCEPT_FAILURES = 12
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

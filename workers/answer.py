@@ -1,0 +1,256 @@
+"""The way of an answer: from a link's octets to the client, as they come.
+
+Intuition: a hose with two couplings. The framing on the upstream's side (a length,
+chunks, or the end of the connection) may be another than on the client's side, but
+the water is passed on as it comes, and never collected.
+
+Rules:
+1. An answer is complete to the octet, or the client's connection is cut: a short body never
+   looks whole. What comes after the end of an answer spoils the link.
+2. Interim answers (1xx) pass, at most INTERIMS_MAX; `100 Continue` only to whom asked for it,
+   and none to HTTP/1.0. A 101 that nobody asked for is malformed.
+3. A small head and body leave in one write; larger ones are handed over without a copy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sentinel.core.reasons import Reason
+from workers import attempt
+from workers.forwarded import DROPPED_FROM_ANSWERS
+from workers.http1.bodies import ChunkedBody
+from workers.http1.faults import UpstreamFault
+from workers.http1.heads import ResponseHead, build_response, parse_response
+from workers.timers import SLACK_NS
+
+if TYPE_CHECKING:
+    from workers.exchange import Exchange
+
+HEAD_BYTES_MAX: Final = 64 * 1024
+HEADERS_MAX: Final = 200
+INTERIMS_MAX: Final = 16
+COPIED_BYTES_MAX: Final = 16 * 1024
+"""Up to here joining head and body is cheaper than a second buffer in the write."""
+
+
+def head_arrived(exchange: Exchange, data: bytes) -> None:
+    """Octets before the final head is complete."""
+    link = exchange.link
+    assert link is not None
+    if link.uses > 1 and not exchange.interims and not exchange.answer_part and attempt.is_unsent(exchange):
+        attempt.link_died(exchange)
+        return
+    while True:
+        if exchange.answer_part:
+            data = exchange.answer_part + data
+        try:
+            head = parse_response(data, 0, HEAD_BYTES_MAX, HEADERS_MAX, exchange.head.method)
+        except UpstreamFault as fault:
+            exchange.fail(fault.reason)
+            return
+        if head is None:
+            _wait_for_rest(exchange, data)
+            return
+        exchange.answer_part = b""
+        if head.status >= 200:
+            _final(exchange, head, data)
+            return
+        if head.status == 101:
+            _tunnel(exchange, head, data)
+            return
+        exchange.interims += 1
+        if exchange.interims > INTERIMS_MAX:
+            exchange.fail(Reason.UPSTREAM_MALFORMED)
+            return
+        _interim(exchange, head)
+        data = data[head.size :]
+        if not data:
+            return
+
+
+def _wait_for_rest(exchange: Exchange, data: bytes) -> None:
+    upstream = exchange.upstream
+    assert upstream is not None
+    if not exchange.answer_part:
+        exchange.arm(upstream.idle_timeout_ns, Reason.UPSTREAM_IDLE_TIMEOUT)
+    exchange.answer_part = data
+
+
+def _interim(exchange: Exchange, head: ResponseHead) -> None:
+    request = exchange.head
+    if request.minor == 0 or (head.status == 100 and not request.expect_continue):
+        return
+    raw, _ = build_response(head, b"", True, request.minor, DROPPED_FROM_ANSWERS)
+    exchange.bytes_out += len(raw)
+    exchange.downstream.write(raw)
+
+
+def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+    downstream, request, size = exchange.downstream, exchange.head, head.size
+    keep = exchange.may_keep_alive()
+    extra = f"x-request-id: {exchange.request_id}\r\n".encode()
+    raw, framing = build_response(head, extra, keep, request.minor, DROPPED_FROM_ANSWERS)
+    exchange.answer_started = True
+    exchange.answer_head = head
+    exchange.status = head.status
+    exchange.keep_alive = keep and framing != "close"
+    exchange.framing = framing
+    have = len(data) - size
+    if framing == "none":
+        exchange.bytes_out += len(raw)
+        downstream.write(raw)
+        _complete(exchange, have == 0)
+        return
+    if head.content_length >= 0:
+        left = head.content_length - have
+        if left < 0:
+            data, have = data[: size + head.content_length], head.content_length
+        exchange.answer_left = left
+        exchange.bytes_out += len(raw) + have
+        if have > COPIED_BYTES_MAX:
+            downstream.write_all((raw, memoryview(data)[size:]))
+        else:
+            downstream.write(raw + data[size:] if have else raw)
+        if left <= 0:
+            _complete(exchange, left == 0)
+            return
+    else:
+        if head.chunked:
+            exchange.answer_body = ChunkedBody(reframe=framing == "chunked", fault=UpstreamFault)
+        exchange.bytes_out += len(raw)
+        downstream.write(raw)
+        if have:
+            body_arrived(exchange, data[size:])
+            if exchange.is_ended:
+                return
+    upstream = exchange.upstream
+    assert upstream is not None
+    exchange.arm(upstream.idle_timeout_ns, Reason.UPSTREAM_IDLE_TIMEOUT)
+
+
+def body_arrived(exchange: Exchange, data: bytes) -> None:
+    """Octets of the answer's body."""
+    downstream, left = exchange.downstream, exchange.answer_left
+    upstream = exchange.upstream
+    assert upstream is not None
+    # Only ever moved later here: no word to the ticker.
+    exchange.deadline_ns = downstream.service.ticker.now_ns + upstream.idle_timeout_ns + SLACK_NS
+    if left >= 0:
+        left -= len(data)
+        exchange.answer_left = left
+        out = data if left >= 0 else data[:left]
+        exchange.bytes_out += len(out)
+        downstream.write(out)
+        if left <= 0:
+            _complete(exchange, left == 0)
+    elif exchange.answer_body is not None:
+        _chunks(exchange, exchange.answer_body, data)
+    else:
+        exchange.bytes_out += len(data)
+        if exchange.framing == "chunked":
+            downstream.write_all((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            downstream.write(data)
+
+
+def _chunks(exchange: Exchange, body: ChunkedBody, data: bytes) -> None:
+    try:
+        out, used = body.feed(data)
+    except UpstreamFault as fault:
+        exchange.fail(fault.reason)
+        return
+    if out:
+        exchange.bytes_out += len(out)
+        exchange.downstream.write(out)
+    if body.done:
+        _complete(exchange, used == len(data))
+
+
+def ended(exchange: Exchange, fault: Exception | None) -> None:
+    """The upstream said that it has no more to say, or (with a fault) broke off."""
+    head = exchange.answer_head
+    if exchange.is_tunnel:
+        _half_closed(exchange)
+    elif head is None:
+        if exchange.answer_part:
+            exchange.fail(Reason.UPSTREAM_CLOSED)
+        else:
+            attempt.link_died(exchange)
+    elif head.until_close and fault is None:
+        if exchange.framing == "chunked":
+            exchange.bytes_out += 5
+            exchange.downstream.write(b"0\r\n\r\n")
+        _complete(exchange, False)
+    else:
+        exchange.fail(Reason.UPSTREAM_ABORTED)
+
+
+def _complete(exchange: Exchange, is_clean: bool) -> None:
+    """The whole answer has gone to the client's transport."""
+    link, pool, head = exchange.link, exchange.pool, exchange.answer_head
+    assert link is not None and pool is not None and head is not None
+    exchange.link = None
+    transport = link.transport
+    if is_clean and head.keep_alive and exchange.body_done and transport is not None:
+        if exchange.downstream.is_write_paused:
+            transport.resume_reading()
+        # A request that is still in our buffer was answered before it was heard: such a link is not kept.
+        if transport.get_write_buffer_size() == 0:
+            pool.give_back(link)
+        else:
+            link.abort()
+    else:
+        link.abort()
+    exchange.end(Reason.PROXIED, exchange.keep_alive)
+
+
+# Tunnels.
+
+
+def _tunnel(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+    """The upstream agrees to another protocol: from here on octets are only carried."""
+    downstream, upstream, link = exchange.downstream, exchange.upstream, exchange.link
+    assert upstream is not None and link is not None and link.transport is not None
+    if not exchange.head.upgrade or not exchange.body_done:
+        exchange.fail(Reason.UPSTREAM_MALFORMED)
+        return
+    extra = f"x-request-id: {exchange.request_id}\r\n".encode()
+    raw, _ = build_response(head, extra, True, exchange.head.minor, DROPPED_FROM_ANSWERS)
+    raw += data[head.size :]
+    exchange.is_tunnel = True
+    exchange.answer_started = True
+    exchange.answer_head = head
+    exchange.status = 101
+    exchange.total_ns = 1 << 62  # a route's timeout is for answers; a tunnel lives while it is used
+    exchange.bytes_out += len(raw)
+    exchange.arm(tunnel_idle_ns(exchange), Reason.UPSTREAM_IDLE_TIMEOUT)
+    downstream.write(raw)
+    downstream.tunnel_opened()
+
+
+def tunnel_idle_ns(exchange: Exchange) -> int:
+    upstream = exchange.upstream
+    assert upstream is not None
+    return max(upstream.idle_timeout_ns, exchange.downstream.intake.listener.idle_timeout_ns)
+
+
+def from_tunnel(exchange: Exchange, data: bytes) -> None:
+    downstream = exchange.downstream
+    exchange.deadline_ns = downstream.service.ticker.now_ns + tunnel_idle_ns(exchange) + SLACK_NS
+    exchange.bytes_out += len(data)
+    downstream.write(data)
+
+
+def to_tunnel(exchange: Exchange, data: bytes) -> None:
+    exchange.deadline_ns = exchange.downstream.service.ticker.now_ns + tunnel_idle_ns(exchange) + SLACK_NS
+    exchange.bytes_in += len(data)
+    link = exchange.link
+    if link is not None and link.transport is not None:
+        link.transport.write(data)
+
+
+def _half_closed(exchange: Exchange) -> None:
+    """The upstream's half of the tunnel has ended; the client may go on sending if its transport can say so."""
+    if not exchange.downstream.tunnel_half_closed():
+        exchange.end_tunnel()

@@ -1,0 +1,299 @@
+"""One exchange: a request and its answer, end to end.
+
+Intuition: a waiter with one table and one order. He takes the order (intake), asks
+what to do with it (decide), carries it to the kitchen, perhaps to a second one if
+the first is closed (workers.attempt), brings the dishes as they come (workers.answer),
+and writes exactly one line into the book at the end, whatever happened.
+
+Rules:
+1. An exchange ends once, in `end`: answered, refused, failed or left. There is its one
+   entry in the ledger, and before it the link was given back or cut.
+2. While no link is there the body waits in `backlog` and the client is not read, so at most
+   one read (256 KiB) waits. Afterwards octets pass from one transport to the other, and
+   whoever is slow pauses the other's reading. What one client can make us hold is bounded:
+   a head, one read in each direction, and a write buffer (64 KiB, and the read that
+   overflowed it) on each side; below 1 MiB in the worst case, about 3 KiB while idle.
+3. A client's fault in the middle of a body (bad chunk, too large, stalled) is answered if the
+   answer has not begun; else the connection is cut, since no status can be said any more.
+4. An answer that begins before the request's body has ended says `Connection: close`; what
+   still comes is discarded within limits and never read as a request.
+5. A tunnel (101) is an exchange that lasts: octets pass both ways, each side may end its half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from sentinel.core.decide import decide
+from sentinel.core.drive import run
+from sentinel.core.plan import Endpoint, Route, Upstream
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+from sentinel.core.trace import Trace
+from sentinel.core.verdict import Forward, Reject
+from workers import answer, attempt, errors
+from workers.http1.faults import ClientFault
+from workers.http1.heads import RequestHead, ResponseHead
+from workers.pool import Link, Pool
+from workers.timers import NEVER
+
+if TYPE_CHECKING:
+    from workers.downstream import Downstream
+    from workers.http1.bodies import ChunkedBody
+
+KEPT_BYTES_MAX: Final = 64 * 1024
+"""A body that is larger is not kept for a second try on a fresh link."""
+
+
+class Exchange:
+    """The state of one request and its answer. Made once a request: no dataclass, no inheritance."""
+
+    __slots__ = (
+        "answer_body", "answer_head", "answer_left", "answer_part", "answer_started", "attempts", "authority", "backlog",
+        "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "connecting", "deadline_ns",
+        "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing", "head", "interims", "is_ended",
+        "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool", "request", "request_id",
+        "route", "sent_bytes", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, downstream: Downstream, head: RequestHead) -> None:
+        self.downstream = downstream
+        self.head = head
+        self.started_ns = time.monotonic_ns()
+        self.request: Request | None = None
+        self.request_id = ""
+        self.authority = ""
+        self.lines = b""
+        self.trace = Trace()
+        # The decision and its attempts.
+        self.route: Route | None = None
+        self.upstream: Upstream | None = None
+        self.endpoint: Endpoint | None = None
+        self.endpoint_name = ""
+        self.pool: Pool | None = None
+        self.link: Link | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.attempts = 0
+        self.tried: tuple[Endpoint, ...] = ()
+        self.tried_pools: tuple[Pool, ...] = ()
+        self.is_repeated = False
+        # The request's body. `body_left` counts a Content-Length down and is -1 for chunks.
+        self.body: ChunkedBody | None = None
+        self.body_left = head.content_length
+        self.body_done = not head.chunked and head.content_length <= 0
+        self.body_max = NEVER
+        self.backlog: list[bytes] = []
+        self.kept: list[bytes] | None = None
+        self.kept_bytes = 0
+        self.sent_bytes = 0
+        # The answer.
+        self.status = 0
+        self.answer_started = False
+        self.answer_head: ResponseHead | None = None
+        self.answer_part = b""
+        self.answer_left = -1
+        self.answer_body: ChunkedBody | None = None
+        self.framing = ""
+        self.keep_alive = False
+        self.interims = 0
+        self.is_tunnel = False
+        # Measures and deadlines.
+        self.bytes_in = head.size
+        self.bytes_out = 0
+        self.deadline_ns = NEVER
+        self.deadline_reason = Reason.TOTAL_TIMEOUT
+        self.total_ns = NEVER
+        self.is_ended = False
+
+    # The beginning.
+
+    def begin(self) -> None:
+        """Decide, and act on the verdict."""
+        downstream = self.downstream
+        service = downstream.service
+        try:
+            request = downstream.intake.take(self, downstream)
+            if not self.body_done:
+                self.kept = []
+                downstream.take_body(self)
+        except ClientFault as fault:
+            self.refuse(fault.reason)
+            return
+        verdict = run(decide(service.table, request, service.world, self.trace))
+        route = self.route = verdict.route
+        if self.body_left >= 0 or self.body is not None:
+            self.body_max = downstream.intake.body_max(route)
+            if self.head.content_length > self.body_max or (self.body and self.body.payload_bytes > self.body_max):
+                self.refuse(Reason.BODY_TOO_LARGE)
+                return
+        if type(verdict) is Forward:
+            self.upstream = verdict.upstream
+            if verdict.route.timeout_ns:
+                self.total_ns = self.started_ns + verdict.route.timeout_ns
+            attempt.aim(self, verdict.endpoint)
+        elif type(verdict) is Reject:
+            self.refuse(verdict.reason, verdict.status)
+        elif verdict.route is not None:
+            self._respond(verdict.route)
+
+    def _respond(self, route: Route) -> None:
+        assert route.respond is not None
+        head, keep = self.head, self.may_keep_alive()
+        raw = errors.fixed(
+            route.respond, self.request_id, keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD"
+        )
+        self._say(raw, route.respond.status)
+        self.end(Reason.RESPONDED, keep)
+
+    def may_keep_alive(self) -> bool:
+        """May the client send another request on this connection after this answer?"""
+        return (
+            self.body_done
+            and self.head.keep_alive
+            and not self.head.upgrade
+            and not self.downstream.service.is_draining
+            and not self.downstream.is_last()
+        )
+
+    # The request's body.
+
+    def body_arrived(self, data: bytes, done: bool) -> None:
+        """Some of the body, framed as the upstream shall get it."""
+        self.body_done = done
+        if data:
+            if self.kept is not None:
+                self.kept_bytes += len(data)
+                if self.kept_bytes <= KEPT_BYTES_MAX:
+                    self.kept.append(data)
+                else:
+                    self.kept = None
+            link = self.link
+            if link is None or link.transport is None:
+                self.backlog.append(data)
+                if not done:
+                    self.downstream.hold()
+            else:
+                self.sent_bytes += len(data)
+                link.transport.write(data)
+        if done and self.link is not None and not self.answer_started:
+            attempt.wait_for_answer(self)
+
+    # The upstream's side (workers.pool.Caller).
+
+    def answer_bytes(self, data: bytes) -> None:
+        if self.is_tunnel:
+            answer.from_tunnel(self, data)
+        elif self.answer_head is None:
+            answer.head_arrived(self, data)
+        else:
+            answer.body_arrived(self, data)
+
+    def answer_eof(self) -> None:
+        answer.ended(self, None)
+
+    def link_lost(self, fault: Exception | None) -> None:
+        answer.ended(self, fault)
+        if self.is_tunnel and not self.is_ended:
+            self.end_tunnel()
+
+    def link_paused(self) -> None:
+        """The upstream does not read as fast as the client sends."""
+        self.downstream.hold()
+        if not self.answer_started:
+            attempt.wait_for_answer(self)
+
+    def link_resumed(self) -> None:
+        if not self.body_done and not self.answer_started:
+            self.deadline_ns = NEVER
+        self.downstream.more()
+
+    def surprised(self, fault: BaseException) -> None:
+        self.downstream.surprised(fault)
+
+    # The ends.
+
+    def arm(self, timeout_ns: int, reason: Reason) -> None:
+        """From now on the upstream has so long."""
+        downstream = self.downstream
+        self.deadline_reason = reason
+        deadline_ns = self.deadline_ns = downstream.service.ticker.after(timeout_ns)
+        if self.total_ns < deadline_ns:
+            deadline_ns = self.total_ns
+        if deadline_ns < downstream.deadline_ns:
+            downstream.deadline_ns = deadline_ns
+
+    def timed_out(self, reason: Reason) -> None:
+        upstream = self.upstream
+        assert upstream is not None
+        if self.is_tunnel:
+            self.end_tunnel()
+        elif reason is Reason.CONNECT_TIMEOUT:
+            attempt.next_one(self, reason)
+        elif reason is Reason.UPSTREAM_IDLE_TIMEOUT and self.downstream.is_write_paused:
+            self.arm(upstream.idle_timeout_ns, reason)  # it waits for the client, not for the upstream
+        else:
+            self.fail(reason)
+
+    def fail(self, reason: Reason) -> None:
+        """It goes no further: say so if that can still be said, else cut the connection."""
+        if self.answer_started:
+            self.drop_link()
+            self.downstream.cut()
+            self.end(reason, False)
+        else:
+            self.refuse(reason)
+
+    def refuse(self, reason: Reason, status: int = 0) -> None:
+        """Answer with a refusal; a client whose bytes were ambiguous or too many is not listened to any longer."""
+        self.drop_link()
+        head = self.head
+        self.request_id = self.request_id or self.downstream.service.ids.new()
+        keep = reason.value.culprit != "client" and self.may_keep_alive()
+        raw = errors.refusal(
+            status or reason.status, reason, self.request_id, as_json=errors.wants_json(head.headers),
+            keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD",
+        )  # fmt: skip
+        self._say(raw, status or reason.status)
+        self.end(reason, keep)
+
+    def client_gone(self, reason: Reason) -> None:
+        """Nobody waits for the answer any more: the upstream shall not work on it either."""
+        if self.is_tunnel:
+            self.end_tunnel()
+            return
+        self.drop_link()
+        self.status = self.status or reason.status
+        self.end(reason, False)
+
+    def end_tunnel(self) -> None:
+        link, self.link = self.link, None
+        if link is not None and link.transport is not None:
+            link.caller = None
+            link.transport.close()
+        self.end(Reason.UPGRADED, False)
+
+    def drop_link(self) -> None:
+        """Cut what leads to the upstream: the link, or the attempt to get one."""
+        task, self.connecting = self.connecting, None
+        if task is not None:
+            task.cancel()
+        link, self.link = self.link, None
+        if link is not None:
+            link.abort()
+
+    def end(self, reason: Reason, keep_alive: bool) -> None:
+        """The one end of every exchange."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        downstream = self.downstream
+        downstream.service.ledger.enter(self, reason)
+        downstream.exchange_ended(self, keep_alive)
+
+    def _say(self, raw: bytes, status: int) -> None:
+        self.status = status
+        self.answer_started = True
+        self.bytes_out += len(raw)
+        self.downstream.write(raw)

@@ -1,0 +1,170 @@
+"""From a head's octets to the request that the core decides on: one canonical reading of who, where and what.
+
+Intuition: a customs officer. Whatever form the papers have (origin-form or absolute-form,
+Host in capitals, a port, an address behind two proxies), what leaves his desk has one
+form, and everybody behind him (routes, log, upstream) sees the same. Papers that can
+be read in two ways are not stamped.
+
+Rules:
+1. The authority is Host in canonical form (sentinel.core.host); with absolute-form it must say
+   the same as the target. HTTP/1.1 needs it; HTTP/1.0 may come without.
+2. The path is normalised by the core (sentinel.core.path) before anything looks at it; the
+   upstream is sent the normalised target.
+3. The client's address is known here, before any policy: the socket's, the PROXY header's, or
+   the trusted hops' of X-Forwarded-For.
+4. What was read once is remembered (hosts and short targets repeat); memories are bounded and
+   start anew when full, so that no client can make them grow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sentinel.core.host import Authority, parse_authority
+from sentinel.core.path import BadTarget, Target, normalise, split_target
+from sentinel.core.plan import Listener, Route
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+from workers import forwarded
+from workers.http1.faults import ClientFault
+from workers.ids import is_acceptable
+from workers.timers import NEVER
+
+if TYPE_CHECKING:
+    from workers.downstream import Downstream
+    from workers.exchange import Exchange
+    from workers.http1.heads import RequestHead
+
+REMEMBERED_MAX: Final = 2048
+REMEMBERED_CHARS_MAX: Final = 256
+
+REFUSED_METHODS: Final = frozenset({"CONNECT", "TRACE"})
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Intake:
+    """What one listener makes of heads; shared by its connections."""
+
+    __slots__ = ("_hosts", "_targets", "listener", "open_count", "scheme", "trust")
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.scheme = "https" if listener.tls is not None else "http"
+        self.trust = forwarded.Trust(listener.trusted_proxies, listener.trusted_hops)
+        self.open_count = 0
+        self._hosts: dict[str, Authority] = {}
+        self._targets: dict[str, Target] = {}
+
+    def body_max(self, route: Route | None) -> int:
+        """How many octets a body may have; NEVER when there is no limit."""
+        if route is not None and route.max_body_bytes >= 0:
+            return route.max_body_bytes or NEVER
+        return self.listener.max_body_bytes or NEVER
+
+    def take(self, exchange: Exchange, downstream: Downstream) -> Request:
+        """Fill in what the exchange knows of its request; raises ClientFault.
+
+        The id and the lines for the upstream are set first: a refusal needs the id too.
+        """
+        head = exchange.head
+        peer = downstream.peer
+        if downstream.is_trusted:
+            client_ip = self._hear_proxy(exchange, head, peer)
+        else:
+            client_ip = peer
+            exchange.request_id = downstream.service.ids.new()
+        if head.method in REFUSED_METHODS:
+            raise ClientFault(Reason.METHOD_REFUSED)
+        target = self._targets.get(head.target)
+        if target is None:
+            target = self._read_target(head)
+        raw_host = head.host
+        if raw_host is not None:
+            authority = self._hosts.get(raw_host) or self._read_host(raw_host)
+            host, written = authority.host, str(authority) if authority.port is not None else authority.host
+        elif head.minor == 0:
+            host = written = self._authority_of_target(head.target)
+        else:
+            raise ClientFault(Reason.BAD_HOST)
+        exchange.authority = written
+        if downstream.is_trusted:
+            exchange.lines += self._host_lines(exchange, head, written)
+        else:
+            exchange.lines = downstream.stranger_lines + (
+                f"x-forwarded-host: {written}\r\nx-request-id: {exchange.request_id}\r\n".encode("latin-1")
+            )
+        request = exchange.request = Request(
+            method=head.method, scheme=self.scheme, host=host, path=target.path, query=target.query,
+            target=target.target, headers=head.headers, client_ip=client_ip, listener=self.listener.name,
+        )  # fmt: skip
+        return request
+
+    # Targets and hosts.
+
+    def _read_target(self, head: RequestHead) -> Target:
+        split = split_target(head.target, head.method)
+        if isinstance(split, BadTarget):
+            raise ClientFault(split.reason, split.detail)
+        if split.scheme:
+            self._agree(split.scheme, split.authority, head.host)
+        target = normalise(split.origin, self.listener.path_rules, head.method)
+        if isinstance(target, BadTarget):
+            raise ClientFault(target.reason, target.detail)
+        # Only what reads the same for every method and Host may be remembered.
+        if not split.scheme and target.path != "*" and len(head.target) <= REMEMBERED_CHARS_MAX:
+            if len(self._targets) >= REMEMBERED_MAX:
+                self._targets.clear()
+            self._targets[head.target] = target
+        return target
+
+    def _agree(self, scheme: str, authority: str, host: str | None) -> None:
+        """Absolute-form must name whom Host names (RFC 9112 section 3.2.2 lets us prefer one; we prefer neither)."""
+        named = parse_authority(authority)
+        if named is None:
+            raise ClientFault(Reason.BAD_HOST)
+        if host is None:
+            return
+        said = parse_authority(host)
+        port = DEFAULT_PORTS[scheme]
+        if said is None or (said.host, said.port or port) != (named.host, named.port or port):
+            raise ClientFault(Reason.BAD_HOST)
+
+    def _read_host(self, raw: str) -> Authority:
+        authority = parse_authority(raw)
+        if authority is None:
+            raise ClientFault(Reason.BAD_HOST)
+        if len(raw) <= REMEMBERED_CHARS_MAX:
+            if len(self._hosts) >= REMEMBERED_MAX:
+                self._hosts.clear()
+            self._hosts[raw] = authority
+        return authority
+
+    def _authority_of_target(self, target: str) -> str:
+        """HTTP/1.0 without Host: the target may still name one; else nobody does, and the endpoint's name is sent."""
+        split = split_target(target)
+        named = None if isinstance(split, BadTarget) or not split.scheme else parse_authority(split.authority)
+        return named.host if named is not None else ""
+
+    # Trusted proxies.
+
+    def _hear_proxy(self, exchange: Exchange, head: RequestHead, peer: str) -> str:
+        """Who the client is, in the words of a proxy that we trust."""
+        values: dict[str, list[str]] = {}
+        for name, value in head.headers:
+            if name in ("x-forwarded-for", "x-forwarded-proto", "x-request-id"):
+                values.setdefault(name, []).append(value)
+        chain = forwarded.split_chain(values.get("x-forwarded-for", []))
+        client = self.trust.client(peer, chain)
+        said = values.get("x-forwarded-proto", [])
+        scheme = said[0].lower() if len(said) == 1 and said[0].lower() in DEFAULT_PORTS else self.scheme
+        ids = values.get("x-request-id", [])
+        known = len(ids) == 1 and is_acceptable(ids[0])
+        exchange.request_id = ids[0] if known else exchange.downstream.service.ids.new()
+        exchange.lines = forwarded.lines_for_trusted(peer, client, chain, scheme)
+        return client
+
+    def _host_lines(self, exchange: Exchange, head: RequestHead, written: str) -> bytes:
+        said = [value for name, value in head.headers if name == "x-forwarded-host"]
+        named = parse_authority(said[0]) if len(said) == 1 else None
+        host = str(named) if named is not None else written
+        return f"x-forwarded-host: {host}\r\nx-request-id: {exchange.request_id}\r\n".encode("latin-1")

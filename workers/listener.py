@@ -1,0 +1,192 @@
+"""Accepting: from inherited listening sockets to connections.
+
+Intuition: doormen who share one entrance with the doormen of other workers, older and
+younger ones. Nobody of them ever locks the door: it belongs to the house. A doorman
+who goes home just stops letting people in, and who waits outside is let in by the next.
+
+Rules:
+1. The listening sockets are the supervisor's: never closed, never shut down here. Stopping is
+   removing our reader, nothing else.
+2. At most ACCEPTS_PER_TURN connections a turn, so that a flood of new ones does not starve
+   those that are being served.
+3. Out of descriptors (EMFILE, ENFILE, ENOBUFS, ENOMEM): stop asking for BACK_OFF_S and count it. The
+   socket stays readable meanwhile, and asking again at once would burn the processor.
+4. Above `max-connections` (listener) or `max-worker-connections` a connection is told 503
+   `overloaded` and closed, counted and logged. At most TURNED_AWAY_MAX of these are told so
+   at a time; beyond that, and on TLS listeners, the connection is only closed.
+5. On TLS listeners the first octet is looked at before the handshake: what is no handshake is most
+   often plain HTTP, and its sender deserves a sentence (400 `plain-http-on-tls`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from typing import Final
+
+from sentinel.core.reasons import Reason
+from shm.counters import Counter
+from workers.downstream import Downstream
+from workers.intake import Intake
+from workers.service import Service
+
+ACCEPTS_PER_TURN: Final = 64
+BACK_OFF_S: Final = 0.1
+TURNED_AWAY_MAX: Final = 256
+HANDSHAKE_OCTET: Final = b"\x16"
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """The doorman of one listener in one worker."""
+
+    __slots__ = (
+        "_context", "_intake", "_is_open", "_peeking", "_retries", "_service", "_sockets", "_tasks", "connections_max",
+    )  # fmt: skip
+
+    def __init__(
+        self, service: Service, intake: Intake, fds: tuple[int, ...], context: ssl.SSLContext | None,
+        connections_max: int,
+    ) -> None:  # fmt: skip
+        self._service = service
+        self._intake = intake
+        self._context = context
+        self.connections_max = connections_max
+        self._sockets = [socket.socket(fileno=fd) for fd in fds]
+        for listening in self._sockets:
+            listening.setblocking(False)
+        self._is_open = False
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._retries: set[asyncio.TimerHandle] = set()
+        self._peeking: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def open(self) -> None:
+        self._is_open = True
+        for listening in self._sockets:
+            self._service.loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def close(self) -> None:
+        """Accept no more; the sockets themselves stay as they are (rule 1)."""
+        self._is_open = False
+        for handle in self._retries:
+            handle.cancel()
+        self._retries.clear()
+        for listening in self._sockets:
+            self._service.loop.remove_reader(listening.fileno())
+            listening.detach()
+        self._sockets = []
+
+    @property
+    def busy(self) -> bool:
+        """Are there connections that were accepted and have no protocol yet?"""
+        return bool(self._tasks or self._peeking)
+
+    def _accept(self, listening: socket.socket) -> None:
+        service = self._service
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as fault:
+                if fault.errno in _EXHAUSTED:
+                    self._back_off(listening)
+                    return
+                service.surprise(fault)
+                return
+            service.region.add(service.slot, Counter.ACCEPTED)
+            connection.setblocking(False)
+            self._admit(connection)
+
+    def _back_off(self, listening: socket.socket) -> None:
+        service = self._service
+        service.region.add(service.slot, Counter.ACCEPT_FAILURES)
+        service.loop.remove_reader(listening.fileno())
+
+        def again() -> None:
+            self._retries.discard(handle)
+            if self._is_open:
+                service.loop.add_reader(listening.fileno(), self._accept, listening)
+
+        handle = service.loop.call_later(BACK_OFF_S, again)
+        self._retries.add(handle)
+
+    def _admit(self, connection: socket.socket) -> None:
+        service = self._service
+        open_count = len(service.connections) + len(self._tasks) + len(self._peeking)
+        if open_count >= self.connections_max or self._intake.open_count >= self._intake.listener.max_connections:
+            self._shed(connection, open_count)
+        elif self._context is not None:
+            self._peek(connection)
+        else:
+            self._start(connection, Downstream(service, self._intake), None)
+
+    def _shed(self, connection: socket.socket, open_count: int) -> None:
+        service = self._service
+        service.region.add(service.slot, Counter.OVERLOADS)
+        protocol = Downstream(service, self._intake, Reason.OVERLOADED)
+        if self._context is None and open_count < self.connections_max + TURNED_AWAY_MAX:
+            self._start(connection, protocol, None)
+        else:
+            service.ledger.enter_bare(protocol, Reason.OVERLOADED, service.ids.new(), 0, 0)
+            service.region.add(service.slot, Counter.CLOSED)
+            connection.close()
+
+    def _start(self, connection: socket.socket, protocol: Downstream, context: ssl.SSLContext | None) -> None:
+        task: asyncio.Task[object] = self._service.loop.create_task(self._open_transport(connection, protocol, context))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open_transport(
+        self, connection: socket.socket, protocol: Downstream, context: ssl.SSLContext | None
+    ) -> None:
+        service = self._service
+        try:
+            if context is None:
+                await service.loop.connect_accepted_socket(lambda: protocol, connection)
+            else:
+                timeout_s = self._intake.listener.header_timeout_ns / 1e9
+                await service.loop.connect_accepted_socket(
+                    lambda: protocol, connection, ssl=context, ssl_handshake_timeout=timeout_s
+                )
+                service.region.add(service.slot, Counter.TLS_HANDSHAKES)
+        except OSError:  # ssl.SSLError, a reset, a timeout: the peer's affair
+            if context is not None:
+                service.region.add(service.slot, Counter.TLS_HANDSHAKE_FAILURES)
+            if protocol not in service.connections:
+                service.region.add(service.slot, Counter.CLOSED)
+        except Exception as fault:
+            service.surprise(fault)
+
+    # The first octet of a connection to a TLS port.
+
+    def _peek(self, connection: socket.socket) -> None:
+        loop = self._service.loop
+        timeout_s = self._intake.listener.header_timeout_ns / 1e9
+        self._peeking[connection] = loop.call_later(timeout_s, self._unpeek, connection, True)
+        loop.add_reader(connection.fileno(), self._peeked, connection)
+
+    def _peeked(self, connection: socket.socket) -> None:
+        try:
+            octet = connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            octet = b""
+        self._unpeek(connection, octet == b"")
+        if octet == HANDSHAKE_OCTET:
+            self._start(connection, Downstream(self._service, self._intake), self._context)
+        elif octet:
+            self._start(connection, Downstream(self._service, self._intake, Reason.PLAIN_HTTP_ON_TLS), None)
+
+    def _unpeek(self, connection: socket.socket, close: bool) -> None:
+        self._service.loop.remove_reader(connection.fileno())
+        handle = self._peeking.pop(connection, None)
+        if handle is not None:
+            handle.cancel()
+        if close:
+            connection.close()
+            self._service.region.add(self._service.slot, Counter.CLOSED)

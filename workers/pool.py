@@ -1,0 +1,197 @@
+"""Connections to upstreams: one pool per address, and the link, which is one such connection.
+
+Intuition: a rack of telephones that are still off the hook. Taking the one that
+was hung up last costs nothing; one that was silent for too long is put down;
+one that suddenly speaks although nobody asked is cut off, for whatever it says
+would be heard as the answer to the next question.
+
+Rules:
+1. A link belongs to at most one exchange. It comes back only when the answer was
+   complete to the octet, the request was sent whole, and both sides agreed to
+   keep the connection; else it is aborted. There is no third way.
+2. Any octet or end of file on an idle link ends it.
+3. The newest idle link is taken first: it is the least likely to be stale, and the
+   others grow old and leave.
+4. The number of idle links is limited per upstream and worker
+   (`keepalive-connections`), whatever the number of its addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import TYPE_CHECKING, Protocol, cast
+
+from shm.counters import Counter
+
+if TYPE_CHECKING:
+    from workers.service import Service
+
+WRITE_HIGH_BYTES = 64 * 1024
+WRITE_LOW_BYTES = 16 * 1024
+
+
+class Caller(Protocol):
+    """Whoever uses a link: the exchange."""
+
+    def answer_bytes(self, data: bytes) -> None: ...
+    def answer_eof(self) -> None: ...
+    def link_lost(self, fault: Exception | None) -> None: ...
+    def link_paused(self) -> None: ...
+    def link_resumed(self) -> None: ...
+    def surprised(self, fault: BaseException) -> None: ...
+
+
+class Rack:
+    """What all pools of one upstream share: its settings, and the count of idle links."""
+
+    __slots__ = ("idle_count", "idle_max", "keepalive_ns")
+
+    def __init__(self, idle_max: int, keepalive_ns: int) -> None:
+        self.idle_count = 0
+        self.idle_max = idle_max
+        self.keepalive_ns = keepalive_ns
+
+
+class Link(asyncio.Protocol):
+    """One connection to an upstream."""
+
+    __slots__ = ("caller", "idle_since_ns", "pool", "transport", "uses")
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.caller: Caller | None = None
+        self.transport: asyncio.Transport | None = None
+        self.idle_since_ns = 0
+        self.uses = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are registered with no base class
+        self.transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        caller = self.caller
+        if caller is None:
+            self.pool.forget(self)
+            return
+        try:
+            caller.answer_bytes(data)
+        except Exception as fault:
+            caller.surprised(fault)
+
+    def eof_received(self) -> bool:
+        caller = self.caller
+        if caller is None:
+            self.pool.forget(self)
+            return False
+        try:
+            caller.answer_eof()
+        except Exception as fault:
+            caller.surprised(fault)
+        return self.caller is not None  # a tunnel that is half closed goes on
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        caller, self.caller = self.caller, None
+        if caller is None:
+            self.pool.forget(self)
+            return
+        try:
+            caller.link_lost(exc)
+        except Exception as fault:
+            caller.surprised(fault)
+
+    def pause_writing(self) -> None:
+        if self.caller is not None:
+            self.caller.link_paused()
+
+    def resume_writing(self) -> None:
+        if self.caller is not None:
+            self.caller.link_resumed()
+
+    def abort(self) -> None:
+        """Cut it; nobody hears of it again."""
+        self.caller = None
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.abort()
+
+    def is_readable(self) -> bool:
+        """Has the kernel something for us that the loop has not read: the upstream's farewell, most likely?"""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return True
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            return True
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLIN | select.POLLHUP)
+        return bool(poll.poll(0))
+
+
+class Pool:
+    """The connections to one address."""
+
+    __slots__ = ("_idle", "_rack", "_service", "host", "name", "port")
+
+    def __init__(self, service: Service, rack: Rack, host: str, port: int) -> None:
+        self._service = service
+        self._rack = rack
+        self._idle: list[Link] = []
+        self.host = host
+        self.port = port
+        self.name = host if host.startswith("unix:") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def take(self, *, sure: bool) -> Link | None:
+        """An idle link, or None. `sure`: the request cannot be repeated, so look twice that the link still lives."""
+        idle, rack = self._idle, self._rack
+        while idle:
+            link = idle.pop()
+            rack.idle_count -= 1
+            transport = link.transport
+            if transport is None or transport.is_closing() or (sure and link.is_readable()):
+                link.abort()
+                continue
+            return link
+        return None
+
+    def give_back(self, link: Link) -> None:
+        """Take back a link whose exchange has ended well."""
+        link.caller = None
+        transport, rack = link.transport, self._rack
+        if transport is None or transport.is_closing():
+            return
+        if rack.idle_count >= rack.idle_max or self._service.is_draining:
+            link.abort()
+            return
+        rack.idle_count += 1
+        link.idle_since_ns = self._service.ticker.now_ns
+        self._idle.append(link)
+
+    def forget(self, link: Link) -> None:
+        """An idle link has ended, or must."""
+        if link in self._idle:
+            self._idle.remove(link)
+            self._rack.idle_count -= 1
+        link.abort()
+
+    def sweep(self, now_ns: int) -> None:
+        """End links that were idle for too long; the oldest stand first."""
+        idle, oldest_ns = self._idle, now_ns - self._rack.keepalive_ns
+        while idle and idle[0].idle_since_ns < oldest_ns:
+            self.forget(idle[0])
+
+    def close(self) -> None:
+        while self._idle:
+            self.forget(self._idle[0])
+
+    async def connect(self) -> Link:
+        """A new link; raises OSError."""
+        service = self._service
+        link = Link(self)
+        if self.host.startswith("unix:"):
+            await service.loop.create_unix_connection(lambda: link, self.host[5:])
+        else:
+            await service.loop.create_connection(lambda: link, self.host, self.port)
+        service.region.add(service.slot, Counter.UPSTREAM_CONNECTS)
+        return link

@@ -1,0 +1,110 @@
+"""What all connections of one worker share: the plan, the region, the clock, the books.
+
+Intuition: the back office of a shop. The people at the counters (connections) do not
+know each other; what they have in common lies here, in one object that is handed to
+each of them, and nowhere in module globals.
+
+The one catch-all of the process is `surprise`: callbacks that meet an exception which
+nobody expected end their own connection and report here, where it is counted and its
+traceback written to standard error. The worker goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sentinel.core.plan import Plan
+from sentinel.core.routes import compile_routes
+from shm.counters import Counter
+from workers.accesslog import AccessLog
+from workers.ids import RequestIds
+from workers.ledger import Ledger
+from workers.timers import Ticker
+from workers.world import LiveWorld
+
+if TYPE_CHECKING:
+    from shm.region import Region
+    from workers.downstream import Downstream
+
+TRACEBACKS_PER_TICK: Final = 1
+"""A fault that strikes with every request must not turn standard error into a second disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatistics:
+    """How busy the worker is."""
+
+    open_connections: int
+    open_requests: int
+    is_draining: bool
+
+
+class Service:
+    """The worker's own state; made once, after the fork."""
+
+    __slots__ = (
+        "_tracebacks", "connections", "ids", "is_draining", "ledger", "log", "loop", "on_quiet", "open_requests", "plan",
+        "region", "slot", "table", "ticker", "world",
+    )  # fmt: skip
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, plan: Plan, region: Region, *, slot: int, generation: int
+    ) -> None:
+        self.loop = loop
+        self.plan = plan
+        self.region = region
+        self.slot = slot
+        self.table = compile_routes(plan)
+        self.ticker = Ticker(loop, self.surprise)
+        self.ids = RequestIds()
+        self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
+        self.ledger = Ledger(region, slot, generation, self.log)
+        self.world = LiveWorld(self, plan)
+        self.connections: set[Downstream] = set()
+        self.open_requests = 0
+        self.is_draining = False
+        self.on_quiet: Callable[[], None] | None = None
+        self._tracebacks = TRACEBACKS_PER_TICK
+        for chore in (self.log.tick, self.ledger.tick, self.world.sweep, self._expire):
+            self.ticker.add(chore)
+        loop.set_exception_handler(self._loop_fault)
+
+    def statistics(self) -> ServiceStatistics:
+        return ServiceStatistics(len(self.connections), self.open_requests, self.is_draining)
+
+    def connection_ended(self, connection: Downstream) -> None:
+        if connection in self.connections:
+            self.connections.remove(connection)
+            connection.intake.open_count -= 1
+            self.region.add(self.slot, Counter.CLOSED)
+            if not self.connections and self.on_quiet is not None:
+                self.on_quiet()
+
+    def surprise(self, fault: BaseException) -> None:
+        """Count what should not have happened, and say what it was; the caller ends its own connection."""
+        self.region.add(self.slot, Counter.SURPRISES)
+        if self._tracebacks > 0:
+            self._tracebacks -= 1
+            sys.stderr.write("surprise: " + "".join(traceback.format_exception(fault)))
+
+    def _loop_fault(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """What escaped from a callback without reaching its connection; the loop has closed the transport."""
+        fault = context.get("exception")
+        self.surprise(fault if isinstance(fault, BaseException) else RuntimeError(str(context.get("message"))))
+
+    def _log_dropped(self, count: int) -> None:
+        self.region.add(self.slot, Counter.LOG_DROPPED, count)
+
+    def _expire(self, now_ns: int) -> None:
+        self._tracebacks = TRACEBACKS_PER_TICK
+        late = [connection for connection in self.connections if connection.deadline_ns <= now_ns]
+        for connection in late:
+            try:
+                connection.expire(now_ns)
+            except Exception as fault:
+                connection.surprised(fault)
