@@ -26,6 +26,7 @@ from __future__ import annotations
 import sys
 import zlib
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
@@ -247,6 +248,5 @@ class Geometry:
 
 
 if __name__ == "__main__":
-    from shm.drawing import main
-
-    sys.exit(main(sys.argv[1:]))
+    # Loaded by name: the drawing imports the layout, and no module here imports one that imports it.
+    sys.exit(import_module("shm.drawing").main(sys.argv[1:]))

@@ -7,6 +7,7 @@ import mmap
 import os
 import signal
 from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from tests.shm.implementations import IMPLEMENTATIONS, NEEDS_NATIVE, SMALL, open
 HIGHEST = (1 << 64) - 1
 OFFSETS = st.one_of(
     st.integers(0, SMALL.size_bytes // WORD).map(lambda word: word * WORD),
-    st.sampled_from([SMALL.slot(0), SMALL.slot(1) + SLOT.offset("journal_head"), SMALL.ring(0), SMALL.counters(2, 3), 4]),
+    st.sampled_from([SMALL.slot(0), SMALL.slot(1) + SLOT.offset("journal_head"), SMALL.ring(0), 4]),
+    st.just(SMALL.counters(2, 3)),
 )
 WORDS = st.one_of(
     st.integers(0, 5), st.integers(0, HIGHEST), st.sampled_from([HIGHEST, HIGHEST - 1, 1 << 63, 1 << 48, (1 << 48) - 1])
@@ -80,7 +82,7 @@ def outcome(cells: Cells, call: tuple[str, tuple[Any, ...]]) -> object:
 @example([("store", (SMALL.slot(0) + SLOT.offset("journal_head"), HIGHEST)), ("journal_write", (0, b"wrap"))])
 def test_the_native_cells_do_what_their_twin_does(calls: list[tuple[str, tuple[Any, ...]]]) -> None:
     memories = [bytearray(SMALL.size_bytes) for _ in range(2)]
-    native, twin = (open_on(kind, memoryview(memory)) for kind, memory in zip(("native", "twin"), memories, strict=True))
+    native, twin = open_on("native", memoryview(memories[0])), open_on("twin", memoryview(memories[1]))
     for call in calls:
         assert outcome(native, call) == outcome(twin, call), call
     native.release()
@@ -94,8 +96,9 @@ def test_every_native_operation_has_a_twin_and_a_differential_test() -> None:
     operations = {name for name in dir(cells) if not name.startswith("_")}
     twins = {name for name in dir(open_on("twin", memoryview(bytearray(SMALL.size_bytes)))) if not name.startswith("_")}
     assert operations == twins
+    text = Path(__file__).read_text(encoding="utf-8")
     for name in operations - {"release"}:
-        assert f'operation("{name}"' in open(__file__, encoding="utf-8").read(), f"add {name} to WELL_FORMED"
+        assert f'operation("{name}"' in text, f"add {name} to WELL_FORMED"
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -55,8 +55,9 @@ def test_control_attaches_from_its_own_interpreter(region: Region) -> None:
     region.add(slot, Counter.ACCEPTED, 7)
     region.journal_write(slot, b"seen")
     region.publish(5)
-    run = subprocess.run([sys.executable, "-c", CONTROL, region.name], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(run.stdout) == {
+    command = [sys.executable, "-c", CONTROL, region.name]
+    answer = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    assert json.loads(answer) == {
         "series": 2, "generation": 5, "slots": [os.getpid()], "accepted": 7, "requests": 1, "journal": ["seen"],
     }  # fmt: skip
     assert region.series_names() == ["(none)", "(other)", "from-control"]
@@ -102,11 +103,12 @@ def test_an_order_reaches_a_worker_through_the_leash(region: Region) -> None:
     leash, wake = os.pipe()
 
     def work() -> None:
+        os.close(wake)
         while os.read(leash, 1):
             order, deadline_ns = region.order(slot)
             os.write(theirs, b"%d %d\n" % (order, deadline_ns))
 
-    pid = in_child(lambda: (os.close(wake), work()))
+    pid = in_child(work)
     os.close(theirs)
     with os.fdopen(ours, "rb") as answers:
         for order, deadline_ns in ((Order.SERVE, 0), (Order.DRAIN, 123_456_789)):
