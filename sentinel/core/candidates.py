@@ -50,6 +50,23 @@ ANY_HOST: Final = "*"
 Key = tuple[int, int, int, int, int, int, int, int]
 
 
+class Shared:
+    """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
+
+    __slots__ = ("answer", "answer_step", "step", "tests", "unreachable", "upstream")
+
+    def __init__(self, route: Route, match: Match, upstream: Upstream | None) -> None:
+        self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
+        self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
+        self.upstream = upstream
+        self.unreachable = Reject(Reason.NO_ENDPOINT.status, Reason.NO_ENDPOINT, route)
+        self.answer: Respond | None = None
+        self.answer_step: Step | None = None
+        if route.respond is not None:
+            self.answer = Respond(route)
+            self.answer_step = (Reason.RESPONDED, route.respond.span, (route.respond.status,))
+
+
 class Candidate:
     """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
 
@@ -59,13 +76,12 @@ class Candidate:
     )  # fmt: skip
 
     def __init__(
-        self, route: Route, match: Match, tests: tuple[Test, ...], index: int, *, host: str,
-        path_kind: PathKind, path: str, upstream: Upstream | None,
-    ) -> None:  # fmt: skip
+        self, route: Route, match: Match, shared: Shared, index: int, *, host: str, path_kind: PathKind, path: str
+    ) -> None:
         self.route = route
         self.match = match
         self.conditions: tuple[Condition, ...] = match.conditions
-        self.tests = tests  # the compiled conditions, shared by the match's candidates
+        self.tests = shared.tests
         self.host = host
         self.host_kind = _host_kind(host)
         self.path_kind = path_kind
@@ -73,14 +89,11 @@ class Candidate:
         self.pattern: Pattern | None = compile_pattern(path) if path_kind is PathKind.REGEX else None
         self.key = self._key(index)
         self.rank = 0  # set by `ranked`: 0 is the best of the plan
-        self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
-        self.upstream = upstream
-        self.unreachable = Reject(Reason.NO_ENDPOINT.status, Reason.NO_ENDPOINT, route)
-        self.answer: Respond | None = None
-        self.answer_step: Step | None = None
-        if route.respond is not None:
-            self.answer = Respond(route)
-            self.answer_step = (Reason.RESPONDED, route.respond.span, (route.respond.status,))
+        self.step = shared.step
+        self.upstream = shared.upstream
+        self.unreachable = shared.unreachable
+        self.answer = shared.answer
+        self.answer_step = shared.answer_step
 
     def host_holds(self, request: Request) -> bool:
         return self.host_kind is HostKind.ANY or host_matches(request.host, self.host)
@@ -123,12 +136,11 @@ def candidates_of(route: Route, upstreams: dict[str, Upstream]) -> list[Candidat
     upstream = None if route.upstream is None else upstreams[route.upstream]
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        tests = tuple(compile_condition(condition) for condition in match.conditions)
+        shared = Shared(route, match, upstream)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
-                found.append(Candidate(
-                    route, match, tests, len(found), host=host, path_kind=path_kind, path=path, upstream=upstream,
-                ))  # fmt: skip
+                index = len(found)
+                found.append(Candidate(route, match, shared, index, host=host, path_kind=path_kind, path=path))
     return found
 
 

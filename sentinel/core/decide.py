@@ -31,4 +31,4 @@ async def decide(table: RouteTable, request: Request, world: World, trace: Trace
     candidate = match(table, request, trace)
     if candidate is None:
         return table.no_route
-    return respond(candidate, trace) or forward(candidate, world, trace)
+    return respond(candidate, trace) or forward(table, candidate, world, trace)

@@ -23,9 +23,11 @@ The table is immutable, and belongs to one generation.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, ranked
 from sentinel.core.pathindex import PathIndex
-from sentinel.core.plan import Plan, Upstream
+from sentinel.core.plan import Endpoint, Plan, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.span import NOWHERE
@@ -96,7 +98,9 @@ class HostIndex:
 class RouteTable:
     """A plan that can be asked; made by `compile_routes`."""
 
-    __slots__ = ("candidates", "listeners", "no_route", "no_route_step", "plan", "unbound", "upstreams")
+    __slots__ = (
+        "candidates", "endpoint_steps", "listeners", "no_route", "no_route_step", "plan", "unbound", "upstreams",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -107,6 +111,10 @@ class RouteTable:
         self.listeners: dict[str, HostIndex] = {  # listeners that no route names share one index
             name: HostIndex(self.candidates_on(name)) for name in sorted(bound)
         }
+        # By identity: the world chooses among the plan's own endpoints. Another one is described on the spot.
+        self.endpoint_steps: dict[int, Step] = {
+            id(endpoint): chosen(upstream, endpoint) for upstream in plan.upstreams for endpoint in upstream.endpoints
+        }
         self.no_route = Reject(Reason.NO_ROUTE.status, Reason.NO_ROUTE, None)
         self.no_route_step: Step = (Reason.NO_ROUTE, NOWHERE, ())
 
@@ -114,9 +122,26 @@ class RouteTable:
         """Return the best candidate for a request, or None."""
         return self.listeners.get(request.listener, self.unbound).find(request)
 
+    def endpoint_step(self, upstream: Upstream, endpoint: Endpoint) -> Step:
+        """Return the step that says which endpoint the world chose."""
+        return self.endpoint_steps.get(id(endpoint)) or chosen(upstream, endpoint)
+
+    def fixed_steps(self) -> Iterator[Step]:
+        """Walk over all steps that were made with the table (core.record writes them out beforehand)."""
+        yield self.no_route_step
+        yield from self.endpoint_steps.values()
+        for candidate in self.candidates:
+            yield candidate.step
+            if candidate.answer_step is not None:
+                yield candidate.answer_step
+
     def candidates_on(self, listener: str) -> list[Candidate]:
         """Return the candidates that are served on a listener, the best first."""
         return [one for one in self.candidates if not one.route.listeners or listener in one.route.listeners]
+
+
+def chosen(upstream: Upstream, endpoint: Endpoint) -> Step:
+    return (Reason.ENDPOINT_CHOSEN, endpoint.span, (upstream.name, endpoint.host, endpoint.port))
 
 
 def compile_routes(plan: Plan) -> RouteTable:

@@ -11,22 +11,21 @@ from typing import Final
 
 from sentinel.core.candidates import Candidate
 from sentinel.core.reasons import Reason
+from sentinel.core.routes import RouteTable
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject
 from sentinel.core.world import World
 
-# Looked up here once: an attribute of an Enum class costs more than a global.
-CHOSEN: Final = Reason.ENDPOINT_CHOSEN
-NONE_LEFT: Final = Reason.NO_ENDPOINT
+NO_ENDPOINT: Final = Reason.NO_ENDPOINT
 
 
-def forward(candidate: Candidate, world: World, trace: Trace) -> Forward | Reject:
+def forward(table: RouteTable, candidate: Candidate, world: World, trace: Trace) -> Forward | Reject:
     """Return where the request goes, or the refusal when no endpoint may be tried."""
     upstream = candidate.upstream
     assert upstream is not None, "a route without `respond` has an upstream: the plan was checked"
     endpoint = world.choose_endpoint(upstream, ())
     if endpoint is None:
-        trace.add((NONE_LEFT, upstream.span, (upstream.name,)))
+        trace.add((NO_ENDPOINT, upstream.span, (upstream.name,)))
         return candidate.unreachable
-    trace.add((CHOSEN, endpoint.span, (upstream.name, endpoint.host, endpoint.port)))
+    trace.add(table.endpoint_step(upstream, endpoint))
     return Forward(candidate.route, upstream, endpoint)

@@ -1,0 +1,117 @@
+"""Steps and failed conditions in words: short, in the reader's terms, naming both sides.
+
+`header x-tenant is "b", not "a"` tells more than `condition 3 failed`. Values
+that a client sent are quoted and bounded; fields that carry secrets are never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from sentinel.core.conditions import compile_condition, field_values, query_values
+from sentinel.core.plan import Condition
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+
+SHOWN_MAX: Final = 80  # characters of one value
+VALUES_MAX: Final = 6  # alternatives that are listed
+SECRET_FIELDS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"})
+
+
+def step_text(reason: Reason, details: Sequence[Any]) -> str:
+    """Say what a step concluded, with its details where we know their order."""
+    match reason:
+        case Reason.ROUTE_MATCHED if len(details) == 1:
+            return f"route `{details[0]}` matches"
+        case Reason.ENDPOINT_CHOSEN if len(details) == 3:
+            return f"upstream `{details[0]}`: endpoint {address(str(details[1]), int(details[2]))}"
+        case Reason.RESPONDED if len(details) == 1:
+            return f"the route answers {details[0]} by itself"
+        case Reason.NO_ENDPOINT if len(details) == 1:
+            return f"upstream `{details[0]}` has no endpoint that may be tried"
+        case _:
+            extra = f" ({', '.join(str(part) for part in details)})" if details else ""
+            return reason.value.text + extra
+
+
+def address(host: str, port: int) -> str:
+    """Write an endpoint as an operator would."""
+    if host.startswith("unix:"):
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def failure_text(condition: Condition, request: Request) -> str:
+    """Say why a condition does not hold for the request."""
+    match condition.kind:
+        case "method":
+            return f"the method is {quoted(request.method)}, not {_either(condition.values)}"
+        case "header":
+            return _field_failure(f"header `{condition.name}`", _seen(condition, request), condition.values, "")
+        case "header-regex":
+            return _field_failure(f"header `{condition.name}`", _seen(condition, request), condition.values, "pattern ")
+        case "query":
+            return _field_failure(f"query `{condition.name}`", _seen(condition, request), condition.values, "")
+        case "query-regex":
+            return _field_failure(f"query `{condition.name}`", _seen(condition, request), condition.values, "pattern ")
+        case "host":
+            return f"the host is {quoted(request.host)}, not {_either(condition.values)}"
+        case "path" | "path-prefix" | "path-regex":
+            return path_failure(condition.kind, request.path, condition.values)
+        case "not":
+            holding = [part for part in condition.parts if compile_condition(part)(request)]
+            return f"`not`: {' and '.join(condition_text(part) for part in holding)} holds"
+        case "any":
+            return "`any`: " + "; ".join(failure_text(part, request) for part in condition.parts)
+        case "all":
+            failing = [part for part in condition.parts if not compile_condition(part)(request)]
+            return f"`all`: {failure_text(failing[0], request)}"
+
+
+def condition_text(condition: Condition) -> str:
+    """Name a condition, as it is written in the configuration."""
+    if condition.parts:
+        return f"{condition.kind} {{ {'; '.join(condition_text(part) for part in condition.parts)} }}"
+    words = [condition.kind, *([quoted(condition.name)] if condition.name else []), *map(quoted, condition.values)]
+    return " ".join(words)
+
+
+def path_failure(kind: str, path: str, values: Iterable[str]) -> str:
+    """Say why a path is not one of those wanted; `kind` as in plan.Condition."""
+    wanted = _either(values)
+    match kind:
+        case "path-prefix":
+            return f"the path {quoted(path)} is not below {wanted}"
+        case "path-regex":
+            return f"the path {quoted(path)} does not match the pattern {wanted}"
+        case _:
+            return f"the path is {quoted(path)}, not {wanted}"
+
+
+def quoted(text: str) -> str:
+    """Quote a value, and bound it."""
+    shown = text if len(text) <= SHOWN_MAX else text[:SHOWN_MAX] + "…"
+    return f'"{shown}"'
+
+
+def _seen(condition: Condition, request: Request) -> list[str] | None:
+    """Return the values that were compared; None when they are secret."""
+    if condition.kind.startswith("header"):
+        values = field_values(request, condition.name)
+        return None if values and condition.name in SECRET_FIELDS else values
+    return query_values(request, condition.name)
+
+
+def _field_failure(what: str, seen: list[str] | None, wanted: Sequence[str], kind: str) -> str:
+    if seen is None:
+        return f"{what} (not shown) is none of the {len(wanted)} wanted values"
+    if not seen:
+        return f"{what} is absent"
+    return f"{what} is {quoted(seen[0])}, not {kind}{_either(wanted)}"
+
+
+def _either(values: Iterable[str]) -> str:
+    listed = [quoted(value) for value in values]
+    more = f" or {len(listed) - VALUES_MAX} others" if len(listed) > VALUES_MAX else ""
+    return " or ".join(listed[:VALUES_MAX]) + more
