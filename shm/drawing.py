@@ -19,7 +19,7 @@ DRAWING: Final = HERE / "LAYOUT.md"
 USAGE: Final = "usage: python -m shm.layout --write | --check"
 INSIDE: Final = 76
 """Width of the boxes' inside: the drawing fits a terminal of 80 columns."""
-EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=1024)
+EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=4096)
 C_NAMES: Final = {HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES"}
 
 

@@ -24,7 +24,6 @@ from functools import partial
 from typing import Final
 
 from sentinel.core.machines.worker import Order, WorkerState
-
 from shm import journal
 from shm.birth import birth_ns as birth_of
 from shm.cells import open_cells
@@ -44,8 +43,9 @@ __all__ = [
 GENERATION_AT: Final = HEADER.offset("generation")
 SERIES_RESERVED: Final = 64
 """Room for counters is reserved for so many series at a time: 80 KiB a slot."""
-JOURNAL_RECORDS: Final = 1024
-"""Half a MiB a slot; at 1000 sampled records a second a worker, `why` reaches back a second in each ring."""
+JOURNAL_RECORDS: Final = 4096
+"""The last so many requests of each slot can be explained: 2 MiB a slot, so that a fleet of eight workers and
+its reloads (24 slots) fit in the 64 MiB that a container has for shared memory by default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ from enum import IntEnum, unique
 from typing import Final, TypeVar
 
 from sentinel.core.machines.worker import Order, WorkerState
-
 from shm.cells import Cells
 from shm.faults import RegionFault, RegionFull
 from shm.layout import (
@@ -53,6 +52,8 @@ READ_ATTEMPTS_MAX: Final = 16
 """A claim is a handful of stores: who meets a change that often meets a dead supervisor."""
 STAGE_MASK: Final = (1 << STAGE_BITS) - 1
 ORDER_MASK: Final = (1 << ORDER_BITS) - 1
+DEADLINE_MAX_NS: Final = (1 << 64 - ORDER_BITS) - 1
+"""73 years after boot; a later deadline is as good as this one."""
 USED_AT: Final = HEADER.offset("slots_used")
 FREED_AT: Final = HEADER.offset("slots_freed")
 (
@@ -172,7 +173,7 @@ class Slots:
         self._cells.store(self._geometry.slot(self._in_range(index)) + offset, value)
 
     def set_order(self, index: int, order: Order, deadline_ns: int) -> None:
-        self.set_word(index, ORDER, deadline_ns << ORDER_BITS | order)
+        self.set_word(index, ORDER, min(deadline_ns, DEADLINE_MAX_NS) << ORDER_BITS | order)
 
     def order(self, index: int) -> tuple[Order, int]:
         word = self._word(self._in_range(index), ORDER)

@@ -4,6 +4,7 @@
  * in the fleet. A reader takes only what it can prove: a record whose checksum holds and whose number is
  * the one asked for, sums that do not go down, a generation that does not go back. Exit status 0: all held.
  */
+#define _POSIX_C_SOURCE 200112L /* barriers */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,8 @@ static const struct region region = {
     .slots = SLOTS_AT, .rings = RINGS_AT, .ring_stride = RECORDS * CELL_WORDS, .counters = COUNTERS_AT,
     .counters_stride = SERIES * SERIES_WORDS,
 };
+
+static pthread_barrier_t start;
 
 static void fail(const char *what)
 {
@@ -41,6 +44,7 @@ static void *writer(void *argument)
 {
     uint64_t slot = (uint64_t)(uintptr_t)argument;
     unsigned char record[JOURNAL_RECORD_BYTES];
+    pthread_barrier_wait(&start);
     for (uint64_t turn = 0; turn < TURNS; turn++) {
         kernel_journal_write(&region, slot, record, record_of(slot, turn, record));
         kernel_record(&region, slot, turn % SERIES, 200 + turn % 400, turn % REASONS_MAX, turn * 1000, 1, 2);
@@ -53,6 +57,7 @@ static void *publisher(void *argument)
 {
     uint64_t raised = 0;
     (void)argument;
+    pthread_barrier_wait(&start);
     for (uint64_t turn = 1; turn <= TURNS; turn++) {
         raised += kernel_publish(memory + HEADER_GENERATION, turn);
         fetch_add_acq_rel(memory + HEADER_SLOTS_FREED, 1);
@@ -77,6 +82,7 @@ static void *reader(void *argument)
 {
     uint64_t before[SERIES_WORDS] = {0}, now[SERIES_WORDS], generation_before = 0;
     (void)argument;
+    pthread_barrier_wait(&start);
     for (int turn = 0; turn < TURNS / 4; turn++) {
         for (uint64_t slot = 0; slot < SLOTS; slot++)
             read_journal(slot);
@@ -99,6 +105,8 @@ int main(void)
     pthread_t threads[SLOTS + READERS + PUBLISHERS];
     uint64_t raised = 0;
     int count = 0;
+    /* Together, or the first would be done before the last begins. */
+    pthread_barrier_init(&start, NULL, SLOTS + READERS + PUBLISHERS);
     for (uintptr_t slot = 0; slot < SLOTS; slot++)
         pthread_create(&threads[count++], NULL, writer, (void *)slot);
     for (int i = 0; i < READERS; i++)
