@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import signal
+import sys
 from array import array
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,20 @@ def use_the_last_of_everything(cells: Cells) -> None:
 def test_pure_is_asked_for_by_environment() -> None:
     cells = open_cells(memoryview(bytearray(SMALL.size_bytes)), SMALL, {"SENTINEL_PURE": "1"})
     assert type(cells).__module__ == "shm.twin"
+
+
+@NEEDS_NATIVE
+def test_no_operation_keeps_an_object() -> None:
+    """A lost reference would show as a block a call; the few of the interpreter itself do not grow with them."""
+    cells = open_on("native", memoryview(bytearray(SMALL.size_bytes)))
+    big, calls = 1 << 40, 2000
+    work = [("load", (0,)), ("store", (0, big)), ("fetch_add", (0, big)), ("compare_exchange", (0, big, 1)),
+            ("publish", (0, big)), ("record", (0, 0, 200, 0, big, big, big)), ("add", (0, 0, big)),
+            ("beat", (0, big, big, big)), ("journal_write", (0, b"x")), ("journal_read", (0, 0)),
+            ("sums", (0, 8, 1, 4)), ("load", (-1,)), ("record", (9, 0, 0, 0, 0, 0, 0)), ("load", ())]  # fmt: skip
+    for name, arguments in work:
+        outcome(cells, (name, arguments))
+        before = sys.getallocatedblocks()
+        for _ in range(calls):
+            outcome(cells, (name, arguments))
+        assert sys.getallocatedblocks() - before < calls // 4, name
