@@ -170,9 +170,7 @@ def _chunks(exchange: Exchange, body: ChunkedBody, data: bytes) -> None:
 def ended(exchange: Exchange, fault: Exception | None) -> None:
     """The upstream said that it has no more to say, or (with a fault) broke off."""
     head = exchange.answer_head
-    if exchange.is_tunnel:
-        _half_closed(exchange)
-    elif head is None:
+    if head is None:
         if exchange.answer_part:
             exchange.fail(Reason.UPSTREAM_CLOSED)
         else:
@@ -250,7 +248,21 @@ def to_tunnel(exchange: Exchange, data: bytes) -> None:
         link.transport.write(data)
 
 
-def _half_closed(exchange: Exchange) -> None:
-    """The upstream's half of the tunnel has ended; the client may go on sending if its transport can say so."""
-    if not exchange.downstream.tunnel_half_closed():
+def client_fell_silent(exchange: Exchange) -> None:
+    """The client's half of the tunnel has ended; the other half may last."""
+    link = exchange.link
+    exchange.client_is_silent = True
+    if exchange.upstream_is_silent or link is None or link.transport is None:
         exchange.end_tunnel()
+    else:
+        link.transport.write_eof()
+
+
+def upstream_fell_silent(exchange: Exchange) -> None:
+    """The upstream's half has ended; the client's may last, if its transport can be told so."""
+    transport = exchange.downstream.transport
+    exchange.upstream_is_silent = True
+    if exchange.client_is_silent or transport is None or transport.is_closing() or not transport.can_write_eof():
+        exchange.end_tunnel()
+    else:
+        transport.write_eof()

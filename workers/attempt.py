@@ -59,13 +59,15 @@ def next_one(exchange: Exchange, reason: Reason) -> None:
         task.cancel()
     endpoint, upstream = exchange.endpoint, exchange.upstream
     assert endpoint is not None and upstream is not None
-    world = exchange.downstream.service.world
+    service = exchange.downstream.service
     if exchange.pool is not None:
+        service.region.add(service.slot, Counter.UPSTREAM_CONNECT_FAILURES)
         exchange.tried_pools += (exchange.pool,)
         exchange.pool = None
     if exchange.attempts >= ATTEMPTS_MAX:
         exchange.fail(reason)
         return
+    world = service.world
     pool = world.place(endpoint).next_pool(exchange.tried_pools)
     if pool is not None:
         exchange.pool = pool

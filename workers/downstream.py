@@ -129,11 +129,10 @@ class Downstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         exchange = self.exchange
-        if self.phase == TUNNEL and exchange is not None:
-            link = exchange.link
-            if self.can_half_close() and link is not None and link.transport is not None:
-                link.transport.write_eof()
-                return True
+        if self.phase == TUNNEL and exchange is not None and self.transport is not None:
+            if self.transport.can_write_eof():  # TLS cannot: there the end of one half is the end of both
+                answer.client_fell_silent(exchange)
+                return self.exchange is not None
         self._left()
         return False
 
@@ -333,7 +332,8 @@ class Downstream(asyncio.Protocol):
         if self.phase >= LINGER:
             return
         if not keep_alive:
-            self._part(is_expected=not exchange.head.keep_alive and self.phase == ANSWER)
+            said_so = not exchange.head.keep_alive and self.phase == ANSWER
+            self._part(is_expected=said_so or exchange.client_is_silent)
             return
         self.phase = HEAD
         self.deadline_ns = service.ticker.now_ns + self.intake.listener.idle_timeout_ns + SLACK_NS
@@ -362,16 +362,6 @@ class Downstream(asyncio.Protocol):
             answer.to_tunnel(exchange, data)
         if self.transport is not None:
             self.transport.resume_reading()
-
-    def tunnel_half_closed(self) -> bool:
-        """The upstream's half has ended: pass that on; False when this transport cannot say it."""
-        if self.transport is None or self.transport.is_closing() or not self.can_half_close():
-            return False
-        self.transport.write_eof()
-        return True
-
-    def can_half_close(self) -> bool:
-        return self.transport is not None and self.transport.can_write_eof()
 
     # Ends.
 

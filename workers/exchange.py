@@ -52,10 +52,11 @@ class Exchange:
 
     __slots__ = (
         "answer_body", "answer_head", "answer_left", "answer_part", "answer_started", "attempts", "authority", "backlog",
-        "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "connecting", "deadline_ns",
+        "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns",
         "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing", "head", "interims", "is_ended",
         "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool", "request", "request_id",
         "route", "sent_bytes", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "upstream",
+        "upstream_is_silent",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
@@ -99,6 +100,8 @@ class Exchange:
         self.keep_alive = False
         self.interims = 0
         self.is_tunnel = False
+        self.client_is_silent = False  # its half of a tunnel has ended
+        self.upstream_is_silent = False
         # Measures and deadlines.
         self.bytes_in = head.size
         self.bytes_out = 0
@@ -191,12 +194,16 @@ class Exchange:
             answer.body_arrived(self, data)
 
     def answer_eof(self) -> None:
-        answer.ended(self, None)
+        if self.is_tunnel:
+            answer.upstream_fell_silent(self)
+        else:
+            answer.ended(self, None)
 
     def link_lost(self, fault: Exception | None) -> None:
-        answer.ended(self, fault)
-        if self.is_tunnel and not self.is_ended:
+        if self.is_tunnel:
             self.end_tunnel()
+        else:
+            answer.ended(self, fault)
 
     def link_paused(self) -> None:
         """The upstream does not read as fast as the client sends."""

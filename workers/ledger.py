@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sentinel.core.reasons import Reason
+from sentinel.core.record import RecordEncoder
 from workers.accesslog import AGENT_CHARS_MAX, PATH_CHARS_MAX, WORD_CHARS_MAX, AccessLog, Entry
 
 if TYPE_CHECKING:
@@ -31,10 +32,13 @@ class Ledger:
     """One worker's books."""
 
     __slots__ = (
-        "_generation", "_journal_write", "_log", "_record", "_second", "_second_text", "_slot", "_wall_offset_ns",
+        "_encode", "_generation", "_journal_write", "_log", "_record", "_second", "_second_text", "_slot", "_wall_offset_ns",
     )  # fmt: skip
 
-    def __init__(self, region: Region, slot: int, generation: int, log: AccessLog) -> None:
+    def __init__(
+        self, region: Region, log: AccessLog, encoder: RecordEncoder, *, slot: int, generation: int
+    ) -> None:
+        self._encode = encoder.encode
         self._record = region.record
         self._journal_write = region.journal_write
         self._slot = slot
@@ -51,32 +55,42 @@ class Ledger:
 
     def enter(self, exchange: Exchange, reason: Reason) -> None:
         """An exchange has ended."""
-        now_ns = time.monotonic_ns()
-        duration_ns = now_ns - exchange.started_ns
-        route = exchange.route
+        started_ns = exchange.started_ns
+        duration_ns = time.monotonic_ns() - started_ns
+        route, meaning = exchange.route, reason.value
+        head, request, upstream = exchange.head, exchange.request, exchange.upstream
+        listener = exchange.downstream.intake.listener.name
         self._record(
-            self._slot, SERIES_NONE if route is None else route.series, exchange.status, reason.value.number,
+            self._slot, SERIES_NONE if route is None else route.series, exchange.status, meaning.number,
             duration_ns, exchange.bytes_in, exchange.bytes_out,
         )  # fmt: skip
+        if request is not None:
+            client_ip, host, path, query_bytes = request.client_ip, request.host, request.path, len(request.query)
+        else:
+            path, _, query = head.target.partition("?")
+            client_ip, host, query_bytes = exchange.downstream.peer, head.host or "", len(query)
+        route_name = "" if route is None else route.name
+        upstream_name = "" if upstream is None else upstream.name
+        self._journal_write(self._slot, self._encode(
+            request_id=exchange.request_id, time_ns=started_ns + self._wall_offset_ns, duration_ns=duration_ns,
+            generation=self._generation, listener=listener, client_ip=client_ip, method=head.method, host=host,
+            path=path, query_length=query_bytes, route=route_name, upstream=upstream_name,
+            endpoint=exchange.endpoint_name, attempts=exchange.attempts, status=exchange.status,
+            reason_number=meaning.number, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out,
+            steps=exchange.trace.steps,
+        ))  # fmt: skip
         if not self._log.is_on:
             return
-        downstream, head, request, upstream = exchange.downstream, exchange.head, exchange.request, exchange.upstream
         agent = ""
         for name, value in head.headers:
             if name == "user-agent":
                 agent = value[:AGENT_CHARS_MAX]
                 break
-        if request is not None:
-            client_ip, host, path, query_bytes = request.client_ip, request.host, request.path, len(request.query)
-        else:
-            path, _, query = head.target.partition("?")
-            client_ip, host, query_bytes = downstream.peer, head.host or "", len(query)
         self._log.write(Entry(
-            self._timestamp(exchange.started_ns), exchange.request_id, client_ip, head.method[:WORD_CHARS_MAX],
+            self._timestamp(started_ns), exchange.request_id, client_ip, head.method[:WORD_CHARS_MAX],
             host[:WORD_CHARS_MAX], path[:PATH_CHARS_MAX], query_bytes, PROTOCOLS[head.minor], exchange.status,
-            reason.value.word, "" if route is None else route.name, "" if upstream is None else upstream.name,
-            exchange.endpoint_name, duration_ns // 1000 / 1000, exchange.bytes_in, exchange.bytes_out, agent,
-            downstream.intake.listener.name, self._generation, self._slot,
+            meaning.word, route_name, upstream_name, exchange.endpoint_name, duration_ns // 1000 / 1000,
+            exchange.bytes_in, exchange.bytes_out, agent, listener, self._generation, self._slot,
         ))  # fmt: skip
 
     def enter_bare(
@@ -85,12 +99,19 @@ class Ledger:
         """Something ended before it was a request."""
         now_ns = time.monotonic_ns()
         duration_ns = max(0, now_ns - downstream.begun_ns)
+        listener, started_ns = downstream.intake.listener.name, now_ns - duration_ns
         self._record(self._slot, SERIES_NONE, reason.status, reason.number, duration_ns, bytes_in, bytes_out)
+        self._journal_write(self._slot, self._encode(
+            request_id=request_id, time_ns=started_ns + self._wall_offset_ns, duration_ns=duration_ns,
+            generation=self._generation, listener=listener, client_ip=downstream.peer, method="", host="", path="",
+            query_length=0, route="", upstream="", endpoint="", attempts=0, status=reason.status,
+            reason_number=reason.number, bytes_in=bytes_in, bytes_out=bytes_out, steps=(),
+        ))  # fmt: skip
         if self._log.is_on:
             self._log.write(Entry(
-                self._timestamp(now_ns - duration_ns), request_id, downstream.peer, "", "", "", 0, "", reason.status,
+                self._timestamp(started_ns), request_id, downstream.peer, "", "", "", 0, "", reason.status,
                 reason.word, "", "", "", duration_ns // 1000 / 1000, bytes_in, bytes_out, "",
-                downstream.intake.listener.name, self._generation, self._slot,
+                listener, self._generation, self._slot,
             ))  # fmt: skip
 
     def _timestamp(self, at_ns: int) -> str:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Plan
+from sentinel.core.record import RecordEncoder
 from sentinel.core.routes import compile_routes
 from shm.counters import Counter
 from workers.accesslog import AccessLog
@@ -63,7 +64,8 @@ class Service:
         self.ticker = Ticker(loop, self.surprise)
         self.ids = RequestIds()
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
-        self.ledger = Ledger(region, slot, generation, self.log)
+        encoder = RecordEncoder(self.table.fixed_steps())
+        self.ledger = Ledger(region, self.log, encoder, slot=slot, generation=generation)
         self.world = LiveWorld(self, plan)
         self.connections: set[Downstream] = set()
         self.open_requests = 0

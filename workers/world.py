@@ -12,9 +12,7 @@ Rules:
 1. An endpoint whose name was never resolved is passed over while another may be
    tried, and handed out when none is: the exchange then says `name-unresolved`,
    which tells more than `no-endpoint`.
-2. Weights are honoured smoothly (nginx's rule: each pick adds every endpoint's weight
-   to its credit, takes the richest, and charges it the sum), so 5:1:1 comes as
-   a a b a c a a and not as five in a row.
+2. The arithmetic of weights is the core's; what it needs to remember, and chance, are ours.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ import ipaddress
 import random
 from typing import TYPE_CHECKING
 
+from sentinel.core.balance import smooth_round_robin, weighted_choice
 from sentinel.core.plan import Endpoint, Plan, Upstream
 from workers.pool import Pool, Rack
 
@@ -33,11 +32,10 @@ if TYPE_CHECKING:
 class Place:
     """One endpoint at run time."""
 
-    __slots__ = ("_rack", "_service", "_turn", "credit", "endpoint", "is_name", "name", "pools")
+    __slots__ = ("_rack", "_service", "_turn", "endpoint", "is_name", "name", "pools")
 
     def __init__(self, service: Service, rack: Rack, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.credit = 0
         self.is_name = not endpoint.host.startswith("unix:") and not _is_address(endpoint.host)
         self.pools: tuple[Pool, ...] = ()
         self._service = service
@@ -68,15 +66,16 @@ class Place:
 
 
 class Group:
-    """One upstream at run time."""
+    """One upstream at run time: its places, and the state of its balancer (sentinel.core.balance has the rule)."""
 
-    __slots__ = ("_chance", "_even", "_turn", "places", "upstream")
+    __slots__ = ("_chance", "_purse", "_turn", "_weights", "places", "upstream")
 
     def __init__(self, service: Service, upstream: Upstream) -> None:
         rack = Rack(upstream.keepalive_connections, upstream.keepalive_timeout_ns)
         self.upstream = upstream
         self.places = tuple(Place(service, rack, endpoint) for endpoint in upstream.endpoints)
-        self._even = len({endpoint.weight for endpoint in upstream.endpoints}) <= 1
+        self._weights = [endpoint.weight for endpoint in upstream.endpoints]
+        self._purse = [0] * len(self._weights)
         self._chance = random.Random()
         # Workers begin at different places, so that a fleet of them does not knock at the first door in step.
         self._turn = self._chance.randrange(len(self.places)) if self.places else 0
@@ -85,25 +84,16 @@ class Group:
         places = self.places
         if len(places) == 1 and not tried:
             return places[0].endpoint
-        allowed = [place for place in places if not any(place.endpoint is used for used in tried)]
-        ready = [place for place in allowed if place.pools] or allowed
-        if not ready:
-            return None
+        allowed = [at for at, place in enumerate(places) if not any(place.endpoint is used for used in tried)]
+        ready = [at for at in allowed if places[at].pools] or allowed
         if self.upstream.balance == "random":
-            return self._chance.choices(ready, [place.endpoint.weight for place in ready])[0].endpoint
-        if self._even:
+            chosen = weighted_choice(self._chance.getrandbits(32), self._weights, ready)
+        elif len(set(self._weights)) == 1:
             self._turn += 1
-            return ready[self._turn % len(ready)].endpoint
-        return self._richest(ready).endpoint
-
-    def _richest(self, ready: list[Place]) -> Place:
-        best = ready[0]
-        for place in ready:
-            place.credit += place.endpoint.weight
-            if place.credit > best.credit:
-                best = place
-        best.credit -= sum(place.endpoint.weight for place in ready)
-        return best
+            chosen = ready[self._turn % len(ready)] if ready else -1
+        else:
+            chosen = smooth_round_robin(self._purse, self._weights, ready)
+        return places[chosen].endpoint if chosen >= 0 else None
 
 
 class LiveWorld:
