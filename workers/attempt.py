@@ -156,7 +156,7 @@ def link_died(exchange: Exchange) -> None:
     """The link ended and there is no octet of an answer: repeat the request, or fail."""
     link, pool = exchange.link, exchange.pool
     assert link is not None and pool is not None
-    has_whole_body = exchange.kept is not None or exchange.head.content_length <= 0 and not exchange.head.chunked
+    has_whole_body = exchange.kept is not None or (exchange.head.content_length <= 0 and not exchange.head.chunked)
     may_repeat = exchange.head.method in IDEMPOTENT or is_unsent(exchange)
     is_stale = link.uses > 1 and not exchange.is_repeated and exchange.interims == 0
     exchange.link = None

@@ -129,10 +129,10 @@ class Downstream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         exchange = self.exchange
-        if self.phase == TUNNEL and exchange is not None and self.transport is not None:
-            if self.transport.can_write_eof():  # TLS cannot: there the end of one half is the end of both
-                answer.client_fell_silent(exchange)
-                return self.exchange is not None
+        # TLS cannot say that one half has ended: there it is the end of both.
+        if self.phase == TUNNEL and exchange is not None and self.transport and self.transport.can_write_eof():
+            answer.client_fell_silent(exchange)
+            return self.exchange is not None
         self._left()
         return False
 
@@ -415,9 +415,7 @@ class Downstream(asyncio.Protocol):
                 exchange.timed_out(exchange.deadline_reason)
             if self.exchange is exchange:
                 self.deadline_ns = min(self._stall_ns, exchange.total_ns, exchange.deadline_ns)
-        elif phase == HEAD and self.buffer and not self.is_write_paused:
-            self._refuse_head(Reason.HEADER_TIMEOUT)
-        elif phase == PREFACE:
+        elif (phase == HEAD and self.buffer and not self.is_write_paused) or phase == PREFACE:
             self._refuse_head(Reason.HEADER_TIMEOUT)
         elif phase == LINGER and self._is_flowing():
             self.deadline_ns = self.service.ticker.after(LINGER_NS)

@@ -51,12 +51,12 @@ class Exchange:
     """The state of one request and its answer. Made once a request: no dataclass, no inheritance."""
 
     __slots__ = (
-        "answer_body", "answer_head", "answer_left", "answer_part", "answer_started", "attempts", "authority", "backlog",
-        "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns",
-        "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing", "head", "interims", "is_ended",
-        "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool", "request", "request_id",
-        "route", "sent_bytes", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "upstream",
-        "upstream_is_silent",
+        "answer_body", "answer_head", "answer_left", "answer_part", "answer_started", "attempts", "authority",
+        "backlog", "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "client_is_silent",
+        "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing", "head",
+        "interims", "is_ended", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool",
+        "request", "request_id", "route", "sent_bytes", "started_ns", "status", "total_ns", "trace", "tried",
+        "tried_pools", "upstream", "upstream_is_silent",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:

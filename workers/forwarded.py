@@ -80,14 +80,13 @@ class Trust:
 
     def client(self, peer: str, chain: list[str]) -> str:
         """The client's address, given a trusted peer and what X-Forwarded-For says, left to right."""
-        client, believed = peer, 0
-        for entry in reversed(chain):
+        client = peer
+        for hop, entry in enumerate(reversed(chain), 1):
             address = _address(entry)
             if address is None:
                 break
             client = address
-            believed += 1
-            if believed == self.hops or (not self.hops and not self.trusts(address)):
+            if hop == self.hops or (not self.hops and not self.trusts(address)):
                 break
         return client
 

@@ -32,7 +32,8 @@ class Ledger:
     """One worker's books."""
 
     __slots__ = (
-        "_encode", "_generation", "_journal_write", "_log", "_record", "_second", "_second_text", "_slot", "_wall_offset_ns",
+        "_encode", "_generation", "_journal_write", "_log", "_record", "_second", "_second_text", "_slot",
+        "_wall_offset_ns",
     )  # fmt: skip
 
     def __init__(

@@ -75,7 +75,8 @@ class Resolver:
             try:
                 addresses = await self._lookup(endpoint.host, endpoint.port)
             except (OSError, UnicodeError) as fault:
-                sys.stderr.write(f"resolver: {endpoint.host}: {fault}; {len(place.pools)} known addresses stay in use\n")
+                known = len(place.pools)
+                sys.stderr.write(f"resolver: {endpoint.host}: {fault}; {known} known addresses stay in use\n")
                 return False
         if not addresses:
             return False

@@ -49,8 +49,8 @@ class Service:
     """The worker's own state; made once, after the fork."""
 
     __slots__ = (
-        "_tracebacks", "connections", "ids", "is_draining", "ledger", "log", "loop", "on_quiet", "open_requests", "plan",
-        "region", "slot", "table", "ticker", "world",
+        "_tracebacks", "connections", "ids", "is_draining", "ledger", "log", "loop", "on_quiet", "open_requests",
+        "plan", "region", "slot", "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(

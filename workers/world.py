@@ -60,9 +60,10 @@ class Place:
         """These are the name's addresses now; pools of those that stay are kept."""
         known = {pool.host: pool for pool in self.pools}
         service, rack, port = self._service, self._rack, self.endpoint.port
-        self.pools = tuple(known.pop(host, None) or Pool(service, rack, host, port) for host in addresses)
-        for left in known.values():
-            left.close()
+        self.pools = tuple(known.get(host) or Pool(service, rack, host, port) for host in addresses)
+        for pool in known.values():
+            if pool not in self.pools:
+                pool.close()
 
 
 class Group:

@@ -23,7 +23,16 @@ import msgspec
 
 from sentinel.core.machines.worker import Order, WorkerState
 from sentinel.core.plan import (
-    PLAN_VERSION, Admin, Endpoint, Listener, Match, Plan, Respond, Route, System, Upstream,
+    PLAN_VERSION,
+    Admin,
+    Endpoint,
+    Listener,
+    Match,
+    Plan,
+    Respond,
+    Route,
+    System,
+    Upstream,
 )  # fmt: skip
 from shm.heritage import Heritage
 from shm.region import Counter, Region, Role

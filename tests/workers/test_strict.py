@@ -9,7 +9,7 @@ import pytest
 
 from sentinel.core.reasons import BY_WORD
 from tests.workers.child import MS, Client, Worker, upstream_of, wait_until, working
-from tests.workers.origin import Conversation, Origin, echo, scripted
+from tests.workers.origin import Conversation, echo, scripted
 
 
 def told(worker: Worker, client: Client, status: int, word: str) -> None:
@@ -65,7 +65,8 @@ def test_a_chunked_body_that_grows_too_large_is_cut_off(tmp_path: Path) -> None:
         upstream_of(origin.port), tmp_path, listener={"max_body_bytes": 1000}
     ) as worker:  # fmt: skip
         client = Client(worker.port)
-        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" + b"258\r\n" + b"x" * 600 + b"\r\n")
+        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.send(b"258\r\n" + b"x" * 600 + b"\r\n")
         wait_until(lambda: origin.heads, "the upstream has the head")
         client.send(b"258\r\n" + b"x" * 600 + b"\r\n")
         told(worker, client, 413, "body-too-large")
@@ -76,7 +77,8 @@ def test_a_route_may_allow_more_than_its_listener(tmp_path: Path) -> None:
         upstream_of(origin.port), tmp_path, listener={"max_body_bytes": 10}, route={"max_body_bytes": 20}
     ) as worker:  # fmt: skip
         client = Client(worker.port)
-        assert client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 15\r\n\r\n" + b"x" * 15).answer().status == 200
+        client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 15\r\n\r\n" + b"x" * 15)
+        assert client.answer().status == 200
         assert client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 25\r\n\r\n").answer().status == 413
 
 
@@ -219,8 +221,8 @@ def test_a_broken_upstream_is_a_502(tmp_path: Path, octets: bytes, word: str) ->
 def test_an_answer_that_breaks_off_never_looks_whole(tmp_path: Path) -> None:
     def script(conversation: Conversation) -> None:
         head = conversation.head()
-        framing = b"transfer-encoding: chunked\r\n\r\n5\r\nhalf \r\n" if b"/c" in head else b"content-length: 9\r\n\r\nhalf "
-        conversation.send(b"HTTP/1.1 200 OK\r\n" + framing)
+        rest = b"transfer-encoding: chunked\r\n\r\n5\r\nhalf \r\n" if b"/c" in head else b"content-length: 9\r\n\r\nha"
+        conversation.send(b"HTTP/1.1 200 OK\r\n" + rest)
 
     with scripted(script) as origin, working(upstream_of(origin.port), tmp_path) as worker:
         for path in ("/l", "/c"):
