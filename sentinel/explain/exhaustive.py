@@ -30,7 +30,7 @@ from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import World
 from sentinel.explain.tree import Node
-from sentinel.explain.words import address, condition_text, failure_text, path_failure, quoted, step_text
+from sentinel.explain.words import address, failure_text, path_failure, quoted, step_text
 
 LISTED_MAX = 50
 """Losers told one by one; of the rest only the number is told."""
@@ -86,7 +86,8 @@ def explain(table: RouteTable, request: Request, world: World | None = None) -> 
     steps = [_step(step) for step in trace.steps]
     children = (*_losers(comparison), *steps, _verdict(verdict))
     query = f"?{request.query}" if request.query else ""
-    return Node("request", f"{request.method} {request.scheme}://{request.host}{request.path}{query}", children=children)
+    headline = f"{request.method} {request.scheme}://{request.host}{request.path}{query}"
+    return Node("request", headline, children=children)
 
 
 def _obstacle(candidate: Candidate, request: Request) -> Loser | None:
@@ -100,7 +101,7 @@ def _obstacle(candidate: Candidate, request: Request) -> Loser | None:
         return Loser(candidate, "path", text, _first(match.path_span, match.span, candidate.route.span))
     for condition, test in zip(candidate.conditions, candidate.tests, strict=True):
         if not test(request):
-            text = f"{failure_text(condition, request)} (wanted: {condition_text(condition)})"
+            text = failure_text(condition, request)
             return Loser(candidate, "condition", text, _first(condition.span, match.span, candidate.route.span))
     return None
 

@@ -73,8 +73,9 @@ def condition_text(condition: Condition) -> str:
     """Name a condition, as it is written in the configuration."""
     if condition.parts:
         return f"{condition.kind} {{ {'; '.join(condition_text(part) for part in condition.parts)} }}"
-    words = [condition.kind, *([quoted(condition.name)] if condition.name else []), *map(quoted, condition.values)]
-    return " ".join(words)
+    name = [quoted(condition.name)] if condition.name else []
+    values = ["(not shown)"] if condition.name in SECRET_FIELDS else map(quoted, condition.values)
+    return " ".join([condition.kind, *name, *values])
 
 
 def path_failure(kind: str, path: str, values: Iterable[str]) -> str:
@@ -105,7 +106,7 @@ def _seen(condition: Condition, request: Request) -> list[str] | None:
 
 def _field_failure(what: str, seen: list[str] | None, wanted: Sequence[str], kind: str) -> str:
     if seen is None:
-        return f"{what} (not shown) is none of the {len(wanted)} wanted values"
+        return f"{what} (its value is not shown) is none of the {len(wanted)} wanted values"
     if not seen:
         return f"{what} is absent"
     return f"{what} is {quoted(seen[0])}, not {kind}{_either(wanted)}"

@@ -1,0 +1,106 @@
+"""A record comes back as it was written, never exceeds its cell, and damage is told from content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentinel.core.reasons import Reason
+from sentinel.core.record import RECORD_BYTES_MAX, RecordEncoder, RecordFault, RecordStep, decode
+from sentinel.core.span import NOWHERE, Span
+from sentinel.core.trace import Step
+
+USUAL: dict[str, Any] = {
+    "request_id": "0192f0c4a1b27c3d8e9fa0b1c2d3e4f5", "time_ns": 1_763_900_000_000_000_000, "duration_ns": 1_234_567,
+    "generation": 7, "listener": "web", "client_ip": "192.0.2.1", "method": "GET", "host": "api.example.com",
+    "path": "/v1/users/42", "query_length": 12, "route": "api", "upstream": "api", "endpoint": "10.0.0.1:9001",
+    "attempts": 1, "status": 200, "reason_number": 0, "bytes_in": 0, "bytes_out": 1024,
+}  # fmt: skip
+STEPS: list[Step] = [
+    (Reason.ROUTE_MATCHED, Span("sentinel.kdl", 12, 9), ("api",)),
+    (Reason.ENDPOINT_CHOSEN, Span("sentinel.kdl", 40, 9), ("api", "10.0.0.1", 9001)),
+    (Reason.NO_ROUTE, NOWHERE, ()),
+]
+
+
+@pytest.mark.parametrize("encoder", [RecordEncoder(), RecordEncoder(STEPS), RecordEncoder(STEPS[:1])])
+def test_a_record_comes_back_as_it_was_written(encoder: RecordEncoder) -> None:
+    data = encoder.encode(**USUAL, steps=STEPS)
+    assert len(data) < 300
+    record = decode(data)
+    assert {name: getattr(record, name) for name in USUAL} == USUAL
+    assert record.steps == (
+        RecordStep(Reason.ROUTE_MATCHED.number, "sentinel.kdl:12:9", ("api",)),
+        RecordStep(Reason.ENDPOINT_CHOSEN.number, "sentinel.kdl:40:9", ("api", "10.0.0.1", "9001")),
+        RecordStep(Reason.NO_ROUTE.number, "", ()),
+    )
+    assert not record.is_cut
+    assert (record.reason, record.steps[0].reason) == ("proxied", "route-matched")
+
+
+def test_what_is_too_long_is_cut_and_says_so() -> None:
+    long = {**USUAL, "path": "/" + "p" * 8000, "host": "h" * 253}
+    record = decode(RecordEncoder().encode(**long, steps=STEPS))
+    assert record.is_cut
+    assert record.path.startswith("/ppp")
+    assert record.request_id == USUAL["request_id"]
+    assert record.steps[0] == RecordStep(Reason.ROUTE_MATCHED.number, "sentinel.kdl:12:9")
+
+
+TEXTS = st.text(max_size=400) | st.text(st.sampled_from("a\0\x1fé\ud800😀"), max_size=200)
+NAMES = [name for name, value in USUAL.items() if isinstance(value, str)]
+NUMBERS = [name for name, value in USUAL.items() if isinstance(value, int)]
+DETAILS = st.lists(TEXTS | st.integers(), max_size=3).map(tuple)
+ANY_STEPS = st.lists(
+    st.tuples(st.sampled_from(Reason), st.builds(Span, TEXTS, st.integers(0, 9), st.integers(0, 9)), DETAILS),
+    max_size=20,
+)
+
+
+@given(
+    st.fixed_dictionaries({name: TEXTS for name in NAMES}),
+    st.fixed_dictionaries({name: st.integers(-(2**70), 2**70) | st.integers(0, 99) for name in NUMBERS}),
+    ANY_STEPS,
+)
+def test_whatever_is_recorded_fits_and_can_be_read(
+    texts: dict[str, str], numbers: dict[str, int], steps: list[Step]
+) -> None:
+    data = RecordEncoder().encode(**texts, **numbers, steps=steps)
+    assert len(data) <= RECORD_BYTES_MAX
+    record = decode(data)
+    if not record.is_cut:
+        assert {name: getattr(record, name) for name in numbers} == numbers
+        assert len(record.steps) == len(steps)
+
+
+@given(st.binary(max_size=RECORD_BYTES_MAX))
+def test_damage_is_a_record_fault_or_a_record(data: bytes) -> None:
+    for octets in (data, b"\x01" + data):
+        try:
+            decode(octets)
+        except RecordFault:
+            continue
+
+
+@given(st.integers(0, 300), st.integers(0, 255))
+def test_a_flipped_octet_does_no_harm(at: int, value: int) -> None:
+    data = bytearray(RecordEncoder().encode(**USUAL, steps=STEPS))
+    data[at % len(data)] = value
+    try:
+        decode(bytes(data))
+    except RecordFault:
+        return
+
+
+def test_a_torn_record_is_a_fault() -> None:
+    data = RecordEncoder().encode(**USUAL, steps=STEPS)
+    for length in (0, 10, 40, 50, 60):
+        with pytest.raises(RecordFault):
+            decode(data[:length])
+
+
+def test_a_reason_of_another_release_keeps_its_number() -> None:
+    assert decode(RecordEncoder().encode(**{**USUAL, "reason_number": 127}, steps=[])).reason == "reason-127"
