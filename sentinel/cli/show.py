@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from sentinel.core.reasons import BY_WORD
+
 Document = Mapping[str, Any]
 
 GOOD, BAD, MEDIUM = "green", "red", "yellow"
@@ -25,7 +27,9 @@ COLOURS = {
     "serving": GOOD, "current": GOOD, "ready": GOOD, "canary": MEDIUM, "probation": MEDIUM, "starting": MEDIUM,
     "draining": MEDIUM, "drained": MEDIUM, "booting": MEDIUM, "refused": BAD, "rolled-back": BAD, "stopping": BAD,
 }  # fmt: skip
+KINDS = {"request": "bold", "verdict": "bold", "loser": "dim", "group": "dim", "note": "dim"}
 DASH = "-"
+CLASSES = ("2xx", "3xx", "4xx", "5xx")
 
 
 def printable(document: Any) -> Any:
@@ -97,17 +101,15 @@ def mode(document: Document) -> None:
 
 def metrics(document: Document) -> None:
     console = _console()
-    table = _table(
-        ("route", "requests", "2xx", "3xx", "4xx", "5xx", "p50 ms", "p99 ms", "bytes in", "bytes out"),
-        right={"requests", "2xx", "3xx", "4xx", "5xx", "p50 ms", "p99 ms", "bytes in", "bytes out"},
-    )
+    columns = ("route", "requests", *CLASSES, "p50 ms", "p99 ms", "bytes in", "bytes out")
+    table = _table(columns, right=set(columns) - {"route"})
     reasons = _table(("route", "reason", "requests"), right={"requests"})
     for name, route in (document.get("routes") or {}).items():
         if not route.get("requests"):
             continue
         classes = route.get("classes") or {}
         table.add_row(
-            _text(name), _text(route["requests"]), *(_text(classes.get(word, 0)) for word in ("2xx", "3xx", "4xx", "5xx")),
+            _text(name), _text(route["requests"]), *(_text(classes.get(word, 0)) for word in CLASSES),
             _text(route.get("duration_ms_p50")), _text(route.get("duration_ms_p99")),
             _text(route.get("bytes_in")), _text(route.get("bytes_out")),
         )  # fmt: skip
@@ -136,29 +138,29 @@ def requests(documents: Iterable[Document]) -> None:
 
 
 def why(document: Document) -> None:
-    """The decision as a tree: the request, its answer, and under it the steps with reason and place."""
-    head = f"{document.get('method', DASH)} {document.get('host', '')}{document.get('path', '')}"
-    tree = Tree(Text.assemble((head, "bold"), f"  {document.get('request_id', '')}"))
-    answer = tree.add(
-        Text.assemble("answered ", _status(document.get("status")), f" {document.get('reason', '')}", _meaning(document))
-    )
-    if document.get("remedy") and document.get("culprit") not in (None, "none"):
-        answer.add(Text(f"remedy: {document['remedy']}"))
-    for key in ("route", "upstream", "endpoint", "attempts", "client_ip", "listener", "generation", "worker", "time",
-                "duration_ms"):  # fmt: skip
-        if document.get(key) not in (None, ""):
-            answer.add(Text(f"{key.replace('_', ' ')}: {document[key]}"))
-    steps = tree.add(Text("decision"))
-    for step in document.get("steps") or ():
-        line = Text.assemble((str(step.get("reason", DASH)), "bold"), _meaning(step))
-        branch = steps.add(line)
-        if step.get("detail"):
-            branch.add(Text(" ".join(str(part) for part in step["detail"])))
-        if step.get("place"):
-            branch.add(Text(str(step["place"]), style="cyan"))
-    if document.get("dropped"):
-        steps.add(Text(f"and {document['dropped']} steps more, which the record has no room for", style=MEDIUM))
+    """The explanation of a decision as a tree: each statement with its reason and its place."""
+    explanation = document.get("explanation") or {}
+    tree = Tree(_statement(explanation))
+    _grow(tree, explanation)
     _console().print(tree, soft_wrap=True)
+
+
+def _grow(tree: Tree, node: Document) -> None:
+    for child in node.get("children") or ():
+        branch = tree.add(_statement(child))
+        reason = BY_WORD.get(str(child.get("reason")))
+        if child.get("kind") == "verdict" and reason is not None and reason.value.culprit not in ("none", "operator"):
+            branch.add(Text(f"remedy: {reason.value.remedy}"))
+        _grow(branch, child)
+
+
+def _statement(node: Document) -> Text:
+    text = Text(str(node.get("text", DASH)), style=KINDS.get(str(node.get("kind")), "default"))
+    if node.get("reason"):
+        text.append(f"  [{node['reason']}]", style="magenta")
+    if node.get("place"):
+        text.append(f"  {node['place']}", style="cyan")
+    return text
 
 
 def outcome(document: Document, *, is_good: bool) -> None:
@@ -213,10 +215,6 @@ def _state(value: object) -> Text:
 def _status(value: object) -> Text:
     number = value if isinstance(value, int) else 0
     return Text(str(value or DASH), style=BAD if number >= 500 else MEDIUM if number >= 400 else GOOD)
-
-
-def _meaning(document: Document) -> str:
-    return f": {document['text']}" if document.get("text") else ""
 
 
 def _flat(value: object) -> str:

@@ -12,6 +12,7 @@ place, `answered`: who is at fault, and what to do.
 from __future__ import annotations
 
 import functools
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-import sentinel
+from sentinel.config import redacted
 from sentinel.core.plan import Plan
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
@@ -31,7 +32,7 @@ from supervisor.control.journal import FilterFault, Filters, Journal
 from supervisor.control.memory import MemoryFault
 from supervisor.control.metrics import exposition
 from supervisor.control.numbers import Numbers
-from supervisor.control.redact import redacted_document
+from supervisor.control.release import release
 from supervisor.control.reload import Options, Outcome, Reloader, describe
 from supervisor.control.rollouts import Rollout
 from supervisor.control.running import PlanFault, RunningPlan
@@ -92,6 +93,9 @@ def answered(handler: Handler) -> Handler:
             return failure(400, f"the body is not understood: {error}", "see the OpenAPI document for the options")
         except TimeoutError:
             return failure(504, "it was not done in time", "see `sentinelctl status`")
+        except Exception as error:
+            traceback.print_exc()
+            return failure(500, f"a fault in the control process: {type(error).__name__}", "please report its log")
 
     return wrapped
 
@@ -104,7 +108,8 @@ class Api:
 
     def application(self) -> Starlette:
         routes = [
-            Route(endpoint.path, getattr(self, endpoint.name), methods=[endpoint.method], name=endpoint.name)
+            # A parameter takes the rest of the path: whatever was asked for is answered by its handler.
+            Route(endpoint.path.replace("}", ":path}"), getattr(self, endpoint.name), methods=[endpoint.method])
             for endpoint in ENDPOINTS
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _unknown})
@@ -128,7 +133,7 @@ class Api:
         if plan is None:
             return failure(404, "no generation runs", "mend the configuration and reload")
         document = {"fingerprint": self._parts.running.fingerprint, "sources": plan.sources}
-        return reply(document | {"plan": redacted_document(plan)})
+        return reply(document | {"plan": redacted(plan)})
 
     @answered
     async def reload(self, request: Request) -> Response:
@@ -170,7 +175,7 @@ class Api:
 
     @answered
     async def requests(self, request: Request) -> Response:
-        return reply(await self._parts.journal.list(Filters.of(request.query_params)))
+        return reply(await self._parts.journal.recent(Filters.of(request.query_params)))
 
     @answered
     async def statistics(self, request: Request) -> Response:
@@ -178,7 +183,7 @@ class Api:
 
     @answered
     async def openapi(self, request: Request) -> Response:
-        return reply(openapi(sentinel.__version__))
+        return reply(openapi(release()))
 
     @answered
     async def metrics(self, request: Request) -> Response:

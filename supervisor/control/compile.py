@@ -20,7 +20,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from sentinel.config import Problem, encode_plan, fingerprint, load, render_problems
+from sentinel.config import Loaded, Problem, encode_plan, fingerprint, load, render_problems
 from sentinel.core.plan import Plan
 from shm.series import OTHER
 from supervisor.control.environment import ControlEnvironment
@@ -60,9 +60,7 @@ class Compiler:
             problems += self._restart_problems(loaded)
         if problems or loaded.plan is None:
             return Invalid(tuple(_document(problem) for problem in problems), render_problems(problems))
-        plan, warnings = loaded.plan, ()
-        if not is_dry:
-            plan, warnings = self._number(loaded.plan)
+        plan, warnings = (loaded.plan, ()) if is_dry else self._number(loaded.plan)
         data = encode_plan(plan)
         return Compiled(plan, data, fingerprint(data), warnings)
 
@@ -77,5 +75,18 @@ class Compiler:
             dataclasses.replace(route, series=number) for route, number in zip(plan.routes, numbers, strict=True)
         )
         lost = [name for name, number in zip(names, numbers, strict=True) if number == OTHER]
-        warnings = (f"{len(lost)} routes count as (other): the table of series is full (the first: `{lost[0]}`)",)
-        return dataclasses.replace(plan, routes=routes), warnings if lost else ()
+        numbered = dataclasses.replace(plan, routes=routes)
+        if not lost:
+            return numbered, ()
+        return numbered, (f"{len(lost)} routes count as (other), first `{lost[0]}`: the table of series is full",)
+
+    def _restart_problems(self, loaded: Loaded) -> list[Problem]:
+        """What differs from the instance that runs, at its place in the file."""
+        return []
+
+
+def _document(problem: Problem) -> dict[str, Any]:
+    return {
+        "file": problem.span.file, "line": problem.span.line, "column": problem.span.column,
+        "message": problem.message, "remedy": problem.remedy,
+    }  # fmt: skip

@@ -59,7 +59,7 @@ class UnixDoor:
 
 
 class TcpDoor:
-    """The door of `admin.address`; `token` is asked at each request, since a reload may change it; None: not known yet."""
+    """The door of `admin.address`. `token` is asked at each request: a reload may change it (None: not known yet)."""
 
     def __init__(self, app: ASGIApp, *, address: str, token: Callable[[], str | None]) -> None:
         self._app = app

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sentinel.core.record import Record, RecordFault, decode
-from sentinel.explain import explain
+from sentinel.explain import explain_record
 from shm.region import Region
 from supervisor.control.memory import Memory
 
@@ -70,13 +71,13 @@ class Journal:
         """The record of one request with its explanation; the newest, should the id occur twice."""
         return await self._memory.ask(lambda region: self._find(region, request_id))
 
-    async def list(self, filters: Filters) -> list[dict[str, Any]]:
+    async def recent(self, filters: Filters) -> list[dict[str, Any]]:
         """The newest records for which the filters hold, newest first, without their steps."""
         return await self._memory.ask(lambda region: self._list(region, filters))
 
     def _find(self, region: Region, request_id: str) -> dict[str, Any] | None:
         found = [record for record in self._records(region) if record.request_id == request_id]
-        return explain(max(found, key=_time)) if found else None
+        return _whole(max(found, key=_time)) if found else None
 
     def _list(self, region: Region, filters: Filters) -> list[dict[str, Any]]:
         found = sorted((record for record in self._records(region) if filters.hold(record)), key=_time, reverse=True)
@@ -93,3 +94,48 @@ class Journal:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 6
+
+
+def _time(record: Record) -> int:
+    return record.time_ns
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """What the record holds, without the decision."""
+    return {
+        "request_id": record.request_id,
+        "time": _timestamp(record.time_ns),
+        "duration_ms": record.duration_ns / 1_000_000,
+        "listener": record.listener,
+        "client_ip": record.client_ip,
+        "method": record.method,
+        "host": record.host,
+        "path": record.path,
+        "query_length": record.query_length,
+        "status": record.status,
+        "reason": record.reason,
+        "route": record.route,
+        "upstream": record.upstream,
+        "endpoint": record.endpoint,
+        "attempts": record.attempts,
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "generation": record.generation,
+        "is_cut": record.is_cut,
+    }
+
+
+def _whole(record: Record) -> dict[str, Any]:
+    """The same with the decision: its steps, and the explanation as a tree of sentences."""
+    steps = [{"reason": step.reason, "place": step.place, "details": step.details} for step in record.steps]
+    return _row(record) | {"steps": steps, "explanation": explain_record(record).to_dict()}
+
+
+def _timestamp(time_ns: int) -> str:
+    """RFC 3339 with milliseconds, as in the access log; a time that no calendar has is 1970."""
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        moment, rest_ns = datetime.fromtimestamp(0, UTC), 0
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns // 1_000_000:03d}Z"

@@ -20,10 +20,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-import sentinel
+from sentinel.core.record import reason_word
 from shm.counters import Counter, SeriesTotals
 from shm.layout import BOUNDS_NS
-from supervisor.control.numbers import CLASS_WORDS, Numbers, number, reason_word
+from supervisor.control.numbers import CLASS_WORDS, Numbers, number
+from supervisor.control.release import release
 
 COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.ACCEPTED: ("connections_accepted", "Client connections accepted."),
@@ -38,10 +39,11 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.TLS_HANDSHAKE_FAILURES: ("tls_handshake_failures", "TLS handshakes that failed."),
     Counter.OVERLOADS: ("overloads", "Connections or requests shed because a limit was reached."),
     Counter.DRAIN_CLOSED: ("drain_closed", "Connections closed at the drain deadline."),
+    Counter.ACCEPT_FAILURES: ("accept_failures", "Connections that the kernel could not hand over."),
 }
 """Names and texts of the workers' counters, without prefix and `_total`."""
 
-BOUNDS_S: Final = tuple(str(bound / 1e9) for bound in BOUNDS_NS) + ("+Inf",)
+BOUNDS_S: Final = (*(str(bound / 1e9) for bound in BOUNDS_NS), "+Inf")
 
 
 def exposition(numbers: Numbers, accept: str) -> tuple[bytes, str]:
@@ -65,7 +67,7 @@ class Reading(Collector):
         return ()  # nothing is registered beside this, so nothing can collide
 
     def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("sentinel_build", "The release.", value={"version": sentinel.__version__})
+        yield InfoMetricFamily("sentinel_build", "The release.", value={"version": release()})
         yield from self._supervisor()
         yield from self._control()
         yield from self._region()
@@ -113,7 +115,7 @@ class Reading(Collector):
         yield _gauge("series_used", "Names in the table of series.", numbers.series_used)
         yield _counter("series_refused", "Routes counted as (other): the table is full.", numbers.series_refused)
         for counter, count in totals.counters.items():
-            name, text = COUNTERS[counter]
+            name, text = COUNTERS.get(counter, (counter.name.lower(), "A counter of the workers."))
             yield _counter(name, text, count)
         yield from _requests(totals.series)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sentinel.core.reasons import BY_NUMBER
+from sentinel.core.record import reason_word
 from shm.counters import SeriesTotals, Totals
 from shm.layout import BOUNDS_NS
 
@@ -70,12 +70,6 @@ class Numbers:
 
 def number(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-def reason_word(reason_number: int) -> str:
-    """The word of a reason; a number of a newer release's worker has none here."""
-    reason = BY_NUMBER.get(reason_number)
-    return reason.word if reason is not None else f"reason-{reason_number}"
 
 
 def _route(series: SeriesTotals) -> dict[str, Any]:

@@ -16,6 +16,7 @@ standard error, and the supervisor is asked to stop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -23,7 +24,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-import sentinel
 from supervisor.control.api import Api
 from supervisor.control.channel import ChannelFault, SupervisorRefusal
 from supervisor.control.compile import Compiler
@@ -33,11 +33,18 @@ from supervisor.control.guard import TcpDoor, UnixDoor
 from supervisor.control.journal import Journal
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.numbers import Numbers
+from supervisor.control.release import release
 from supervisor.control.reload import Options, Outcome, Reloader
 from supervisor.control.rollouts import SERVING, Rollout
 from supervisor.control.running import PlanFault, RunningPlan
 from supervisor.control.serving import Serving
 from supervisor.control.store import PlanStore
+
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+"""A terminal sends these to the whole group. They mean the supervisor, which tells us what to do."""
+
+FATAL = frozenset({"invalid", "refused", "rolled-back", "internal"})
+"""Ends of the first rollout that leave nothing to serve."""
 
 
 class ControlProcess:
@@ -58,6 +65,8 @@ class ControlProcess:
 
     async def run(self) -> int:
         """Work until told to end, or until the supervisor is gone; returns the exit status."""
+        for number in TERMINAL_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         self.fleet.channel.open()
         app = Api(self).application()
         doors = (
@@ -68,8 +77,7 @@ class ControlProcess:
             ),
         )
         async with Serving(doors) as serving:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, serving.stop)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.stop)
             self._start(self._begin())
             self._start(self._end_with_supervisor(serving))
             await serving.wait()
@@ -82,7 +90,7 @@ class ControlProcess:
     def about_control(self) -> dict[str, Any]:
         """What `status` adds about this process."""
         return {
-            "release": sentinel.__version__,
+            "release": release(),
             "age_ms": int((time.monotonic() - self._started_s) * 1000),
             "config": self._environment.config,
             "run_dir": self._environment.run_dir,
@@ -93,14 +101,10 @@ class ControlProcess:
     async def numbers(self) -> Numbers:
         """One reading; parts that cannot be read are None."""
         status = totals = statistics = None
-        try:
+        with contextlib.suppress(ChannelFault, SupervisorRefusal):  # supervisor_up 0 says so
             status = await self.fleet.status()
-        except (ChannelFault, SupervisorRefusal):
-            pass  # supervisor_up 0 says so
-        try:
+        with contextlib.suppress(MemoryFault):  # region_up 0 says so
             totals, statistics = await self.memory.ask(lambda region: (region.totals(), region.statistics()))
-        except MemoryFault:
-            pass  # region_up 0 says so
         return Numbers(
             totals=totals,
             status=status,
@@ -119,6 +123,7 @@ class ControlProcess:
         outcome = await self.reloader.reload(Options())
         if outcome.status >= 400:
             _say(outcome)
+        if outcome.outcome in FATAL:
             await self.fleet.channel.ask("stop")
 
     async def _follow(self) -> None:

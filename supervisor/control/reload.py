@@ -17,6 +17,7 @@ Rule 4: the same content again is a reload like any other (an operator who asks
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Literal
@@ -34,7 +35,7 @@ WAITING_MAX = 16
 
 Word = Literal[
     "serving", "canary", "accepted", "valid", "unchanged",
-    "invalid", "refused", "rolled-back", "busy", "unavailable", "unknown",
+    "invalid", "refused", "rolled-back", "internal", "busy", "unavailable", "unknown",
 ]  # fmt: skip
 
 STATUS: Final[dict[Word, int]] = {
@@ -46,6 +47,7 @@ STATUS: Final[dict[Word, int]] = {
     "invalid": 422,  # the configuration has problems, all of which are listed
     "refused": 409,  # the supervisor refused it, or its workers did not become ready
     "rolled-back": 409,  # it served and failed before we could say so
+    "internal": 500,  # a fault of ours; standard error has it
     "busy": 503,  # too many reloads wait
     "unavailable": 503,  # the supervisor cannot be asked
     "unknown": 504,  # the supervisor has not said how it ended
@@ -99,7 +101,7 @@ class Reloader:
         self._waiting_count += 1
         try:
             async with self._turn:
-                return self._count(await self._take_turn(options))
+                return self._count(await self._try(options))
         finally:
             self._waiting_count -= 1
 
@@ -113,9 +115,17 @@ class Reloader:
         finally:
             self._is_hangup_waiting = False
         try:
-            return self._count(await self._take_turn(Options()))
+            return self._count(await self._try(Options()))
         finally:
             self._turn.release()
+
+    async def _try(self, options: Options) -> Outcome:
+        """A fault of ours ends this reload, and neither the fleet nor the next reload."""
+        try:
+            return await self._take_turn(options)
+        except Exception as error:
+            traceback.print_exc()
+            return Outcome(outcome="internal", why=f"a fault in the control process: {type(error).__name__}: {error}")
 
     async def _take_turn(self, options: Options) -> Outcome:
         compiled = await asyncio.to_thread(self._compile_now, options.dry)
@@ -178,5 +188,5 @@ def kept_paths(status: dict[str, Any]) -> set[str]:
     return found
 
 
-def _replace(outcome: Outcome, **changes: Any) -> Outcome:
-    return msgspec.structs.replace(outcome, **changes)
+def _replace(about: Outcome, /, **changes: Any) -> Outcome:
+    return msgspec.structs.replace(about, **changes)

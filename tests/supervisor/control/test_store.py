@@ -55,14 +55,8 @@ def test_old_plans_go_unless_somebody_refers_to_them(tmp_path: Path) -> None:
     assert not list(store.directory.glob("*.draft"))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "cannot be read"),
-        (b"{}", "was changed"),
-    ],
-)
-def test_a_running_plan_that_is_lost_or_changed_is_said_to_be(tmp_path: Path, content: bytes | None, words: str) -> None:
+@pytest.mark.parametrize(("content", "words"), [(None, "cannot be read"), (b"{}", "was changed")])
+def test_a_running_plan_that_is_lost_or_changed_is_told(tmp_path: Path, content: bytes | None, words: str) -> None:
     path, fingerprint = stored(PlanStore(str(tmp_path)), plan())
     if content is None:
         os.unlink(path)
