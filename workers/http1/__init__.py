@@ -1,0 +1,1 @@
+"""HTTP/1 as a codec: octets in, heads and bodies out, and back; no sockets, no clock."""
