@@ -50,7 +50,7 @@ def exposition(numbers: Numbers, accept: str) -> tuple[bytes, str]:
     """Encode for what the scraper accepts; returns the octets and their content type."""
     try:
         encode, media = choose_encoder(accept)
-    except ValueError:  # a version that is no number
+    except (ValueError, TypeError):  # a version that is no number
         encode, media = choose_encoder("")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Reading(numbers))

@@ -24,6 +24,9 @@ from starlette.types import ASGIApp
 CONNECTIONS_MAX = 128
 """Per socket. Scrapers and operators are few; the rest is answered 503 by uvicorn."""
 
+HEAD_BYTES_MAX = 32 * 1024
+"""Of one request's head. h11 and not httptools, because it bounds this, and nobody asks fast enough to notice."""
+
 KEEP_ALIVE_S = 30
 GRACE_S = 3
 """Answers in flight get this long at the end. Whoever waits for a reload then asks the next control process."""
@@ -71,7 +74,8 @@ def _server(app: ASGIApp) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http="h11",
+            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             ws="none",
             lifespan="off",
             log_config=None,
