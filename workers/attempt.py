@@ -117,7 +117,7 @@ def _send(exchange: Exchange, link: Link) -> None:
     exchange.link = link
     link.caller = exchange
     link.uses += 1
-    authority = exchange.authority or exchange.endpoint_name
+    authority = exchange.authority or _own_name(exchange)
     raw = build_request(head, request.target, authority, exchange.lines, DROPPED, head.chunked)
     if exchange.backlog:
         raw = b"".join((raw, *exchange.backlog))
@@ -136,6 +136,12 @@ def _send(exchange: Exchange, link: Link) -> None:
         if exchange.total_ns < exchange.downstream.deadline_ns:
             exchange.downstream.deadline_ns = exchange.total_ns
         exchange.downstream.more()
+
+
+def _own_name(exchange: Exchange) -> str:
+    """Whom to name in Host when the client (HTTP/1.0) named nobody."""
+    name = exchange.endpoint_name
+    return "localhost" if name.startswith("unix:") else name
 
 
 def wait_for_answer(exchange: Exchange) -> None:

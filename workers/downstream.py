@@ -31,6 +31,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
@@ -79,7 +80,7 @@ class Downstream(asyncio.Protocol):
         self.is_trusted = False
         self.stranger_lines = b""
         self.is_write_paused = False
-        self.begun_ns = service.ticker.now_ns
+        self.begun_ns = time.monotonic_ns()
         self.deadline_ns = NEVER
         self._stall_ns = NEVER
         self._is_serving = False
@@ -226,8 +227,8 @@ class Downstream(asyncio.Protocol):
     def _wait_for_head(self, data: bytes) -> None:
         """A head has begun: the time for it runs from its first octet, not from the latest."""
         if not self.buffer:
-            self.begun_ns = self.service.ticker.now_ns
-            self.deadline_ns = self.begun_ns + self.intake.listener.header_timeout_ns + SLACK_NS
+            self.begun_ns = time.monotonic_ns()
+            self.deadline_ns = self.service.ticker.after(self.intake.listener.header_timeout_ns)
         self.buffer = data
 
     def _refuse_head(self, reason: Reason) -> None:
@@ -394,7 +395,7 @@ class Downstream(asyncio.Protocol):
         if exchange is not None:
             self.phase = GONE if self.phase != TUNNEL else TUNNEL
             exchange.client_gone(Reason.CLIENT_GONE)
-        elif self.buffer and self.phase in (HEAD, PREFACE):
+        elif self.phase <= HEAD and self.buffer.strip(b"\r\n"):
             self.service.ledger.enter_bare(self, Reason.CLIENT_GONE, self.service.ids.new(), len(self.buffer), 0)
             self.buffer = b""
 
@@ -415,7 +416,7 @@ class Downstream(asyncio.Protocol):
                 exchange.timed_out(exchange.deadline_reason)
             if self.exchange is exchange:
                 self.deadline_ns = min(self._stall_ns, exchange.total_ns, exchange.deadline_ns)
-        elif (phase == HEAD and self.buffer and not self.is_write_paused) or phase == PREFACE:
+        elif phase <= HEAD and self.buffer.strip(b"\r\n") and not self.is_write_paused:
             self._refuse_head(Reason.HEADER_TIMEOUT)
         elif phase == LINGER and self._is_flowing():
             self.deadline_ns = self.service.ticker.after(LINGER_NS)
@@ -461,9 +462,17 @@ class Downstream(asyncio.Protocol):
         """A fault of ours in a callback of this connection: this exchange fails, the worker goes on."""
         self.service.surprise(fault)
         exchange = self.exchange
-        if exchange is not None:
-            exchange.fail(Reason.INTERNAL)
-        elif self.phase < LINGER:
-            self._refuse_head(Reason.INTERNAL)
-        elif self.transport is not None:
-            self.transport.abort()
+        try:
+            if exchange is not None and not exchange.is_ended:
+                exchange.fail(Reason.INTERNAL)
+                return
+            if exchange is None and self.phase < LINGER:
+                self._refuse_head(Reason.INTERNAL)
+                return
+        except Exception as second:  # even saying so failed: what is left is to close
+            self.service.surprise(second)
+        if exchange is not None and self.exchange is exchange:
+            exchange.drop_link()
+            self.exchange = None
+            self.service.open_requests -= 1
+        self.cut()

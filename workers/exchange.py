@@ -134,7 +134,7 @@ class Exchange:
         if type(verdict) is Forward:
             self.upstream = verdict.upstream
             if verdict.route.timeout_ns:
-                self.total_ns = self.started_ns + verdict.route.timeout_ns
+                self.total_ns = service.ticker.after(verdict.route.timeout_ns)
             attempt.aim(self, verdict.endpoint)
         elif type(verdict) is Reject:
             self.refuse(verdict.reason, verdict.status)

@@ -48,11 +48,11 @@ class Ledger:
         self._second = 0
         self._second_text = ""
         self._wall_offset_ns = 0
-        self.tick(time.monotonic_ns())
+        self.tick(0)
 
     def tick(self, now_ns: int) -> None:
         """Follow the wall clock, which may be set while we run."""
-        self._wall_offset_ns = time.time_ns() - now_ns
+        self._wall_offset_ns = time.time_ns() - time.monotonic_ns()
 
     def enter(self, exchange: Exchange, reason: Reason) -> None:
         """An exchange has ended."""

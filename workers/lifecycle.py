@@ -109,10 +109,11 @@ class Life:
         if service.is_draining and not service.connections and not any(acceptor.busy for acceptor in self._acceptors):
             self._over.set()
 
-    def _look_at_deadline(self, now_ns: int) -> None:
+    def _look_at_deadline(self, _: int) -> None:
         if not self._service.is_draining:
             return
         self._maybe_over()
+        now_ns = time.monotonic_ns()  # the deadline is the supervisor's, so is the clock
         if now_ns < self._deadline_ns:
             return
         if not self._is_past_deadline:

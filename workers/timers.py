@@ -8,11 +8,14 @@ about half a millisecond a second; arming and cancelling a loop timer for every
 request would cost more than that at a few hundred requests a second.
 
 Rules:
-1. A deadline may be found up to two ticks late, never early: `now_ns` is the time
-   of the last tick, so whoever arms from it adds SLACK_NS.
-2. A deadline that was moved later needs no word to anybody. `expire` looks again
+1. A deadline may be found a few ticks late, never early: `now_ns` is the time of the last
+   tick, so whoever arms from it adds SLACK_NS, and no tick moves the time by more than that.
+2. So this clock stands still while the process does (stopped, starved, suspended): those who
+   wait for us are not punished for our absence. It is for deadlines only; durations and
+   the deadlines of others (the supervisor's) use the system's monotonic clock.
+3. A deadline that was moved later needs no word to anybody. `expire` looks again
    and may find that nothing has expired.
-3. Rejected: a wheel. It saves the walk and costs a list operation whenever a
+4. Rejected: a wheel. It saves the walk and costs a list operation whenever a
    request starts or ends, which is far more often.
 """
 
@@ -31,16 +34,16 @@ Tick = Callable[[int], None]
 
 
 class Ticker:
-    """Calls every registered function twenty times a second with the monotonic time."""
+    """Calls every registered function twenty times a second with its own time, `now_ns`."""
 
-    __slots__ = ("_calls", "_handle", "_loop", "_surprise", "now_ns")
+    __slots__ = ("_calls", "_handle", "_last_ns", "_loop", "_surprise", "now_ns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, surprise: Callable[[BaseException], None]) -> None:
         self._loop = loop
         self._calls: list[Tick] = []
         self._handle: asyncio.TimerHandle | None = None
         self._surprise = surprise
-        self.now_ns = time.monotonic_ns()
+        self.now_ns = self._last_ns = time.monotonic_ns()
 
     def add(self, call: Tick) -> None:
         self._calls.append(call)
@@ -59,7 +62,8 @@ class Ticker:
 
     def _tick(self) -> None:
         self.start()
-        now_ns = self.now_ns = time.monotonic_ns()
+        last_ns, self._last_ns = self._last_ns, time.monotonic_ns()
+        now_ns = self.now_ns = self.now_ns + min(self._last_ns - last_ns, SLACK_NS)
         for call in self._calls:
             try:
                 call(now_ns)
