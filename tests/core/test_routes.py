@@ -111,6 +111,16 @@ def test_a_longer_prefix_that_fails_its_conditions_gives_way_to_a_shorter() -> N
     assert winner(routes, request("/a/b/c")) == "short"
 
 
+def test_below_a_prefix_goes_before_at_it_and_gives_way_to_it() -> None:
+    routes = table(
+        route("at", match(prefixes=("/a",)), order=0),
+        route("below", match(prefixes=("/a/",), conditions=(METHOD,)), order=1),
+    )
+    assert winner(routes, request("/a/x")) == "below"
+    assert winner(routes, request("/a/x", method="PUT")) == "at"
+    assert winner(routes, request("/a")) == "at"
+
+
 def test_listeners_bind_routes() -> None:
     routes = table(
         route("inside", match(prefixes=("/",)), order=0, listeners=("internal",)),

@@ -17,7 +17,7 @@ from sentinel.core.decide import decide
 from sentinel.core.drive import run
 from sentinel.core.plan import Condition, Match, Plan, Respond, Route
 from sentinel.core.request import Request
-from sentinel.core.routes import compile_routes
+from sentinel.core.routes import RouteTable, compile_routes
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Reject
 from sentinel.explain import explain
@@ -102,11 +102,16 @@ def holds(condition: Condition, asked: Request) -> bool:
     raise AssertionError(condition.kind)
 
 
-HOSTS = st.sampled_from(["a.example", "b.a.example", "*.example", "*.a.example", "*.b.a.example", "example", "*"])
-SEGMENT = st.sampled_from(["a", "b", "ab", ""])
-PATHS = st.lists(st.sampled_from(["a", "b", "ab"]), max_size=3).map(lambda parts: "/" + "/".join(parts))
-PREFIXES = st.tuples(PATHS, st.booleans()).map(lambda pair: pair[0] + ("/" if pair[1] and pair[0] != "/" else ""))
+# Few hosts, paths and conditions, so that most requests are matched by several routes: precedence is what is tested.
+HOSTS = st.sampled_from(["a.example", "a.example", "*.example", "*.a.example", "*"])
+PATHS = st.sampled_from(["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/a", "/ab", "/b"])
+PREFIXES = st.sampled_from(["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/a", "/ab"])
 REGEXES = st.sampled_from(["/a/.*", "/(a|b)/?", r"/a/\w+", ".*b", "/ab", "/a.*", "/a/b/[ab]*", ""])
+SIMPLE = st.sampled_from([
+    Condition("header", name="x-a", values=("1",)),
+    Condition("header", name="x-b"),
+    Condition("method", values=("GET",)),
+])
 LEAVES = st.one_of(
     st.builds(Condition, kind=st.just("method"), values=st.sampled_from([("GET",), ("GET", "PUT"), ("POST",)])),
     st.builds(
@@ -133,20 +138,21 @@ def _few(values: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[str, ...]]:
 
 
 MATCHES = st.builds(
-    match, hosts=_few(HOSTS), paths=_few(PATHS), prefixes=_few(PREFIXES), regexes=_few(REGEXES),
-    conditions=st.lists(CONDITIONS, max_size=2).map(tuple), line=st.integers(1, 99),
+    match, hosts=st.just(()) | _few(HOSTS), paths=st.just(()) | _few(PATHS), prefixes=_few(PREFIXES),
+    regexes=st.just(()) | _few(REGEXES), conditions=st.just(()) | st.lists(SIMPLE | CONDITIONS, max_size=2).map(tuple),
+    line=st.integers(1, 99),
 )  # fmt: skip
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    priorities = draw(st.sampled_from([(0,), (0, 0, 5), (-1, 0, 1, 2)]))
+    priorities = draw(st.sampled_from([(0,), (0, 5), (-1, 0, 1, 2)]))
     routes: list[Route] = []
-    for order in range(draw(st.integers(0, 8))):
+    for order in range(draw(st.integers(0, 12))):
         routes.append(
             route(
                 f"r{order}",
-                *draw(st.lists(MATCHES, max_size=2)),
+                *draw(st.lists(MATCHES, min_size=1, max_size=2) | st.just([])),
                 order=order,
                 priority=draw(st.sampled_from(priorities)),
                 listeners=draw(st.sampled_from([(), (), ("web",), ("internal", "web"), ("internal",)])),
@@ -158,17 +164,17 @@ def plans(draw: st.DrawFn) -> Plan:
 
 REQUESTS = st.builds(
     request,
-    st.lists(SEGMENT, max_size=4).map(lambda parts: "/" + "/".join(parts)),
-    host=st.sampled_from(["a.example", "b.a.example", "c.b.a.example", "example", "other", "x.example", "[::1]", ""]),
+    PATHS | st.sampled_from(["/a/b/a/b", "/a/ab", "/a//b", "//a", "/c", "*"]),
+    host=st.sampled_from(["a.example", "a.example", "b.a.example", "c.b.a.example", "example", "[::1]", ""]),
     method=st.sampled_from(["GET", "PUT", "POST"]),
     query=st.sampled_from(["", "p=1", "p=2&q=1", "q=1&p=1"]),
     headers=st.lists(st.tuples(st.sampled_from(["x-a", "x-b"]), st.sampled_from("123")), max_size=2, unique=True),
-    listener=st.sampled_from(["web", "internal"]),
+    listener=st.sampled_from(["web", "web", "internal"]),
 )  # fmt: skip
 
 
-@settings(max_examples=500, deadline=None)
-@given(plans(), st.lists(REQUESTS, min_size=1, max_size=6))
+@settings(max_examples=400, deadline=None)
+@given(plans(), st.lists(REQUESTS, min_size=8, max_size=8))
 def test_the_index_finds_what_the_definition_says(whole: Plan, asked: list[Request]) -> None:
     table = compile_routes(whole)
     for one in asked:
@@ -176,10 +182,15 @@ def test_the_index_finds_what_the_definition_says(whole: Plan, asked: list[Reque
         assert (None if found is None else found.route.name) == naive_winner(whole, one)
 
 
-@settings(max_examples=200, deadline=None)
-@given(plans(), REQUESTS)
-def test_an_explanation_names_the_live_winner(whole: Plan, asked: Request) -> None:
+@settings(max_examples=150, deadline=None)
+@given(plans(), st.lists(REQUESTS, min_size=4, max_size=4))
+def test_an_explanation_names_the_live_winner(whole: Plan, requests: list[Request]) -> None:
     table = compile_routes(whole)
+    for asked in requests:
+        check_explanation(table, asked)
+
+
+def check_explanation(table: RouteTable, asked: Request) -> None:
     comparison = compare(table, asked)
     assert comparison.winner is table.find(asked)
     beaten = len(table.candidates) if comparison.winner is None else comparison.winner.rank
@@ -193,7 +204,7 @@ def test_an_explanation_names_the_live_winner(whole: Plan, asked: Request) -> No
     assert (comparison.winner is None) == isinstance(verdict, Reject)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(plans(), REQUESTS)
 def test_the_same_answers_give_the_same_trace(whole: Plan, asked: Request) -> None:
     traces = []
