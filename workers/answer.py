@@ -36,11 +36,6 @@ COPIED_BYTES_MAX: Final = 16 * 1024
 
 def head_arrived(exchange: Exchange, data: bytes) -> None:
     """Octets before the final head is complete."""
-    link = exchange.link
-    assert link is not None
-    if link.uses > 1 and not exchange.interims and not exchange.answer_part and attempt.is_unsent(exchange):
-        attempt.link_died(exchange)
-        return
     while True:
         if exchange.answer_part:
             data = exchange.answer_part + data

@@ -2,15 +2,13 @@
 
 Rules:
 1. While nothing was written anywhere, a failed connect tries the next address of the
-   endpoint, then the next endpoint the world allows, at most ATTEMPTS_MAX in all.
+   endpoint, then the next endpoint the world allows, at most ATTEMPTS_MAX in all. A write
+   that the kernel refuses at once has sent nothing either: a fresh link is made.
 2. A reused link may have died unseen. If it ends without one octet of an answer, the request
-   is repeated once, on a fresh link of the same address, when none of it had left our
-   buffer, or when its method is idempotent (RFC 9110 section 9.2.2); in both cases only if
-   its body is empty or kept whole. A POST that may have arrived is never sent twice: 502.
-3. For a request that could not be repeated, an idle link is looked at twice (a poll for an
-   unread farewell) before it is used. That closes most of the gap that rule 2 leaves.
-4. Octets that an upstream sent on a reused link before our request has left are no answer to it
-   (a server's parting 408, most often): the link is treated as dead.
+   is repeated once, on a fresh link of the same address, when its method is idempotent
+   (RFC 9110 section 9.2.2) and its body is empty or was kept whole. A POST that may have
+   arrived is never sent twice: 502.
+3. A request on a fresh link is not repeated: that it died is no accident of age.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
         next_one(exchange, Reason.CONNECT_FAILED if place.pools else Reason.NAME_UNRESOLVED)
         return
     exchange.pool = pool
-    link = pool.take(sure=exchange.head.method not in IDEMPOTENT)
+    link = pool.take()
     if link is None:
         connect(exchange, pool)
     else:
@@ -122,13 +120,15 @@ def _send(exchange: Exchange, link: Link) -> None:
     if exchange.backlog:
         raw = b"".join((raw, *exchange.backlog))
         exchange.backlog.clear()
-    if link.uses == 1:
-        exchange.kept = None
-    else:
+    if link.uses > 1:
         service = exchange.downstream.service
         service.region.add(service.slot, Counter.UPSTREAM_REUSES)
-    exchange.sent_bytes = len(raw)
     transport.write(raw)
+    if transport.is_closing() and exchange.link is link:
+        _refused_at_once(exchange, link)
+        return
+    if link.uses == 1:
+        exchange.kept = None
     if exchange.body_done:
         wait_for_answer(exchange)
     else:
@@ -150,26 +150,36 @@ def wait_for_answer(exchange: Exchange) -> None:
     exchange.arm(upstream.first_byte_timeout_ns, Reason.FIRST_BYTE_TIMEOUT)
 
 
-def is_unsent(exchange: Exchange) -> bool:
-    """Has nothing of the request left our buffer?"""
-    link = exchange.link
-    if link is None or link.transport is None:
-        return False
-    return link.transport.get_write_buffer_size() >= exchange.sent_bytes
-
-
 def link_died(exchange: Exchange) -> None:
     """The link ended and there is no octet of an answer: repeat the request, or fail."""
     link, pool = exchange.link, exchange.pool
     assert link is not None and pool is not None
-    has_whole_body = exchange.kept is not None or (exchange.head.content_length <= 0 and not exchange.head.chunked)
-    may_repeat = exchange.head.method in IDEMPOTENT or is_unsent(exchange)
+    has_whole_body = exchange.kept is not None or not exchange.has_body()
+    may_repeat = exchange.head.method in IDEMPOTENT and has_whole_body
     is_stale = link.uses > 1 and not exchange.is_repeated and exchange.interims == 0
     exchange.link = None
     link.abort()
-    if is_stale and has_whole_body and may_repeat:
-        exchange.is_repeated = True
-        exchange.backlog = list(exchange.kept or ())
-        connect(exchange, pool)
+    if is_stale and may_repeat:
+        _repeat(exchange, pool)
     else:
         exchange.fail(Reason.UPSTREAM_CLOSED)
+
+
+def _refused_at_once(exchange: Exchange, link: Link) -> None:
+    """The kernel took nothing of the request: whatever it is, it was not sent."""
+    pool = exchange.pool
+    assert pool is not None
+    exchange.link = None
+    link.abort()
+    if exchange.kept is None and exchange.has_body():
+        exchange.fail(Reason.UPSTREAM_CLOSED)  # too much of the body has come to keep it for another try
+    elif exchange.is_repeated:
+        next_one(exchange, Reason.CONNECT_FAILED)
+    else:
+        _repeat(exchange, pool)
+
+
+def _repeat(exchange: Exchange, pool: Pool) -> None:
+    exchange.is_repeated = True
+    exchange.backlog = list(exchange.kept or ())
+    connect(exchange, pool)

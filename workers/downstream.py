@@ -175,6 +175,9 @@ class Downstream(asyncio.Protocol):
         try:
             if not self.is_trusted:
                 raise ClientFault(Reason.BAD_PROXY_HEADER)
+            wanted = self.intake.listener.proxy_protocol
+            if (wanted == "v1" and data[:1] != b"P") or (wanted == "v2" and data[:1] != b"\r"):
+                raise ClientFault(Reason.BAD_PROXY_HEADER)
             parsed = proxy_protocol.parse(data)
         except ClientFault as fault:
             self._refuse_head(fault.reason)

@@ -55,7 +55,7 @@ class Exchange:
         "backlog", "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "client_is_silent",
         "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing", "head",
         "interims", "is_ended", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool",
-        "request", "request_id", "route", "sent_bytes", "started_ns", "status", "total_ns", "trace", "tried",
+        "request", "request_id", "route", "started_ns", "status", "total_ns", "trace", "tried",
         "tried_pools", "upstream", "upstream_is_silent",
     )  # fmt: skip
 
@@ -88,7 +88,6 @@ class Exchange:
         self.backlog: list[bytes] = []
         self.kept: list[bytes] | None = None
         self.kept_bytes = 0
-        self.sent_bytes = 0
         # The answer.
         self.status = 0
         self.answer_started = False
@@ -126,7 +125,7 @@ class Exchange:
             return
         verdict = run(decide(service.table, request, service.world, self.trace))
         route = self.route = verdict.route
-        if self.body_left >= 0 or self.body is not None:
+        if self.has_body():
             self.body_max = downstream.intake.body_max(route)
             if self.head.content_length > self.body_max or (self.body and self.body.payload_bytes > self.body_max):
                 self.refuse(Reason.BODY_TOO_LARGE)
@@ -162,6 +161,9 @@ class Exchange:
 
     # The request's body.
 
+    def has_body(self) -> bool:
+        return self.head.chunked or self.head.content_length > 0
+
     def body_arrived(self, data: bytes, done: bool) -> None:
         """Some of the body, framed as the upstream shall get it."""
         self.body_done = done
@@ -178,7 +180,6 @@ class Exchange:
                 if not done:
                     self.downstream.hold()
             else:
-                self.sent_bytes += len(data)
                 link.transport.write(data)
         if done and self.link is not None and not self.answer_started:
             attempt.wait_for_answer(self)

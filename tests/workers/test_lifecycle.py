@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from sentinel.core.machines.worker import Order, WorkerState
-from sentinel.core.record import decode
+from sentinel.core.record import Record, decode
 from shm.region import Counter
 from tests.workers.child import MS, Client, Worker, upstream_of, wait_until, working
 from tests.workers.origin import Conversation, echo, scripted
@@ -164,7 +164,12 @@ def test_every_request_is_in_the_journal(tmp_path: Path) -> None:
         client = Client(worker.port)
         first = client.get("/a?secret=1").fields["x-request-id"]
         bad = client.send("GET / HTTP/1.1\r\n\r\n").answer().fields["x-request-id"]
-        records = [decode(data) for data in worker.region.journal_read(worker.slot)]
+
+        def read() -> list[Record | None]:
+            return [decode(data) for data in worker.region.journal_read(worker.slot)]
+
+        wait_until(lambda: len(read()) == 2, "both records")
+        records = read()
         assert [record.request_id for record in records if record] == [first, bad]
         assert records[0] is not None and records[0].path == "/a" and records[0].generation == 7
         assert records[0].endpoint == f"127.0.0.1:{origin.port}" and records[0].steps
