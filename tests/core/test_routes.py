@@ -29,6 +29,27 @@ def test_a_boosted_route_that_does_not_match_gives_way() -> None:
     assert winner(routes, request("/b")) == "boosted"
 
 
+def test_a_boosted_route_wins_whatever_list_of_the_index_it_is_in() -> None:
+    """Pairs of the usual winner and a less specific one with priority, one for each list that is looked at."""
+    lists = [
+        match(hosts=("a.example.com",), paths=("/a/b",)),
+        match(hosts=("a.example.com",), prefixes=("/a",)),
+        match(hosts=("a.example.com",), regexes=("/a/.*",)),
+        match(hosts=("a.example.com",)),
+        match(hosts=("*.example.com",), paths=("/a/b",)),
+        match(hosts=("*.example.com",), prefixes=("/a",)),
+        match(hosts=("*.com",)),
+        match(paths=("/a/b",)),
+        match(regexes=("/a/b",)),
+        match(),
+    ]
+    for boosted in range(len(lists)):
+        routes = table(*(
+            route(f"r{index}", one, order=index, priority=int(index == boosted)) for index, one in enumerate(lists)
+        ))  # fmt: skip
+        assert winner(routes, request("/a/b", host="a.example.com")) == f"r{boosted}"
+
+
 def test_hosts_go_before_paths() -> None:
     routes = table(
         route("any-host", match(paths=("/a",)), order=0),
