@@ -84,8 +84,7 @@ def _interim(exchange: Exchange, head: ResponseHead) -> None:
 def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     downstream, request, size = exchange.downstream, exchange.head, head.size
     keep = exchange.may_keep_alive()
-    extra = f"x-request-id: {exchange.request_id}\r\n".encode()
-    raw, framing = build_response(head, extra, keep, request.minor, DROPPED_FROM_ANSWERS)
+    raw, framing = build_response(head, exchange.id_line, keep, request.minor, DROPPED_FROM_ANSWERS)
     exchange.answer_started = True
     exchange.answer_head = head
     exchange.status = head.status
@@ -208,8 +207,7 @@ def _tunnel(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     if not exchange.head.upgrade or not exchange.body_done:
         exchange.fail(Reason.UPSTREAM_MALFORMED)
         return
-    extra = f"x-request-id: {exchange.request_id}\r\n".encode()
-    raw, _ = build_response(head, extra, True, exchange.head.minor, DROPPED_FROM_ANSWERS)
+    raw, _ = build_response(head, exchange.id_line, True, exchange.head.minor, DROPPED_FROM_ANSWERS)
     raw += data[head.size :]
     exchange.is_tunnel = True
     exchange.answer_started = True

@@ -54,8 +54,8 @@ class Exchange:
         "answer_body", "answer_head", "answer_left", "answer_part", "answer_started", "attempts", "authority",
         "backlog", "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "client_is_silent",
         "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing", "head",
-        "interims", "is_ended", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool",
-        "request", "request_id", "route", "started_ns", "status", "total_ns", "trace", "tried",
+        "id_line", "interims", "is_ended", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines",
+        "link", "pool", "request", "request_id", "route", "started_ns", "status", "total_ns", "trace", "tried",
         "tried_pools", "upstream", "upstream_is_silent",
     )  # fmt: skip
 
@@ -65,6 +65,7 @@ class Exchange:
         self.started_ns = time.monotonic_ns()
         self.request: Request | None = None
         self.request_id = ""
+        self.id_line = b""
         self.authority = ""
         self.lines = b""
         self.trace = Trace()
@@ -110,6 +111,11 @@ class Exchange:
         self.is_ended = False
 
     # The beginning.
+
+    def name(self, request_id: str) -> None:
+        """Give it the id that upstream, client and log shall see."""
+        self.request_id = request_id
+        self.id_line = f"x-request-id: {request_id}\r\n".encode()
 
     def begin(self) -> None:
         """Decide, and act on the verdict."""
@@ -257,7 +263,8 @@ class Exchange:
         """Answer with a refusal; a client whose bytes were ambiguous or too many is not listened to any longer."""
         self.drop_link()
         head = self.head
-        self.request_id = self.request_id or self.downstream.service.ids.new()
+        if not self.request_id:
+            self.name(self.downstream.service.ids.new())
         keep = reason.value.culprit != "client" and self.may_keep_alive()
         raw = errors.refusal(
             status or reason.status, reason, self.request_id, as_json=errors.wants_json(head.headers),

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sentinel.core.host import Authority, parse_authority
+from sentinel.core.host import parse_authority
 from sentinel.core.path import BadTarget, Target, normalise, split_target
 from sentinel.core.plan import Listener, Route
 from sentinel.core.reasons import Reason
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from workers.downstream import Downstream
     from workers.exchange import Exchange
     from workers.http1.heads import RequestHead
+
+Host = tuple[str, str, bytes]
+"""A Host field, read: the name that routes match, the authority as the upstream is told, and the line for it."""
 
 REMEMBERED_MAX: Final = 2048
 REMEMBERED_CHARS_MAX: Final = 256
@@ -52,7 +55,7 @@ class Intake:
         self.scheme = "https" if listener.tls is not None else "http"
         self.trust = forwarded.Trust(listener.trusted_proxies, listener.trusted_hops)
         self.open_count = 0
-        self._hosts: dict[str, Authority] = {}
+        self._hosts: dict[str, Host] = {}
         self._targets: dict[str, Target] = {}
 
     def body_max(self, route: Route | None) -> int:
@@ -72,7 +75,7 @@ class Intake:
             client_ip = self._hear_proxy(exchange, head, peer)
         else:
             client_ip = peer
-            exchange.request_id = downstream.service.ids.new()
+            exchange.name(downstream.service.ids.new())
         if head.method in REFUSED_METHODS:
             raise ClientFault(Reason.METHOD_REFUSED)
         target = self._targets.get(head.target)
@@ -80,19 +83,17 @@ class Intake:
             target = self._read_target(head)
         raw_host = head.host
         if raw_host is not None:
-            authority = self._hosts.get(raw_host) or self._read_host(raw_host)
-            host, written = authority.host, str(authority) if authority.port is not None else authority.host
+            host, written, host_line = self._hosts.get(raw_host) or self._read_host(raw_host)
         elif head.minor == 0:
             host = written = self._authority_of_target(head.target)
+            host_line = _host_line(written)
         else:
             raise ClientFault(Reason.BAD_HOST)
         exchange.authority = written
         if downstream.is_trusted:
-            exchange.lines += self._host_lines(exchange, head, written)
+            exchange.lines += self._hear_host(head, host_line) + exchange.id_line
         else:
-            exchange.lines = downstream.stranger_lines + (
-                f"x-forwarded-host: {written}\r\nx-request-id: {exchange.request_id}\r\n".encode("latin-1")
-            )
+            exchange.lines = downstream.stranger_lines + host_line + exchange.id_line
         request = exchange.request = Request(
             method=head.method, scheme=self.scheme, host=host, path=target.path, query=target.query,
             target=target.target, headers=head.headers, client_ip=client_ip, listener=self.listener.name,
@@ -129,15 +130,17 @@ class Intake:
         if said is None or (said.host, said.port or port) != (named.host, named.port or port):
             raise ClientFault(Reason.BAD_HOST)
 
-    def _read_host(self, raw: str) -> Authority:
+    def _read_host(self, raw: str) -> Host:
         authority = parse_authority(raw)
         if authority is None:
             raise ClientFault(Reason.BAD_HOST)
+        written = str(authority)
+        host = (authority.host, written, _host_line(written))
         if len(raw) <= REMEMBERED_CHARS_MAX:
             if len(self._hosts) >= REMEMBERED_MAX:
                 self._hosts.clear()
-            self._hosts[raw] = authority
-        return authority
+            self._hosts[raw] = host
+        return host
 
     def _authority_of_target(self, target: str) -> str:
         """HTTP/1.0 without Host: the target may still name one; else nobody does, and the endpoint's name is sent."""
@@ -159,12 +162,16 @@ class Intake:
         scheme = said[0].lower() if len(said) == 1 and said[0].lower() in DEFAULT_PORTS else self.scheme
         ids = values.get("x-request-id", [])
         known = len(ids) == 1 and is_acceptable(ids[0])
-        exchange.request_id = ids[0] if known else exchange.downstream.service.ids.new()
+        exchange.name(ids[0] if known else exchange.downstream.service.ids.new())
         exchange.lines = forwarded.lines_for_trusted(peer, client, chain, scheme)
         return client
 
-    def _host_lines(self, exchange: Exchange, head: RequestHead, written: str) -> bytes:
+    def _hear_host(self, head: RequestHead, host_line: bytes) -> bytes:
+        """Whom the client asked that proxy for, if it says so and it can be read."""
         said = [value for name, value in head.headers if name == "x-forwarded-host"]
         named = parse_authority(said[0]) if len(said) == 1 else None
-        host = str(named) if named is not None else written
-        return f"x-forwarded-host: {host}\r\nx-request-id: {exchange.request_id}\r\n".encode("latin-1")
+        return host_line if named is None else _host_line(str(named))
+
+
+def _host_line(written: str) -> bytes:
+    return f"x-forwarded-host: {written}\r\n".encode("latin-1") if written else b""

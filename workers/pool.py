@@ -10,8 +10,10 @@ Rules:
    complete to the octet, the request was sent whole, and both sides agreed to
    keep the connection; else it is aborted. There is no third way.
 2. Any octet or end of file on an idle link ends it. What the loop has not read yet is looked for
-   before a link is used again (one poll, a microsecond): else a server's parting words, such
-   as a 408 to nobody, would be taken for the answer to the request that we just wrote.
+   (one poll) before a link is used that was idle for RESTED_NS or longer, and before one is used
+   for a request that cannot be repeated: else a server's parting words, such as a 408 to
+   nobody, could be taken for the answer to the request that we just wrote. Shorter rests are
+   not looked into: servers end what is idle for seconds, and the poll costs two microseconds.
 3. The newest idle link is taken first: it is the least likely to be stale, and the
    others grow old and leave.
 4. The number of idle links is limited per upstream and worker
@@ -22,15 +24,16 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from shm.counters import Counter
 
 if TYPE_CHECKING:
     from workers.service import Service
 
-WRITE_HIGH_BYTES = 64 * 1024
-WRITE_LOW_BYTES = 16 * 1024
+WRITE_HIGH_BYTES: Final = 64 * 1024
+WRITE_LOW_BYTES: Final = 16 * 1024
+RESTED_NS: Final = 500_000_000
 
 
 class Caller(Protocol):
@@ -144,13 +147,14 @@ class Pool:
         self.port = port
         self.name = host if host.startswith("unix:") else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def take(self) -> Link | None:
-        """An idle link that may be used at once, or None."""
+    def take(self, *, for_once: bool) -> Link | None:
+        """An idle link, or None; `for_once`: the request that needs it cannot be repeated."""
         idle, rack = self._idle, self._rack
         while idle:
             link = idle.pop()
             rack.idle_count -= 1
-            if link.is_silent():
+            is_fresh = not for_once and self._service.ticker.now_ns - link.idle_since_ns < RESTED_NS
+            if is_fresh or link.is_silent():
                 return link
             link.abort()
         return None
