@@ -191,12 +191,14 @@ class System:
     probation: Probation = Probation()
     restarts_max: int = 5  # crashes of one lane within the window before the crash-loop rule
     restarts_window_ns: int = 10 * SECOND
+    run_dir_span: Span = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
     address: str = "127.0.0.1:9901"
     token: str = ""  # required beyond loopback
+    address_span: Span = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,16 @@ a route counts as "(other)", and the reload says so.
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sentinel.config import Loaded, Problem, encode_plan, fingerprint, load, render_problems
+from sentinel.config import Problem, encode_plan, fingerprint, load, render_problems
 from sentinel.core.plan import Plan
-from shm.series import OTHER
+from sentinel.core.span import Span
+from shm.region import Region
+from shm.series import NONE, OTHER
 from supervisor.control.environment import ControlEnvironment
 from supervisor.control.memory import Memory, MemoryFault
 
@@ -57,18 +61,18 @@ class Compiler:
         loaded = load(self._environment.config)
         problems = list(loaded.problems)
         if loaded.plan is not None:
-            problems += self._restart_problems(loaded)
+            problems += self._restart_problems(loaded.plan)
         if problems or loaded.plan is None:
             return Invalid(tuple(_document(problem) for problem in problems), render_problems(problems))
-        plan, warnings = (loaded.plan, ()) if is_dry else self._number(loaded.plan)
+        plan, warnings = self._number(loaded.plan, is_dry)
         data = encode_plan(plan)
         return Compiled(plan, data, fingerprint(data), warnings)
 
-    def _number(self, plan: Plan) -> tuple[Plan, tuple[str, ...]]:
+    def _number(self, plan: Plan, is_dry: bool) -> tuple[Plan, tuple[str, ...]]:
         """Give each route its series; without shared memory all count as the first, "(none)"."""
         names = [route.name for route in plan.routes]
         try:
-            numbers = self._memory.ask_now(lambda region: [region.series_index(name) for name in names])
+            numbers = self._memory.ask_now(lambda region: _known(region, names) if is_dry else _given(region, names))
         except MemoryFault as fault:
             return plan, (f"routes are not counted by name: {fault}",)
         routes = tuple(
@@ -80,9 +84,31 @@ class Compiler:
             return numbered, ()
         return numbered, (f"{len(lost)} routes count as (other), first `{lost[0]}`: the table of series is full",)
 
-    def _restart_problems(self, loaded: Loaded) -> list[Problem]:
-        """What differs from the instance that runs, at its place in the file."""
-        return []
+    def _restart_problems(self, plan: Plan) -> Iterator[Problem]:
+        """What differs from the instance that runs and cannot be changed in it, at its place in the file."""
+        running = self._environment
+        if plan.admin.address != running.admin_address:
+            yield _restart_problem(plan.admin.address_span, "the admin address", running.admin_address)
+        if os.path.realpath(plan.system.run_dir) != os.path.realpath(running.run_dir):
+            yield _restart_problem(plan.system.run_dir_span, "`run-dir`", running.run_dir)
+
+
+def _given(region: Region, names: list[str]) -> list[int]:
+    return [region.series_index(name) for name in names]
+
+
+def _known(region: Region, names: list[str]) -> list[int]:
+    """The numbers that there are already, so that unchanged content has an unchanged fingerprint."""
+    known = {name: number for number, name in enumerate(region.series_names())}
+    return [known.get(name, NONE) for name in names]
+
+
+def _restart_problem(span: Span, what: str, now: str) -> Problem:
+    return Problem(
+        span=span,
+        message=f"{what} cannot be changed by a reload: it needs a restart; this instance has \"{now}\"",
+        remedy="restart the service, or put the former value back",
+    )
 
 
 def _document(problem: Problem) -> dict[str, Any]:

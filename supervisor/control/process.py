@@ -124,7 +124,7 @@ class ControlProcess:
         if outcome.status >= 400:
             _say(outcome)
         if outcome.outcome in FATAL:
-            await self.fleet.channel.ask("stop")
+            await self.fleet.channel.ask("stop", status=1, why=outcome.why)
 
     async def _follow(self) -> None:
         """Know the plan that runs: for the token of the TCP door, before anybody asks."""

@@ -39,7 +39,8 @@ def test_what_runs_is_adopted_by_the_next_control_process(stage: Stage) -> None:
 def test_a_first_configuration_with_problems_stops_the_fleet_and_says_why(stage: Stage) -> None:
     stage.write(routes='route "x" { matches { pathprefix "/"; }; respond 204; }')
     stage.start()
-    wait_until(lambda: stage.supervisor.ops("stop"), "control asks the supervisor to stop")
+    (stop,) = wait_until(lambda: stage.supervisor.ops("stop"), "control asks the supervisor to stop")
+    assert stop["status"] == 1
     status, words = stage.stop()
     assert status == 0
     assert f"{stage.config}:" in words and "path-prefix" in words
