@@ -126,22 +126,17 @@ def test_a_token_is_asked_for_as_soon_as_its_generation_serves(stage: Stage) -> 
 
 
 def test_ready_follows_generation_and_mode(stage: Stage) -> None:
-    stage.supervisor.ends = ""
+    stage.supervisor.refusal = "not yet"
     stage.start()
     status, _, content = stage.tcp("GET", "/health/ready")
-    assert (status == 503 and "no generation" in json.loads(content)["why"]) or status == 200
-    stage.supervisor.tell(event="rollout", generation=1, state="current")
-    stage.supervisor.mode = "draining"
-    assert stage.tcp("GET", "/health/ready")[0] == 503
-    stage.supervisor.mode = "serving"
+    assert (status, json.loads(content)["why"]) == (503, "no generation serves yet")
     assert stage.tcp("GET", "/health/live")[0] == 200
-
-
-def test_a_silent_supervisor_is_a_503_and_live_all_the_same(stage: Stage) -> None:
-    stage.serving()
-    stage.supervisor.stop()
-    assert stage.control is not None
-    assert stage.control.wait(20) == 0
+    stage.supervisor.refusal = ""
+    assert stage.post("reload").status == 200
+    assert stage.tcp("GET", "/health/ready")[0] == 200
+    stage.supervisor.mode = "draining"
+    status, _, content = stage.tcp("GET", "/health/ready")
+    assert (status, json.loads(content)["why"]) == (503, "the fleet is draining")
 
 
 def test_drain_and_resume(serving: Stage) -> None:
