@@ -90,20 +90,24 @@ def connect(exchange: Exchange, pool: Pool) -> None:
 
 async def _connect(exchange: Exchange, pool: Pool) -> None:
     task = asyncio.current_task()
+    link: Link | None = None
     try:
         link = await pool.connect()
-        if exchange.connecting is not task:
+    except OSError:
+        pass
+    except Exception as fault:
+        exchange.surprised(fault)
+        return
+    if exchange.connecting is not task:  # given up meanwhile
+        if link is not None:
             link.abort()
-            return
-        exchange.connecting = None
-        if link.transport is None or link.transport.is_closing():
+        return
+    exchange.connecting = None
+    try:
+        if link is None or link.transport is None or link.transport.is_closing():
             next_one(exchange, Reason.CONNECT_FAILED)
         else:
             _send(exchange, link)
-    except OSError:
-        if exchange.connecting is task:
-            exchange.connecting = None
-            next_one(exchange, Reason.CONNECT_FAILED)
     except Exception as fault:
         exchange.surprised(fault)
 
@@ -130,7 +134,9 @@ def _send(exchange: Exchange, link: Link) -> None:
     if link.uses == 1:
         exchange.kept = None
     if exchange.body_done:
-        wait_for_answer(exchange)
+        upstream = exchange.upstream
+        assert upstream is not None
+        exchange.arm(upstream.first_byte_timeout_ns, Reason.FIRST_BYTE_TIMEOUT)
     else:
         exchange.deadline_ns = NEVER
         if exchange.total_ns < exchange.downstream.deadline_ns:

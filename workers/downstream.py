@@ -54,7 +54,6 @@ PREFACE, HEAD, BODY, ANSWER, TUNNEL, LINGER, GONE = range(7)
 
 LINGER_NS: Final = 2_000_000_000
 LINGER_BYTES: Final = 1 << 20
-BUSY: Final = frozenset({BODY, ANSWER, TUNNEL})
 
 
 class Downstream(asyncio.Protocol):
@@ -294,9 +293,9 @@ class Downstream(asyncio.Protocol):
         exchange.body_arrived(out, done)
 
     def hold(self) -> None:
-        """Do not read: the body has nowhere to go."""
-        self._stall_ns = NEVER
-        if self.transport is not None:
+        """Do not read: the body has nowhere to go. (One that has come whole holds nobody up.)"""
+        if self.transport is not None and self.phase in (BODY, TUNNEL):
+            self._stall_ns = NEVER
             self.transport.pause_reading()
 
     def more(self) -> None:

@@ -37,7 +37,7 @@ from workers import answer, attempt, errors
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
 from workers.pool import Link, Pool
-from workers.timers import NEVER
+from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
     from workers.downstream import Downstream
@@ -232,7 +232,7 @@ class Exchange:
         """From now on the upstream has so long."""
         downstream = self.downstream
         self.deadline_reason = reason
-        deadline_ns = self.deadline_ns = downstream.service.ticker.after(timeout_ns)
+        deadline_ns = self.deadline_ns = downstream.service.ticker.now_ns + timeout_ns + SLACK_NS
         if self.total_ns < deadline_ns:
             deadline_ns = self.total_ns
         if deadline_ns < downstream.deadline_ns:

@@ -49,8 +49,9 @@ class WarmUpFault(Exception):
 
 def run(heritage: Heritage) -> int:
     """Serve until told to stop; the forked child's main function."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)  # sent to whole groups; the supervisor's to answer
+    # Sent to whole groups, and the supervisor's to answer; SIGUSR1 only until the loop handles it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -65,8 +65,9 @@ def plan_of(
     fixed = Route(
         "fixed", (Match(paths=("/fixed",)),), 1, respond=Respond(200, "fixed", (("x-fixed", "yes"),)), series=0
     )
+    settings = {"access_log": str(directory / "access.log")} | (system or {})
     return Plan(
-        PLAN_VERSION, System(access_log=str(directory / "access.log"), **(system or {})), Admin(),
+        PLAN_VERSION, System(**settings), Admin(),
         (Listener("web", "127.0.0.1", port, **(listener or {})),), (fixed, *routes, rest), (upstream,),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -204,9 +205,10 @@ def test_without_descriptors_it_backs_off_and_recovers(tmp_path: Path) -> None:
     import resource
 
     with working(upstream_of(1), tmp_path) as worker:
-        used = len(os.listdir(f"/proc/{worker.pid}/fd"))
+        used = {int(name) for name in os.listdir(f"/proc/{worker.pid}/fd")}
+        limit = next(number for number in itertools.count(1) if number - len([fd for fd in used if fd < number]) == 2)
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        before = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 2, hard))
+        before = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (limit, hard))
         clients = [Client(worker.port).send("GET /fixed HTTP/1.1\r\nHost: h\r\n\r\n") for _ in range(6)]
         wait_until(lambda: worker.counter(Counter.ACCEPT_FAILURES) >= 2, "it backs off")
         assert worker.counter(Counter.ACCEPT_FAILURES) < 50, "and does not spin"
