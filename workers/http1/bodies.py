@@ -83,7 +83,7 @@ class ChunkedBody:
                 at = self._data_end(out, at, end)
             else:
                 at = self._a_line(out, at, end)
-        return out.take(at), at
+        return out.take(), at
 
     def _data(self, out: _Out, at: int, end: int) -> int:
         size = min(self._left, end - at)
@@ -114,7 +114,6 @@ class ChunkedBody:
         if found < 0:
             if end - at >= room:
                 raise self._malformed("a line is too long")
-            out.hold(at, end)
             self._line += out.data[at:end]
             return end
         held, self._line = self._line, b""
@@ -138,10 +137,9 @@ class ChunkedBody:
         size = self._left = int(digits, 16)
         if not size:
             self._state = TRAILER
-            out.hold(at, after)
         elif is_held or extensions or digits[:1] == b"0":
             self._state = DATA
-            out.replace(at, after, b"%x\r\n" % size)
+            out.replace(b"%b\r\n" % digits.lstrip(b"0"))
         else:
             self._state = DATA
             out.pass_framing(at, after)
@@ -150,9 +148,11 @@ class ChunkedBody:
         self._trailer_bytes += len(line) + 2
         if not line:
             self._state = DONE
-            out.replace(at, after, b"0\r\n%b\r\n" % b"".join(self._trailer))
+            if not self.trailers and out.data[max(at - 3, 0) : after] == b"0\r\n\r\n":
+                out.pass_framing(at - 3, after)
+            else:
+                out.replace(b"0\r\n%b\r\n" % b"".join(self._trailer))
             return
-        out.hold(at, after)
         name = NAME(line)
         if name is None or not VALUE(line, name.end()):
             raise self._malformed("a trailer is malformed")
@@ -191,16 +191,13 @@ class _Out:
         if self._is_reframing:
             self.pass_payload(start, end)
 
-    def hold(self, start: int, end: int) -> None:
-        """These octets do not go on, or not yet."""
-
-    def replace(self, start: int, end: int, line: bytes) -> None:
-        """Our line stands for these octets, and for what was held before them."""
+    def replace(self, line: bytes) -> None:
+        """Our line stands for whatever was not passed since the last run."""
         if self._is_reframing:
             self._cut()
             self._parts.append(line)
 
-    def take(self, consumed: int) -> bytes:
+    def take(self) -> bytes:
         if not self._parts and not self._run_start and self._run_end == len(self.data):
             return self.data
         self._cut()

@@ -19,6 +19,7 @@ from workers.http1.grammar import (
     LENGTH_MAX,
     LINES,
     NAME,
+    OPTIONS_MAX,
     PROTOCOLS,
     VALUE,
 )
@@ -82,10 +83,13 @@ def _field(line: bytes, blame: Blame) -> Field:
     return Field(role_of(lower), lower, rest[1:].decode("latin-1").strip(BLANKS), name[1], rest)
 
 
-def options_of(fields: list[Field]) -> frozenset[str]:
+def options_of(fields: list[Field], blame: Blame) -> frozenset[str]:
     """All options of Connection, in lower case."""
     values = [field.value.lower().split(",") for field in fields if field.role is Role.CONNECTION]
-    return frozenset(option.strip(BLANKS) for value in values for option in value) - {""}
+    options = [option.strip(BLANKS) for value in values for option in value]
+    if len(options) - options.count("") > OPTIONS_MAX:
+        raise blame(Reason.BAD_HEADER, "too many options of Connection")
+    return frozenset(options) - {""}
 
 
 def framing_of(fields: list[Field], minor: int, blame: Blame) -> Framing:
@@ -123,12 +127,13 @@ def upgrade_of(fields: list[Field], options: frozenset[str]) -> str:
 
 def lines_of(fields: list[Field], options: frozenset[str], drop: frozenset[str], also: frozenset[Role]) -> list[bytes]:
     """The lines that go on: end-to-end fields that are neither dropped nor nominated, and those of the roles `also`."""
+    nominated = options - {"close"}
     return [
         b"%b: %b\r\n" % (field.spelling, field.value.encode("latin-1"))
         for field in fields
         if (field.role <= Role.GUARDED or field.role in also)
         and field.name not in drop
-        and not (field.name in options and is_removable(field.name, field.role))
+        and not (field.name in nominated and is_removable(field.name, field.role))
     ]
 
 

@@ -28,6 +28,8 @@ LINE_MARGIN: Final = METHOD_MAX + len("  HTTP/1.1\r")
 """What a request line holds besides its target, LF apart."""
 FIELDS_MAX: Final = 1000
 """No limit that is configured may be higher: the native kernel keeps its places on the stack."""
+OPTIONS_MAX: Final = 32
+"""Options of Connection: each is compared with every field."""
 LENGTH_MAX: Final = (1 << 63) - 1
 LENGTH_DIGITS_MAX: Final = 19
 HEAD_MAX: Final = 1 << 24

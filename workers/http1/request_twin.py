@@ -24,7 +24,7 @@ from workers.http1.fields_twin import (
     read_fields,
     upgrade_of,
 )
-from workers.http1.grammar import HOST, LINE_MARGIN, METHOD, TARGET, VERSION, VISIBLE
+from workers.http1.grammar import HEAD_MAX, HOST, LINE_MARGIN, METHOD, TARGET, VERSION, VISIBLE
 from workers.http1.names import Role
 
 FORWARDED_EXPECT = frozenset({Role.EXPECT})
@@ -41,7 +41,7 @@ class RequestHead:
 
     def __init__(self, method: str, target: str, minor: int, fields: list[Field], size: int) -> None:
         self._fields = fields
-        self._options = options = options_of(fields)
+        self._options = options = options_of(fields, ClientFault)
         self.method = method
         self.target = target
         self.minor = minor
@@ -59,7 +59,7 @@ def parse_request(
 ) -> RequestHead | None:
     """The head that begins at `start`; None while it is incomplete; raises ClientFault."""
     check_limits(max_bytes, max_headers)
-    if max_uri <= 0 or not 0 <= start <= len(data):
+    if not 0 < max_uri <= HEAD_MAX or not 0 <= start <= len(data):
         raise ValueError("a limit or the start is out of range")
     window = bytes(data[start : start + max_bytes])
     head = _parse(window, max_headers, max_uri)
@@ -72,7 +72,7 @@ def _parse(window: bytes, max_headers: int, max_uri: int) -> RequestHead | None:
     at = 2 if window.startswith(b"\r\n") else 0
     end = window.find(b"\n", at)
     if (len(window) if end < 0 else end) - at > max_uri + LINE_MARGIN:
-        raise ClientFault(Reason.URI_TOO_LONG, "the request line is too long")
+        raise ClientFault(Reason.URI_TOO_LONG, "the target is too long")
     if end < 0:
         return None
     method, target, minor = _request_line(window[at:end], max_uri)

@@ -43,7 +43,7 @@ class ResponseHead:
 
     def __init__(self, status: int, minor: int, phrase: str, fields: list[Field], size: int, method: str) -> None:
         self._fields = fields
-        self._options = options = options_of(fields)
+        self._options = options = options_of(fields, malformed)
         self.status = status
         self.minor = minor
         self.phrase = phrase
