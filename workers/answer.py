@@ -27,6 +27,8 @@ from workers.timers import SLACK_NS
 if TYPE_CHECKING:
     from workers.exchange import Exchange
 
+PROXIED: Final = Reason.PROXIED
+
 HEAD_BYTES_MAX: Final = 64 * 1024
 HEADERS_MAX: Final = 200
 INTERIMS_MAX: Final = 16
@@ -194,7 +196,7 @@ def _complete(exchange: Exchange, is_clean: bool) -> None:
             link.abort()
     else:
         link.abort()
-    exchange.end(Reason.PROXIED, exchange.keep_alive)
+    exchange.end(PROXIED, exchange.keep_alive)
 
 
 # Tunnels.

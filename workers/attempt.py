@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 ATTEMPTS_MAX: Final = 8
 """Connects of one exchange over all addresses: a dead upstream must not hold a client for minutes."""
 
+FIRST_BYTE_TIMEOUT: Final = Reason.FIRST_BYTE_TIMEOUT
+UPSTREAM_REUSES: Final = Counter.UPSTREAM_REUSES
+
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
@@ -126,7 +129,7 @@ def _send(exchange: Exchange, link: Link) -> None:
         exchange.backlog.clear()
     if link.uses > 1:
         service = exchange.downstream.service
-        service.region.add(service.slot, Counter.UPSTREAM_REUSES)
+        service.region.add(service.slot, UPSTREAM_REUSES)
     transport.write(raw)
     if transport.is_closing() and exchange.link is link:
         _refused_at_once(exchange, link)
@@ -136,7 +139,7 @@ def _send(exchange: Exchange, link: Link) -> None:
     if exchange.body_done:
         upstream = exchange.upstream
         assert upstream is not None
-        exchange.arm(upstream.first_byte_timeout_ns, Reason.FIRST_BYTE_TIMEOUT)
+        exchange.arm(upstream.first_byte_timeout_ns, FIRST_BYTE_TIMEOUT)
     else:
         exchange.deadline_ns = NEVER
         if exchange.total_ns < exchange.downstream.deadline_ns:
@@ -160,7 +163,7 @@ def link_died(exchange: Exchange) -> None:
     """The link ended and there is no octet of an answer: repeat the request, or fail."""
     link, pool = exchange.link, exchange.pool
     assert link is not None and pool is not None
-    has_whole_body = exchange.kept is not None or not exchange.has_body()
+    has_whole_body = exchange.kept is not None or not exchange.has_body
     may_repeat = exchange.head.method in IDEMPOTENT and has_whole_body
     is_stale = link.uses > 1 and not exchange.is_repeated and exchange.interims == 0
     exchange.link = None
@@ -177,7 +180,7 @@ def _refused_at_once(exchange: Exchange, link: Link) -> None:
     assert pool is not None
     exchange.link = None
     link.abort()
-    if exchange.kept is None and exchange.has_body():
+    if exchange.kept is None and exchange.has_body:
         exchange.fail(Reason.UPSTREAM_CLOSED)  # too much of the body has come to keep it for another try
     elif exchange.is_repeated:
         next_one(exchange, Reason.CONNECT_FAILED)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from workers.downstream import Downstream
     from workers.http1.bodies import ChunkedBody
 
+TOTAL_TIMEOUT: Final = Reason.TOTAL_TIMEOUT  # an enum's member costs a search where it is named: once is enough
+
 KEPT_BYTES_MAX: Final = 64 * 1024
 """A body that is larger is not kept for a second try on a fresh link."""
 
@@ -53,10 +55,10 @@ class Exchange:
     __slots__ = (
         "answer_body", "answer_head", "answer_left", "answer_part", "answer_started", "attempts", "authority",
         "backlog", "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "client_is_silent",
-        "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing", "head",
-        "id_line", "interims", "is_ended", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines",
-        "link", "pool", "request", "request_id", "route", "started_ns", "status", "total_ns", "trace", "tried",
-        "tried_pools", "upstream", "upstream_is_silent",
+        "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing",
+        "has_body", "head", "id_line", "interims", "is_ended", "is_repeated", "is_tunnel", "keep_alive", "kept",
+        "kept_bytes", "lines", "link", "pool", "request", "request_id", "route", "started_ns", "status", "total_ns",
+        "trace", "tried", "tried_pools", "upstream", "upstream_is_silent",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
@@ -82,9 +84,11 @@ class Exchange:
         self.tried_pools: tuple[Pool, ...] = ()
         self.is_repeated = False
         # The request's body. `body_left` counts a Content-Length down and is -1 for chunks.
+        length = head.content_length
         self.body: ChunkedBody | None = None
-        self.body_left = head.content_length
-        self.body_done = not head.chunked and head.content_length <= 0
+        self.body_left = length
+        self.has_body = length > 0 or head.chunked
+        self.body_done = not self.has_body
         self.body_max = NEVER
         self.backlog: list[bytes] = []
         self.kept: list[bytes] | None = None
@@ -106,7 +110,7 @@ class Exchange:
         self.bytes_in = head.size
         self.bytes_out = 0
         self.deadline_ns = NEVER
-        self.deadline_reason = Reason.TOTAL_TIMEOUT
+        self.deadline_reason = TOTAL_TIMEOUT
         self.total_ns = NEVER
         self.is_ended = False
 
@@ -131,7 +135,7 @@ class Exchange:
             return
         verdict = run(decide(service.table, request, service.world, self.trace))
         route = self.route = verdict.route
-        if self.has_body():
+        if self.has_body:
             self.body_max = downstream.intake.body_max(route)
             if self.head.content_length > self.body_max or (self.body and self.body.payload_bytes > self.body_max):
                 self.refuse(Reason.BODY_TOO_LARGE)
@@ -166,9 +170,6 @@ class Exchange:
         )
 
     # The request's body.
-
-    def has_body(self) -> bool:
-        return self.head.chunked or self.head.content_length > 0
 
     def body_arrived(self, data: bytes, done: bool) -> None:
         """Some of the body, framed as the upstream shall get it."""

@@ -70,22 +70,22 @@ class Intake:
         The id and the lines for the upstream are set first: a refusal needs the id too.
         """
         head = exchange.head
+        method, raw_target, raw_host = head.method, head.target, head.host
         peer = downstream.peer
         if downstream.is_trusted:
             client_ip = self._hear_proxy(exchange, head, peer)
         else:
             client_ip = peer
             exchange.name(downstream.service.ids.new())
-        if head.method in REFUSED_METHODS:
+        if method in REFUSED_METHODS:
             raise ClientFault(Reason.METHOD_REFUSED)
-        target = self._targets.get(head.target)
+        target = self._targets.get(raw_target)
         if target is None:
             target = self._read_target(head)
-        raw_host = head.host
         if raw_host is not None:
             host, written, host_line = self._hosts.get(raw_host) or self._read_host(raw_host)
         elif head.minor == 0:
-            host = written = self._authority_of_target(head.target)
+            host = written = self._authority_of_target(raw_target)
             host_line = _host_line(written)
         else:
             raise ClientFault(Reason.BAD_HOST)
@@ -95,7 +95,7 @@ class Intake:
         else:
             exchange.lines = downstream.stranger_lines + host_line + exchange.id_line
         request = exchange.request = Request(
-            method=head.method, scheme=self.scheme, host=host, path=target.path, query=target.query,
+            method=method, scheme=self.scheme, host=host, path=target.path, query=target.query,
             target=target.target, headers=head.headers, client_ip=client_ip, listener=self.listener.name,
         )  # fmt: skip
         return request

@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sentinel.core.reasons import Reason
+from sentinel.core.reasons import Meaning, Reason
 from sentinel.core.record import RecordEncoder
 from workers.accesslog import AGENT_CHARS_MAX, PATH_CHARS_MAX, WORD_CHARS_MAX, AccessLog, Entry
 
@@ -32,8 +32,8 @@ class Ledger:
     """One worker's books."""
 
     __slots__ = (
-        "_encode", "_generation", "_journal_write", "_log", "_record", "_second", "_second_text", "_slot",
-        "_wall_offset_ns",
+        "_encode", "_generation", "_journal_write", "_log", "_ms", "_ms_text", "_record", "_second", "_second_text",
+        "_slot", "_wall_offset_ns",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,8 @@ class Ledger:
         self._slot = slot
         self._generation = generation
         self._log = log
+        self._ms = 0
+        self._ms_text = ""
         self._second = 0
         self._second_text = ""
         self._wall_offset_ns = 0
@@ -58,13 +60,14 @@ class Ledger:
         """An exchange has ended."""
         started_ns = exchange.started_ns
         duration_ns = time.monotonic_ns() - started_ns
-        route, meaning = exchange.route, reason.value
-        head, request, upstream = exchange.head, exchange.request, exchange.upstream
+        meaning: Meaning = reason._value_  # `.value` is a descriptor in Python, thrice as slow
+        route, upstream, request, head = exchange.route, exchange.upstream, exchange.request, exchange.head
+        status, number, word, method = exchange.status, meaning.number, meaning.word, head.method
+        bytes_in, bytes_out = exchange.bytes_in, exchange.bytes_out
+        request_id, endpoint = exchange.request_id, exchange.endpoint_name
         listener = exchange.downstream.intake.listener.name
-        self._record(
-            self._slot, SERIES_NONE if route is None else route.series, exchange.status, meaning.number,
-            duration_ns, exchange.bytes_in, exchange.bytes_out,
-        )  # fmt: skip
+        series = SERIES_NONE if route is None else route.series
+        self._record(self._slot, series, status, number, duration_ns, bytes_in, bytes_out)
         if request is not None:
             client_ip, host, path, query_bytes = request.client_ip, request.host, request.path, len(request.query)
         else:
@@ -73,11 +76,10 @@ class Ledger:
         route_name = "" if route is None else route.name
         upstream_name = "" if upstream is None else upstream.name
         self._journal_write(self._slot, self._encode(
-            request_id=exchange.request_id, time_ns=started_ns + self._wall_offset_ns, duration_ns=duration_ns,
-            generation=self._generation, listener=listener, client_ip=client_ip, method=head.method, host=host,
-            path=path, query_length=query_bytes, route=route_name, upstream=upstream_name,
-            endpoint=exchange.endpoint_name, attempts=exchange.attempts, status=exchange.status,
-            reason_number=meaning.number, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out,
+            request_id=request_id, time_ns=started_ns + self._wall_offset_ns, duration_ns=duration_ns,
+            generation=self._generation, listener=listener, client_ip=client_ip, method=method, host=host,
+            path=path, query_length=query_bytes, route=route_name, upstream=upstream_name, endpoint=endpoint,
+            attempts=exchange.attempts, status=status, reason_number=number, bytes_in=bytes_in, bytes_out=bytes_out,
             steps=exchange.trace.steps,
         ))  # fmt: skip
         if not self._log.is_on:
@@ -88,10 +90,9 @@ class Ledger:
                 agent = value[:AGENT_CHARS_MAX]
                 break
         self._log.write(Entry(
-            self._timestamp(started_ns), exchange.request_id, client_ip, head.method[:WORD_CHARS_MAX],
-            host[:WORD_CHARS_MAX], path[:PATH_CHARS_MAX], query_bytes, PROTOCOLS[head.minor], exchange.status,
-            meaning.word, route_name, upstream_name, exchange.endpoint_name, duration_ns // 1000 / 1000,
-            exchange.bytes_in, exchange.bytes_out, agent, listener, self._generation, self._slot,
+            self._timestamp(started_ns), request_id, client_ip, method, host[:WORD_CHARS_MAX], path[:PATH_CHARS_MAX],
+            query_bytes, PROTOCOLS[head.minor], status, word, route_name, upstream_name, endpoint,
+            duration_ns // 1000 / 1000, bytes_in, bytes_out, agent, listener, self._generation, self._slot,
         ))  # fmt: skip
 
     def enter_bare(
@@ -116,9 +117,13 @@ class Ledger:
             ))  # fmt: skip
 
     def _timestamp(self, at_ns: int) -> str:
-        """RFC 3339 in UTC with milliseconds; the text of the second is made once a second."""
-        second, rest_ns = divmod(at_ns + self._wall_offset_ns, 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
-        return f"{self._second_text}{rest_ns // 1_000_000:03d}Z"
+        """RFC 3339 in UTC with milliseconds; a text is made once a millisecond, its date once a second."""
+        now_ms = (at_ns + self._wall_offset_ns) // 1_000_000
+        if now_ms != self._ms:
+            self._ms = now_ms
+            second, ms = divmod(now_ms, 1000)
+            if second != self._second:
+                self._second = second
+                self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+            self._ms_text = f"{self._second_text}{ms:03d}Z"
+        return self._ms_text

@@ -72,6 +72,17 @@ def test_a_chunked_body_that_grows_too_large_is_cut_off(tmp_path: Path) -> None:
         told(worker, client, 413, "body-too-large")
 
 
+def test_a_body_that_came_whole_with_its_head_is_measured_too(tmp_path: Path) -> None:
+    limits = {"max_body_bytes": 90_000}
+    with scripted(echo) as origin, working(upstream_of(origin.port), tmp_path, listener=limits) as worker:
+        for length in (90_001, 200_000):
+            client = Client(worker.port)
+            client.send(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % length + b"x" * length)
+            assert client.answer().status == 413
+            client.close()
+        assert origin.heads == []
+
+
 def test_a_route_may_allow_more_than_its_listener(tmp_path: Path) -> None:
     with scripted(echo) as origin, working(
         upstream_of(origin.port), tmp_path, listener={"max_body_bytes": 10}, route={"max_body_bytes": 20}
