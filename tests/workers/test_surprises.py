@@ -36,8 +36,7 @@ def test_a_bug_is_a_500_for_its_own_request(tmp_path: Path, monkeypatch: pytest.
             assert "made for a test" in worker.stderr()
             wait_until(lambda: worker.region.slot(worker.slot).open_requests == 0, "nothing is left open")
         finally:
-            (tmp_path / "stderr.log").write_text("")
-            worker.stop()
+            worker.stop(surprises=True)
 
 
 def test_a_bug_in_the_books_cuts_the_connection_and_leaks_nothing(
@@ -59,8 +58,7 @@ def test_a_bug_in_the_books_cuts_the_connection_and_leaks_nothing(
         wait_until(lambda: worker.counter(Counter.CLOSED) == 3, "all are gone")
         wait_until(lambda: worker.region.slot(worker.slot).open_requests == 0, "nothing is left open")
     finally:
-        (tmp_path / "stderr.log").write_text("")
-        worker.stop()
+        worker.stop(surprises=True)
 
 
 def test_a_bug_in_the_clocks_chores_stops_no_other_chore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,5 +70,4 @@ def test_a_bug_in_the_clocks_chores_stops_no_other_chore(tmp_path: Path, monkeyp
         assert Client(worker.port).get("/fixed").status == 200
         assert worker.log(1)[0]["status"] == 200
     finally:
-        (tmp_path / "stderr.log").write_text("")
-        worker.stop()
+        worker.stop(surprises=True)
