@@ -21,7 +21,7 @@ setup(
     ext_modules=[
         Extension("shm._native.cells", ["shm/_native/cells.c"], depends=[f"shm/_native/{name}.h" for name in ("layout", "atomics", "kernel")],
                   extra_compile_args=FLAGS, extra_link_args=LINK, define_macros=LIMITED, py_limited_api=True),
-        Extension("workers._native.http1", ["workers/_native/http1.c"],
+        Extension("workers._native.http1", ["workers/_native/http1.c"], depends=[f"workers/_native/{name}.h" for name in ("scan", "names", "reader")],
                   extra_compile_args=FLAGS, extra_link_args=LINK),
     ]
 )

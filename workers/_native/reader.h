@@ -297,7 +297,7 @@ static inline enum outcome judge_request_line(struct reader *r, const uint8_t *l
 static inline enum outcome read_request_line(struct reader *r, const uint8_t *line, size_t uri_max,
                                              const uint8_t **next)
 {
-    const uint8_t *p = token_end(line, r->end), *end = r->end;
+    const uint8_t *p = method_end(line, r->end), *end = r->end;
     r->method = slice_of(line, p);
     if (p == end || *p != ' ' || r->method.size == 0 || r->method.size > METHOD_MAX)
         return judge_request_line(r, line, uri_max);

@@ -120,6 +120,15 @@ static inline const uint8_t *visible_end(const uint8_t *p, const uint8_t *end)
     }
 }
 
+/* The first octet of [p, end) that no method may contain; p itself if there is no letter. */
+static inline const uint8_t *method_end(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *start = p;
+    while (p < end && ((*p >= 'A' && *p <= 'Z') || (p > start && (is_digit(*p) || *p == '-' || *p == '_'))))
+        p++;
+    return p;
+}
+
 /* The first octet of [p, end) that no token may contain. */
 static inline const uint8_t *token_end(const uint8_t *p, const uint8_t *end)
 {

@@ -55,8 +55,9 @@ def build(tree: Path, **environment: str) -> Path:
     extension = the_extension(**environment)
     target = tree / "workers" / "_native" / f"http1{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = [str(tree / source) for source in extension.sources]
-    command = [COMPILER, "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}", *extension.extra_compile_args, *sources,
-               "-o", str(target), *extension.extra_link_args]  # fmt: skip
+    include = f"-I{sysconfig.get_path('include')}"
+    command = [COMPILER, "-shared", "-fPIC", include, *extension.extra_compile_args, *sources, "-o", str(target)]
+    command += extension.extra_link_args
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return target
