@@ -1,0 +1,86 @@
+"""The run-dir: the place of one instance on the disk, and the lock that makes it one.
+
+    run-dir/            0700
+      lock              held (flock) as long as the supervisor lives; holds its pid
+      control.sock      0600, the Unix door of control
+      generations/      the plans, written by control
+
+Rule 1: the lock is the proof of life, not the pid in it and not the socket beside it.
+    The kernel gives it back whatever the supervisor dies of.
+Rule 2: who has the lock may remove what a dead instance left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+SOCKET_PATH_MAX: Final = 107
+"""sun_path has 108 octets, the last of them a zero."""
+
+
+class RunDirFault(Exception):
+    """The instance cannot have this run-dir; the text says why and what to do."""
+
+
+class RunDir:
+    """One instance's directory, locked. Made by the supervisor; its lock is never inherited."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(os.path.abspath(path))
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as fault:
+            raise RunDirFault(f"the run-dir {self.path} cannot be used: {fault.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._lock)
+            raise RunDirFault(
+                f"the run-dir {self.path} is in use: an instance is already running (pid {holder or 'unknown'}); "
+                "stop it first, or give this one its own `run-dir`"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    @property
+    def region_name(self) -> str:
+        """The name of the shared-memory region: one a run-dir."""
+        return f"/sentinel-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]}"
+
+    @property
+    def socket_path(self) -> Path:
+        return self.path / "control.sock"
+
+    def listen(self) -> socket.socket:
+        """The Unix socket for control, mode 0600; the leftover of a dead instance is replaced."""
+        path = str(self.socket_path)
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+            raise RunDirFault(f"the path {path} is too long for a Unix socket: choose a shorter `run-dir`")
+        door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        before = os.umask(0o177)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            door.bind(path)
+        except OSError as fault:
+            door.close()
+            raise RunDirFault(f"cannot listen on {path}: {fault.strerror or errno.errorcode[fault.errno]}") from None
+        finally:
+            os.umask(before)
+        door.listen(128)
+        return door
+
+    def leave(self) -> None:
+        """Take away what only a living instance has."""
+        with suppress(OSError):
+            self.socket_path.unlink()
+        os.close(self._lock)
