@@ -12,7 +12,6 @@ Rule 2: who has the lock may remove what a dead instance left behind.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -73,7 +72,7 @@ class RunDir:
             door.bind(path)
         except OSError as fault:
             door.close()
-            raise RunDirFault(f"cannot listen on {path}: {fault.strerror or errno.errorcode[fault.errno]}") from None
+            raise RunDirFault(f"cannot listen on {path}: {fault.strerror or fault}") from None
         finally:
             os.umask(before)
         door.listen(128)

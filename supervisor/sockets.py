@@ -178,10 +178,27 @@ class Sockets:
         return Group(address)
 
 
+def listen_alone(address: str) -> socket.socket:
+    """One socket that listens and shares its address with nobody; BindFault if it cannot be had."""
+    try:
+        family, place = parse(address)
+        one = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            _prepare(one, family)
+            one.bind(place)
+            one.listen(BACKLOG)
+        except OSError:
+            one.close()
+            raise
+    except OSError as fault:
+        raise BindFault(explain(address, fault)) from None
+    return one
+
+
 def explain(address: str, fault: OSError) -> str:
     """Say why an address cannot be listened on, and what to do."""
     remedies = {
-        errno.EADDRINUSE: "it is in use by another process; stop that one, or choose another port (`ss -ltnp` shows it)",
+        errno.EADDRINUSE: "another process listens there; stop that one (`ss -ltnp` shows it), or choose another port",
         errno.EACCES: "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE or a socket from systemd",
         errno.EADDRNOTAVAIL: "no interface of this machine has this address",
         errno.EMFILE: "too many open files; raise LimitNOFILE (ulimit -n)",
@@ -194,9 +211,8 @@ def parse(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
     """Take "127.0.0.1:80" or "[::1]:80" apart; OSError if it is no numeric address."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    found = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV | socket.AI_PASSIVE
-    )  # fmt: skip
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV | socket.AI_PASSIVE
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=numeric)
     family, _, _, _, (name, number, *_) = found[0]
     return family, (str(name), int(number))
 

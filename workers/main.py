@@ -82,10 +82,9 @@ def _warm_up(loop: asyncio.AbstractEventLoop, plan: Plan, heritage: Heritage) ->
 
 
 def _acceptor(service: Service, listener: Listener, heritage: Heritage, connections_max: int) -> Acceptor:
-    address = f"{listener.host}:{listener.port}"
-    fds = heritage.sockets.get(address)
-    if not fds:
-        raise WarmUpFault(f"no socket was inherited for listener `{listener.name}` ({address})")
+    fds = heritage.sockets.get(listener.address)
+    if fds is None:
+        raise WarmUpFault(f"no socket was inherited for listener `{listener.name}` ({listener.address})")
     try:
         context = server_context(listener.tls) if listener.tls is not None else None
     except (OSError, ValueError) as fault:

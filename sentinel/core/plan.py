@@ -167,6 +167,11 @@ class Listener:
     path_rules: PathRules = PathRules()
     span: Span = NOWHERE
 
+    @property
+    def address(self) -> str:
+        """Where it listens, as operators write it: "127.0.0.1:80", "[::1]:80"."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Probation:

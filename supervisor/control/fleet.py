@@ -128,7 +128,7 @@ def rollout_fields(plan: Plan, path: str, fingerprint: str, canary_lanes: int) -
         "plan_path": path,
         "fingerprint": fingerprint,
         "workers": system.workers,
-        "addresses": sorted({address_of(listener.host, listener.port) for listener in plan.listeners}),
+        "addresses": sorted({listener.address for listener in plan.listeners}),
         "drain_deadline_ns": system.drain_deadline_ns,
         "heartbeat_timeout_ns": system.heartbeat_timeout_ns,
         "probation": {
@@ -142,10 +142,6 @@ def rollout_fields(plan: Plan, path: str, fingerprint: str, canary_lanes: int) -
         "cpu_affinity": system.cpu_affinity,
         "canary_lanes": canary_lanes,
     }
-
-
-def address_of(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _generation(answer: Message) -> int:

@@ -1,0 +1,84 @@
+"""The supervisor from start to end: what it needs is made in order, and given back in the reverse one.
+
+    run-dir locked -> region -> doors of control -> loop ... -> doors -> region -> run-dir
+
+Each step fails with one line that says what is in the way and what to do, before
+anything has been forked. A second start against a living instance ends at the
+first step, having touched nothing.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from shm.region import Region, RegionBusy, RegionFault
+from supervisor.controlling import COMMAND, Desk
+from supervisor.loop import Loop, say
+from supervisor.rundir import RunDir, RunDirFault
+from supervisor.sdnotify import Systemd
+from supervisor.sockets import BindFault, Sockets, listen_alone
+from supervisor.spawn import WorkerMain, name_process
+
+CANNOT_START: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the supervisor is told at its start; all else is said by control, generation by generation.
+
+    config: the operator's main file, passed on to control unread. admin_address: "host:port" for control.
+    control: the command that is control.
+    series_max, slots_max: sizes of the region, which are fixed for its life.
+    """
+
+    run_dir: str
+    config: str
+    admin_address: str
+    control: tuple[str, ...] = COMMAND
+    series_max: int = 4096
+    slots_max: int = 64
+
+
+def run(options: Options, worker_main: WorkerMain) -> int:
+    """Keep a fleet alive; returns the exit status of the service."""
+    systemd = Systemd()
+    name_process("sentinel")
+    _raise_descriptors()
+    try:
+        with ExitStack() as stack:
+            run_dir = RunDir(options.run_dir)
+            stack.callback(run_dir.leave)
+            region = Region.create(run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max)
+            stack.callback(region.close)
+            stack.callback(region.unlink)
+            desk = Desk(
+                admin=_admin_door(options.admin_address, systemd), unix=run_dir.listen(),
+                address=options.admin_address, config=options.config, region=region.name, run_dir=str(run_dir.path),
+                command=options.control,
+            )  # fmt: skip
+            stack.callback(desk.close)
+            loop = Loop(
+                region=region, sockets=Sockets(systemd.adopted), desk=desk, systemd=systemd, worker_main=worker_main,
+                slots_max=options.slots_max,
+            )  # fmt: skip
+            return trio.run(loop.run)
+    except (RunDirFault, RegionBusy, RegionFault, BindFault) as fault:
+        say(str(fault))
+        return CANNOT_START
+
+
+def _admin_door(address: str, systemd: Systemd) -> socket.socket:
+    """Control's TCP socket: systemd's if it has handed one over for this address."""
+    return systemd.adopted.pop(address, None) or listen_alone(address)
+
+
+def _raise_descriptors() -> None:
+    """As many descriptors as we are allowed: sockets of all lanes are ours, and workers inherit the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
