@@ -144,7 +144,7 @@ class Loop:
         if self._desk.channel is not None:
             trio.lowlevel.notify_closing(self._desk.channel)  # wakes whoever listens to it
         status = self._desk.bury(time.monotonic_ns())
-        if not is_ordered:
+        if not is_ordered and self._fleet.mode is not Mode.STOPPING:  # a group was sent SIGTERM, and control is in it
             say(f"control {pid} ended with status {status}; it is started again, and traffic goes on")
         self._stir()
 
