@@ -98,8 +98,7 @@ def test_an_ambiguous_request_is_refused_and_not_a_byte_of_it_forwarded(
 ) -> None:
     echo.take()
     answer = ask(fleet.port, case[1])
-    statuses = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
-    assert statuses and all(status[:1] == b"4" or status in (b"505", b"501") for status in statuses), answer[:200]
+    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 501", b"HTTP/1.1 505")), answer[:200]
     forwarded = echo.take()
     assert all(by_h11(octets) in ([], None) for octets in forwarded), forwarded
     if b"chunk" not in case[0].encode():

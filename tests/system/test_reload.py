@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,37 @@ def test_a_taken_port_refuses_the_generation(fleet: Fleet, origin_port: int) -> 
     assert get(fleet.port, "/bytes/3")[0] == 200
 
 
+def test_a_generation_whose_workers_cannot_start_is_refused_and_the_old_one_never_stops(fleet: Fleet) -> None:
+    before = fleet.ctl_json("status")["generation"]
+    nowhere = fleet.directory / "not-a-directory"
+    nowhere.write_text("a file")
+    fleet.config.write_text(fleet.config.read_text().replace(f"{fleet.directory}/access.log", f"{nowhere}/access.log"))
+    with running_load(fleet.port, clients=4) as load:
+        answer = fleet.ctl("reload", check=False)
+        result = load.finish()
+    assert answer.returncode == 1
+    assert "before it was ready" in answer.stdout + answer.stderr, "the worker's last words say why"
+    assert fleet.ctl_json("status")["generation"] == before
+    assert result["failure_count"] == 0, result
+
+
+def test_a_generation_whose_workers_crash_under_traffic_is_rolled_back(fleet: Fleet) -> None:
+    before = fleet.ctl_json("status")["generation"]
+    fleet.write(routes='route "n" { matches { path "/n"; }; respond 200 body="new"; }', system="crash-budget { restarts 2; }")
+    fleet.ctl("reload")
+    bad = fleet.ctl_json("status")["generation"]
+
+    def rolled_back() -> bool:
+        for worker in fleet.workers():
+            if worker["generation"] == bad and worker["state"].lower() == "serving":
+                os.kill(worker["pid"], signal.SIGSEGV)
+        return bool(fleet.ctl_json("status")["generation"] > bad)
+
+    wait_until(rolled_back, "the former content serves again", 40)
+    assert before < bad
+    wait_until(lambda: get(fleet.port, "/n")[1] != b"new", "the former content answers")
+
+
 def test_listeners_come_and_go_by_reload(fleet: Fleet) -> None:
     from tests.system.fleet import free_port
 
@@ -156,7 +188,7 @@ def test_rollback_serves_the_former_content_under_a_new_number(fleet: Fleet) -> 
 
 
 def test_a_generation_that_fails_half_its_requests_is_rolled_back_by_itself(tmp_path: Path) -> None:
-    probation = 'probation { duration "20s"; max-failure-share 0.3; min-requests 20; }'
+    probation = 'probation { duration "20s"; max-failure-share "30%"; min-requests 20; }'
     switch = tmp_path / "fail"
     with running_origin() as good, running_origin("--fail", str(switch)) as bad:
         switch.touch()
