@@ -1,0 +1,105 @@
+"""Sentinel as it is run: the real fleet, with one worker.
+
+The supervisor and control live on the load's cores; the worker is moved to its own when it serves.
+What they cost is not counted, as nginx's master is not; what matters grows with requests.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.peers import gauge
+from benchmarks.peers.site import ROOT, Broken, Child, Missing, Site, free_port
+
+CONFIG: Final = """\
+schema-version "1.0"
+system {{
+    workers 1
+    run-dir "{room}/run"
+    access-log "{room}/access.log"
+    drain-deadline "2s"
+}}
+admin {{ address "127.0.0.1:{admin_port}"; }}
+listeners {{
+    listener "web" {{ address "127.0.0.1:{port}"; }}
+}}
+routes {{
+{routes}
+    route "rest" {{
+        matches {{ path-prefix "/"; }}
+        upstream "origin"
+    }}
+}}
+upstreams {{
+    upstream "origin" {{ endpoint "127.0.0.1:{upstream_port}"; }}
+}}
+"""
+
+ROUTE: Final = '    route "r{number}" {{ matches {{ path-prefix "/service{number}/v1"; }}; upstream "origin"; }}\n'
+ROUTE_PATH: Final = "/service%d/v1/items"
+"""A path of route `number`, for `%`."""
+
+
+class Sentinel:
+    """`routes`: so many, besides the general one."""
+
+    def __init__(self, site: Site, *, routes: int = 0) -> None:
+        self.name = f"sentinel-{routes}" if routes else "sentinel"
+        self._site = site
+        if not (ROOT / "sentinel" / "__main__.py").exists():
+            raise Missing("`python -m sentinel` does not exist")
+        try:
+            self.version = version("sentinel-gateway")
+        except PackageNotFoundError:
+            self.version = _commit()
+        self._room = site.room(self.name)
+        self._routes = routes
+        self.port = free_port()
+        self.log: Path | None = self._room / "access.log"
+
+    def start(self) -> None:
+        config = self._room / "sentinel.kdl"
+        config.write_text(CONFIG.format(
+            room=self._room, admin_port=free_port(), port=self.port, upstream_port=self._site.upstream_port,
+            routes="".join(ROUTE.format(number=number) for number in range(self._routes)),
+        ))  # fmt: skip
+        self._child = Child(
+            [sys.executable, "-m", "sentinel", "run", "-c", str(config)],
+            cores=self._site.load_cores, room=self._room, directory=ROOT,
+        )  # fmt: skip
+        self._child.wait_serving(self.port, "Sentinel serves")
+        for pid in self.pids():
+            gauge.pin(pid, self._site.core)
+
+    def pids(self) -> tuple[int, ...]:
+        """The one worker that serves."""
+        serving = tuple(worker["pid"] for worker in self._workers() if worker["state"] == "serving")
+        if len(serving) != 1:
+            raise Broken(f"one worker should serve, not {len(serving)}\n{self._child.last_words()}")
+        return serving
+
+    def _workers(self) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "sentinel.cli.sentinelctl", "--socket", str(self._room / "run" / "control.sock"),
+             "workers", "--json"],
+            cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise Broken(f"sentinelctl workers: {done.stderr}\n{self._child.last_words()}")
+        workers: list[dict[str, Any]] = json.loads(done.stdout)
+        return workers
+
+    def stop(self) -> None:
+        self._child.stop()
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "?"
