@@ -150,8 +150,8 @@ def _routes(site: Site, options: argparse.Namespace, document: dict[str, Any], s
         fleet.start()
         room = site.room(f"wrk-{count}")
         in_turn = wrk.script(room, paths=ROUTE_PATH, count=count, stride=STRIDE)
-        courses.append(race.Course(fleet, wrk.script(room), ROUTE_PATH % (count // 2)))
-        courses.append(race.Course(fleet, in_turn, "all in turn"))
+        courses.append(race.Course(fleet, wrk.script(room), ROUTE_PATH % (count // 2), "one route"))
+        courses.append(race.Course(fleet, in_turn, manner="all in turn"))
     document["mode"] = "routes"
     _race(courses, courses[0].peer.name, site, options, document)
     document["method"] = (
@@ -204,10 +204,7 @@ def _race(
 
 def _reference(course: race.Course, courses: list[race.Course], name: str) -> race.Course | None:
     """Whom a course is compared with: the reference, asked in the same way."""
-    same = [other for other in courses if other.peer.name == name]
-    if len(same) < 2:
-        return same[0] if same else None
-    return same[1] if course.path == "all in turn" else same[0]
+    return next((other for other in courses if other.peer.name == name and other.manner == course.manner), None)
 
 
 def _tell(words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sysconfig
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ def describe(site: Site, upstream: str) -> dict[str, Any]:
         "virtual": "hypervisor" in _of_file("/proc/cpuinfo", "flags").split(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_optimised": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
         "wrk": first_line(find_tool("wrk", "Debian's `wrk`", None), "-v").partition(" Copyright")[0],
         "upstream": upstream,
         "peer_core": site.core,

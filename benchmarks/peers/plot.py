@@ -41,7 +41,7 @@ def draw(document: dict[str, Any]) -> str:
 
 def _row(peer: dict[str, Any], y: int, scale: float) -> list[str]:
     middle = y + BAR // 2 + 5
-    parts = [_text(LEFT - 10, middle, peer["name"], anchor="end")]
+    parts = [_text(LEFT - 10, middle, f"{peer['name']} {peer['manner']}".rstrip(), anchor="end")]
     if peer["disqualified"]:
         return [*parts, _text(LEFT + 4, middle, "disqualified: " + peer["disqualified"][0])]
     typical = peer["median"]

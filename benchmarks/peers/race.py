@@ -62,7 +62,12 @@ class Course:
     peer: Peer
     script: Path
     path: str = "/"
+    manner: str = ""  # how it is asked, where one peer runs twice in a round
     laps: list[Lap] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"{self.peer.name} {self.manner}".rstrip()
 
     def typical(self, name: str) -> float:
         return float(median(getattr(lap, name) for lap in self.laps))
@@ -84,7 +89,7 @@ class Course:
     def document(self, reference: Course | None) -> dict[str, Any]:
         ratios = self.ratios(reference) if reference is not None else []
         return {
-            "name": self.peer.name, "version": self.peer.version, "path": self.path,
+            "name": self.peer.name, "version": self.peer.version, "manner": self.manner,
             "disqualified": self.disqualified(),
             "median": {name: self.typical(name) for name in
                        ("cpu_us", "user_us", "system_us", "requests_per_s", "busy", "p50_us", "p99_us", "rss_kib")},
@@ -107,7 +112,7 @@ def run(
             lap = _lap(course, seconds, connections, cores)
             course.laps.append(lap)
             speed = f"{lap.cpu_us:7.2f} µs {lap.requests_per_s:9,.0f} requests/s"
-            tell(f"round {number + 1}  {course.peer.name:<16}{speed}")
+            tell(f"round {number + 1}  {course.title:<30}{speed}")
 
 
 def _load(course: Course, seconds: float, connections: int, cores: frozenset[int]) -> wrk.Load:

@@ -12,11 +12,12 @@ def table(document: Document) -> str:
     lines = {"passthrough": _passthrough, "routes": _passthrough, "idle": _idle}[document["mode"]](document)
     lines += [f"skipped: {skipped['name']}: {skipped['why']}" for skipped in document["skipped"]]
     machine = document["machine"]
+    optimised = "" if machine["python_optimised"] else " (built without optimisations)"
     lines.append("")
     lines.append(
-        f"{machine['cpu']}, {machine['cpus']} CPUs{' (virtual)' if machine['virtual'] else ''}, "
-        f"Linux {machine['kernel']}, Python {machine['python']}; {machine['wrk']}; upstream {machine['upstream']}"
+        f"{machine['cpu']}, {machine['cpus']} CPUs{' (virtual)' if machine['virtual'] else ''}, Linux {machine['kernel']}"
     )
+    lines.append(f"Python {machine['python']}{optimised}; {machine['wrk']}; upstream: {machine['upstream']}")
     lines.append(f"method: {document['method']}")
     return "\n".join(lines)
 
@@ -24,14 +25,15 @@ def table(document: Document) -> str:
 def _passthrough(document: Document) -> list[str]:
     reference = document["reference"]
     lines = [
-        f"{'peer':<16}{'CPU µs/request':>15}{'user':>7}{'kernel':>7}  {'× ' + reference:<20}"
+        f"{'peer':<26}{'CPU µs/request':>15}{'user':>7}{'kernel':>7}  {'× ' + reference:<20}"
         f"{'requests/s':>11}{'p50 ms':>8}{'p99 ms':>8}{'RSS MiB':>9}{'logged':>8}  version"
     ]
     for peer in document["peers"]:
         typical = peer["median"]
         logged = [lap["logged"] for lap in peer["rounds"]]
+        title = f"{peer['name']} {peer['manner']}"
         lines.append(
-            f"{peer['name']:<16}{typical['cpu_us']:>15.2f}{typical['user_us']:>7.1f}{typical['system_us']:>7.1f}"
+            f"{title:<26}{typical['cpu_us']:>15.2f}{typical['user_us']:>7.1f}{typical['system_us']:>7.1f}"
             f"  {_ratio(peer['ratio']):<20}{typical['requests_per_s']:>11,.0f}{typical['p50_us'] / 1000:>8.2f}"
             f"{typical['p99_us'] / 1000:>8.2f}{typical['rss_kib'] / 1024:>9.1f}"
             f"{'-' if None in logged else f'{min(logged):.0%}':>8}  {peer['version']}"
