@@ -15,7 +15,8 @@ def table(document: Document) -> str:
     optimised = "" if machine["python_optimised"] else " (built without optimisations)"
     lines.append("")
     lines.append(
-        f"{machine['cpu']}, {machine['cpus']} CPUs{' (virtual)' if machine['virtual'] else ''}, Linux {machine['kernel']}"
+        f"{machine['cpu']}, {machine['cpus']} CPUs{' (virtual)' if machine['virtual'] else ''}, "
+        f"Linux {machine['kernel']}"
     )
     lines.append(f"Python {machine['python']}{optimised}; {machine['wrk']}; upstream: {machine['upstream']}")
     lines.append(f"method: {document['method']}")
