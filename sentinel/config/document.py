@@ -24,8 +24,10 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import kdl
 from kdl.errors import ParseError, ParseFragment
+from kdl.parsefuncs import parse as parse_kdl
+from kdl.parsing import ParseConfig
+from kdl.types import Bool, Decimal, Null, RawString, String
 
 from sentinel.core.span import Span
 
@@ -77,12 +79,12 @@ def parse(text: str, file: str) -> tuple[Node, ...]:
     places = Places(text, file)
     text = _scan(text, places)
     reader = _Reader(text, places)
-    config = kdl.ParseConfig(
+    config = ParseConfig(
         nativeUntaggedValues=False, nativeTaggedValues=False,
         valueConverters={...: reader.value}, nodeConverters={...: reader.node},
     )  # fmt: skip
     try:
-        return tuple(kdl.parse(text, config).nodes)
+        return tuple(parse_kdl(text, config).nodes)
     except ParseError as fault:
         raise SyntaxFault(places.checked(fault.line, fault.col), *_said(fault)) from None
 
@@ -132,7 +134,9 @@ class _Reader:
         equals = self._text.rfind("=", start, value.offset)
         for written in (name, f'"{name}"'):
             if self._text.startswith(written, equals - len(written)):
-                before = re.compile(rf"(?<=[\s\\]){re.escape(written)}=").search(self._text, start, equals - len(written))
+                before = re.compile(rf"(?<=[\s\\]){re.escape(written)}=").search(
+                    self._text, start, equals - len(written)
+                )
                 if before and _is_key(self._text, start, before.start()):
                     also = self._places.span(before.start())
                     raise SyntaxFault(
@@ -153,13 +157,13 @@ def _is_key(text: str, start: int, offset: int) -> bool:
 
 def _plain(found: Any, fragment: ParseFragment) -> tuple[Kind, Any]:
     match found:
-        case kdl.String() | kdl.RawString():
+        case String() | RawString():
             return "text", found.value
-        case kdl.Bool():
+        case Bool():
             return "boolean", found.value
-        case kdl.Null():
+        case Null():
             return "null", None
-        case kdl.Decimal():
+        case Decimal():
             if isinstance(found.mantissa, int) and not re.search("[.eE]", fragment.fragment):
                 return "integer", found.mantissa
             try:
@@ -198,7 +202,9 @@ def _scan(text: str, places: Places) -> str:
             case "brace":
                 depth += 1 if token.group() == "{" else -1
                 if depth > NESTING_MAX:
-                    raise SyntaxFault(places.span(token.start()), f"children are nested deeper than {NESTING_MAX} levels")
+                    raise SyntaxFault(
+                        places.span(token.start()), f"children are nested deeper than {NESTING_MAX} levels"
+                    )
             case "block":
                 at = _end_of_comment(text, token.start(), places)
             case "number":
@@ -245,5 +251,5 @@ REMEDIES: Final = {
     "Hit EOF while looking for the end of the string": "close the string with a quotation mark",
     "Expected a node": "a node begins with its name, as in `workers 2`",
     "junk after the initial digit": "put text that begins with a digit in quotes",
-    "Invalid character escape": "write a backslash as `\\\\`, or use a raw string: r\"…\"",
+    "Invalid character escape": 'write a backslash as `\\\\`, or use a raw string: r"…"',
 }

@@ -215,3 +215,4 @@ class Plan:
     routes: tuple[Route, ...]
     upstreams: tuple[Upstream, ...]
     sources: tuple[str, ...] = field(default=())  # the files it was made from
+    secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

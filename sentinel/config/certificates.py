@@ -1,0 +1,114 @@
+"""Certificates are checked before they are served: what a client would refuse, a reload refuses first.
+
+    readable PEM -> chain in order -> key fits -> valid now (a warning 30 days ahead)
+
+The files' text becomes part of the plan: workers read no files, and a generation
+serves what was checked even if the files have changed since.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from sentinel.config.check import Block, beside
+from sentinel.config.problem import Problems
+from sentinel.config.source import Source, why
+from sentinel.core.plan import Tls
+
+DAY_S: Final = 86_400
+WARN_S: Final = 30 * DAY_S
+
+
+def read_tls(block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> Tls | None:
+    """Chain and key of a listener, or None after problems were reported."""
+    texts = [_text(block.one(name), source, problems) for name in ("certificate", "key")]
+    if texts[0] is None or texts[1] is None:
+        return None
+    chain = _chain(block.one("certificate"), texts[0], problems)
+    if chain and _fits(block, chain[0], texts[1], problems):
+        _dates(block.one("certificate"), chain, problems, warnings, now_s)
+    return Tls(certificate_pem=texts[0], key_pem=texts[1], span=block.span)
+
+
+def _text(block: Block, source: Source, problems: Problems) -> str | None:
+    if not block.args or block.args[0] is None:
+        return None
+    path = beside(block.span.file, block.args[0])
+    try:
+        return source.read(path).decode()
+    except OSError as fault:
+        problems.add(block.arg_spans[0], f"{path} cannot be read: {why(fault)}", "check path and permissions")
+    except UnicodeDecodeError:
+        problems.add(block.arg_spans[0], f"{path} is not PEM", "convert it: `openssl x509 -inform der -in FILE`")
+    return None
+
+
+def _chain(block: Block, text: str, problems: Problems) -> list[x509.Certificate]:
+    try:
+        chain = x509.load_pem_x509_certificates(text.encode())
+    except ValueError as fault:
+        problems.add(block.arg_spans[0], f"there is no certificate that can be read: {_line(fault)}", "it must be PEM")
+        return []
+    for above, below in zip(chain[1:], chain, strict=False):
+        if below.issuer != above.subject:
+            problems.add(
+                block.arg_spans[0],
+                f"the chain is out of order: {_name(below)} was not issued by {_name(above)}, which follows it",
+                "put the server's certificate first, and after each one that of its issuer",
+            )  # fmt: skip
+            return []
+    return chain
+
+
+def _fits(block: Block, certificate: x509.Certificate, text: str, problems: Problems) -> bool:
+    where = block.one("key").arg_spans[0]
+    try:
+        key = load_pem_private_key(text.encode(), None)
+    except TypeError:
+        problems.add(where, "the private key is encrypted", "decrypt it: `openssl pkey -in FILE -out FILE`")
+        return False
+    except ValueError as fault:
+        problems.add(where, f"there is no private key that can be read: {_line(fault)}", "it must be PEM")
+        return False
+    forms = [
+        one.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        for one in (key.public_key(), certificate.public_key())
+    ]
+    if forms[0] != forms[1]:
+        problems.add(
+            where, f"this key does not belong to the certificate of {_name(certificate)}",
+            "name the key that the certificate was made for", [(block.one("certificate").span, "the certificate")],
+        )  # fmt: skip
+        return False
+    return True
+
+
+def _dates(block: Block, chain: list[x509.Certificate], problems: Problems, warnings: Problems, now_s: float) -> None:
+    for one in chain:
+        start_s, end_s = one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()
+        if now_s > end_s:
+            problems.add(
+                block.arg_spans[0], f"the certificate of {_name(one)} expired on {one.not_valid_after_utc:%Y-%m-%d}",
+                "renew it",
+            )  # fmt: skip
+        elif now_s < start_s:
+            problems.add(
+                block.arg_spans[0], f"the certificate of {_name(one)} is not valid before {one.not_valid_before_utc}",
+                "check the clock of this machine",
+            )  # fmt: skip
+        elif end_s - now_s < WARN_S:
+            warnings.add(
+                block.arg_spans[0],
+                f"the certificate of {_name(one)} expires in {int((end_s - now_s) / DAY_S)} days", "renew it",
+            )  # fmt: skip
+
+
+def _name(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string() or "(no subject)"
+
+
+def _line(fault: Exception) -> str:
+    return (str(fault).splitlines() or ["unknown"])[0].split(". See http")[0]

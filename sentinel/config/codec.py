@@ -1,0 +1,53 @@
+"""Plans as octets, and plans to be shown.
+
+A plan is stored as JSON by field names (workers decode it with the dataclasses as
+schema), and named by the hash of exactly these octets: what a worker loads is what was
+checked, to the bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+
+from sentinel.core.plan import Plan
+
+REDACTED: Final = "(redacted)"
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """The plan's octets; equal plans give equal ones."""
+    return _encode(plan)
+
+
+def fingerprint(data: bytes) -> str:
+    """SHA-256 of a plan's octets, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def redacted(plan: Plan) -> dict[str, Any]:
+    """The plan for people and programs to look at, without anything secret."""
+    document: dict[str, Any] = msgspec.to_builtins(plan)
+    hidden = frozenset(document.pop("secrets"))
+    if document["admin"]["token"]:
+        document["admin"]["token"] = REDACTED
+    for listener in document["listeners"]:
+        if listener["tls"]:
+            listener["tls"]["key_pem"] = REDACTED
+    shown: dict[str, Any] = _hide(document, hidden)
+    return shown
+
+
+def _hide(value: Any, hidden: frozenset[str]) -> Any:
+    match value:
+        case str():
+            return REDACTED if value in hidden else value
+        case dict():
+            return {name: _hide(one, hidden) for name, one in value.items()}
+        case list() | tuple():
+            return [_hide(one, hidden) for one in value]
+        case _:
+            return value

@@ -1,0 +1,281 @@
+"""From checked blocks to a plan: what directives mean together.
+
+Here is everything that the table cannot say: references between directives, what
+excludes what, addresses that collide, certificates that do not fit. Each function
+turns one kind of block into its part of the plan, and reports what is wrong with it;
+a plan is made only if nothing was wrong anywhere.
+
+Rule 1: a faulty block may have None where a value could not be read. Comparisons across
+    blocks skip those; nobody is told twice.
+Rule 2: names resolve over all files. The place of a problem is where the name is used,
+    the place of what it collides with is told beside it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from sentinel.config.certificates import read_tls
+from sentinel.config.check import Block, meant
+from sentinel.config.problem import Problems
+from sentinel.config.source import Source
+from sentinel.core import plan as p
+from sentinel.core.span import NOWHERE, Span
+
+LISTENERS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Compiles one configuration. `secrets` are redacted in every dump."""
+
+    problems: Problems
+    warnings: Problems
+    source: Source
+    now_s: float
+
+    def plan(self, root: Block, secrets: set[str], sources: tuple[str, ...]) -> p.Plan:
+        """The plan; it means something only if no problem was reported."""
+        system, admin = root.one("system"), root.one("admin")
+        listeners = self._listeners(root)
+        upstreams = tuple(self._upstream(block) for block in root.one("upstreams").all("upstream"))
+        names = {listener.name for listener in listeners}, {upstream.name for upstream in upstreams}
+        routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
+        self._unused(root, listeners, routes)
+        return p.Plan(
+            version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
+            routes=routes, upstreams=upstreams, sources=sources, secrets=tuple(sorted(secrets)),
+        )  # fmt: skip
+
+    def _admin(self, block: Block) -> p.Admin:
+        address = block.value("address")
+        token = block.value("token") if block.has("token") else ""
+        host, port = address or ("127.0.0.1", 0)
+        span = block.one("address").span
+        if not ipaddress.ip_address(host).is_loopback and not block.has("token"):
+            self.problems.add(
+                span, f"the admin API on {host} can be reached from other machines, and has no token",
+                'add `token (env)"SENTINEL_TOKEN"`, or listen on "127.0.0.1"',
+            )  # fmt: skip
+        return p.Admin(address=_joined(host, port), token=token or "", address_span=span)
+
+    def _listeners(self, root: Block) -> tuple[p.Listener, ...]:
+        blocks = list(root.one("listeners").all("listener"))
+        if not blocks and not root.is_faulty:
+            self.problems.add(
+                root.span, "there is no listener, so nobody could be served",
+                'add `listeners { listener "web" { address "127.0.0.1:8080"; }; }`',
+            )  # fmt: skip
+        if len(blocks) > LISTENERS_MAX:
+            self.problems.add(
+                blocks[LISTENERS_MAX].span, f"more than {LISTENERS_MAX} listeners", "use routes by host instead"
+            )
+        self._collisions(blocks, root.one("admin"))
+        return tuple(self._listener(block) for block in blocks)
+
+    def _collisions(self, blocks: list[Block], admin: Block) -> None:
+        """Two doors at one place; every address of a machine is also that of `*`."""
+        taken: dict[int, list[tuple[str, Span]]] = {}
+        if admin.value("address"):
+            host, port = admin.value("address")
+            taken[port] = [(host, admin.one("address").span)]
+        for block in blocks:
+            address = block.one("address")
+            if not address.args or address.args[0] is None:
+                continue
+            host, port = address.args[0]
+            for other, span in taken.get(port, ()):
+                if other == host or _covers(host, other) or _covers(other, host):
+                    what = "the other one" if span.file else "it is the admin API's unless `admin` says otherwise"
+                    self.problems.add(
+                        address.span, f"{_joined(host, port)} is taken already", "choose another port",
+                        [(span, what)] if span.file else [(address.span, what)],
+                    )  # fmt: skip
+                    break
+            taken.setdefault(port, []).append((host, address.span))
+
+    def _listener(self, block: Block) -> p.Listener:
+        host, port = block.value("address") or ("", 0)
+        limits, paths = block.one("limits"), block.one("paths")
+        tls = block.one("tls")
+        proxies = block.one("trusted-proxies")
+        trusted = tuple(one for one in proxies.args if one) if block.has("trusted-proxies") else ()
+        if block.value("proxy-protocol") not in (None, "off") and not trusted and not block.is_faulty:
+            self.problems.add(
+                block.one("proxy-protocol").span, "nobody's PROXY header would be believed",
+                'say who may send one, e.g. `trusted-proxies "10.0.0.0/8"`',
+            )  # fmt: skip
+        if block.value("trusted-hops") and not trusted and not block.is_faulty:
+            self.problems.add(
+                block.one("trusted-hops").span, "`trusted-hops` has no effect without `trusted-proxies`",
+                'say who may send X-Forwarded-For, e.g. `trusted-proxies "10.0.0.0/8"`',
+            )  # fmt: skip
+        return p.Listener(
+            name=block.args[0] if block.args else "", host=host, port=port,
+            tls=read_tls(tls, self.source, self.problems, self.warnings, self.now_s) if block.has("tls") else None,
+            max_header_bytes=limits.value("max-header-size"), max_headers=limits.value("max-headers"),
+            max_uri_bytes=limits.value("max-uri-size"), max_body_bytes=limits.value("max-body-size"),
+            header_timeout_ns=limits.value("header-timeout"), body_timeout_ns=limits.value("body-timeout"),
+            write_timeout_ns=limits.value("write-timeout"), idle_timeout_ns=limits.value("idle-timeout"),
+            max_connections=limits.value("max-connections"), max_requests=limits.value("max-requests"),
+            trusted_proxies=trusted, trusted_hops=block.value("trusted-hops"),
+            proxy_protocol=block.value("proxy-protocol"),
+            path_rules=p.PathRules(
+                encoded_slash=paths.value("encoded-slash"), double_slash=paths.value("double-slash"),
+                dot_segments=paths.value("dot-segments"), parameters=paths.value("parameters"),
+            ),
+            span=block.span,
+        )  # fmt: skip
+
+    def _upstream(self, block: Block) -> p.Upstream:
+        timeouts, keepalive = block.one("timeouts"), block.one("keepalive")
+        endpoints = tuple(_endpoint(one) for one in block.all("endpoint"))
+        return p.Upstream(
+            name=block.args[0] if block.args else "", endpoints=endpoints, balance=block.value("balance"),
+            connect_timeout_ns=timeouts.value("connect"), first_byte_timeout_ns=timeouts.value("first-byte"),
+            idle_timeout_ns=timeouts.value("idle"), keepalive_timeout_ns=keepalive.value("timeout"),
+            keepalive_connections=keepalive.value("connections"), resolve_interval_ns=block.value("resolve-interval"),
+            span=block.span,
+        )  # fmt: skip
+
+    def _route(self, block: Block, order: int, listeners: set[str], upstreams: set[str]) -> p.Route:
+        name = block.args[0] if block.args and block.args[0] else ""
+        is_answered, is_forwarded = block.has("respond"), block.has("upstream")
+        if is_answered and is_forwarded:
+            self.problems.add(
+                block.one("upstream").span, f"route \"{name}\" has both `respond` and `upstream`",
+                "remove one of the two",
+                [(block.one("respond").span, "the other one")],
+            )  # fmt: skip
+        elif not is_answered and not is_forwarded and not block.is_faulty:
+            self.problems.add(
+                block.span, f"route \"{name}\" does nothing with what it matches",
+                'add `upstream "name"`, or `respond 404 body="nothing here"`',
+            )  # fmt: skip
+        if is_answered and block.has("timeout") and not is_forwarded:
+            self.problems.add(
+                block.one("timeout").span, "`timeout` has no effect where nothing is forwarded", "remove it"
+            )
+        self._reference(block.one("upstream"), upstreams, "upstream")
+        served = block.one("listeners")
+        if block.has("listeners"):
+            self._reference(served, listeners, "listener")
+        return p.Route(
+            name=name, matches=tuple(self._match(one) for one in block.all("matches")), order=order,
+            priority=block.value("priority") or 0, listeners=tuple(one for one in served.args if one),
+            respond=_respond(block.one("respond")) if is_answered else None,
+            upstream=block.value("upstream") if is_forwarded else None, timeout_ns=block.value("timeout") or 0,
+            max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
+        )  # fmt: skip
+
+    def _reference(self, block: Block, known: set[str], what: str) -> None:
+        for name, span in zip(block.args, block.arg_spans, strict=True):
+            if name is not None and name not in known:
+                remedy = meant(name, sorted(known)) or f'add `{what} "{name}" {{ … }}` to `{what}s`'
+                self.problems.add(span, f"there is no {what} `{name}`", remedy)
+
+    def _match(self, block: Block) -> p.Match:
+        if not block.children and not block.is_faulty:
+            self.problems.add(
+                block.span, "`matches` says nothing about the request",
+                'to match every request, write `matches { path-prefix "/"; }`',
+            )  # fmt: skip
+        found: dict[str, tuple[str, ...]] = {}
+        conditions: list[p.Condition] = []
+        for child in block.children:
+            kind = child.directive.name
+            if kind in ("host", "path", "path-prefix", "path-regex"):
+                found[kind] = found.get(kind, ()) + tuple(one for one in child.args if one is not None)
+            else:
+                conditions.append(self._condition(child))
+        paths = next((one for one in block.children if one.directive.name.startswith("path")), None)
+        return p.Match(
+            hosts=() if "*" in found.get("host", ()) else found.get("host", ()), paths=found.get("path", ()),
+            path_prefixes=found.get("path-prefix", ()), path_regexes=found.get("path-regex", ()),
+            conditions=tuple(conditions), span=block.span,
+            host_span=next((one.span for one in block.all("host")), NOWHERE),
+            path_span=paths.span if paths else NOWHERE,
+        )  # fmt: skip
+
+    def _condition(self, block: Block) -> p.Condition:
+        kind: Any = block.directive.name
+        if kind in ("not", "any", "all"):
+            if not block.children and not block.is_faulty:
+                self.problems.add(block.span, f"`{kind}` has no conditions inside", "add some, or remove it")
+            return p.Condition(kind, parts=tuple(self._condition(child) for child in block.children), span=block.span)
+        if kind in ("header", "query"):
+            name, *values = block.args or ("",)
+            pattern = block.props["regex"]
+            if pattern is not None and values:
+                self.problems.add(
+                    block.prop_spans["regex"], f"`{kind}` has values and a pattern",
+                    "write two conditions, or an `any`",
+                )  # fmt: skip
+            if pattern is not None:
+                kind, values = f"{kind}-regex", [pattern]
+            return p.Condition(kind, name or "", tuple(one for one in values if one is not None), span=block.span)
+        return p.Condition(kind, values=tuple(one for one in block.args if one is not None), span=block.span)
+
+    def _unused(self, root: Block, listeners: tuple[p.Listener, ...], routes: tuple[p.Route, ...]) -> None:
+        """What is allowed and probably not meant."""
+        used = {route.upstream for route in routes}
+        for block in root.one("upstreams").all("upstream"):
+            if block.args and block.args[0] not in used:
+                self.warnings.add(
+                    block.span, f'no route forwards to upstream "{block.args[0]}"', "remove it, or use it"
+                )
+        for listener in listeners:
+            if not any(not route.listeners or listener.name in route.listeners for route in routes):
+                self.warnings.add(
+                    listener.span, f"no route is served on listener \"{listener.name}\": all its requests get 404",
+                    'add a route, e.g. `route "all" { matches { path-prefix "/"; }; respond 404; }`',
+                )  # fmt: skip
+
+
+def _system(block: Block) -> p.System:
+    probation, budget, log = block.one("probation"), block.one("crash-budget"), block.one("access-log")
+    return p.System(
+        workers=block.value("workers"), run_dir=block.value("run-dir"), drain_deadline_ns=block.value("drain-deadline"),
+        heartbeat_timeout_ns=block.value("heartbeat-timeout"),
+        max_worker_connections=block.value("max-worker-connections"),
+        access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
+        cpu_affinity=block.value("cpu-affinity"),
+        probation=p.Probation(
+            duration_ns=probation.value("duration"), failure_share_max=probation.value("max-failure-share"),
+            requests_min=probation.value("min-requests"), ready_timeout_ns=probation.value("ready-timeout"),
+        ),
+        restarts_max=budget.value("restarts"), restarts_window_ns=budget.value("window"),
+        run_dir_span=block.one("run-dir").span,
+    )  # fmt: skip
+
+
+def _endpoint(block: Block) -> p.Endpoint:
+    host, port = block.args[0] if block.args and block.args[0] else ("", 0)
+    return p.Endpoint(host, port, weight=block.props["weight"], span=block.span)
+
+
+def _respond(block: Block) -> p.Respond:
+    headers = tuple(_pair(one) for one in block.all("header"))
+    return p.Respond(
+        status=block.args[0] if block.args else 0, body=block.props["body"] or "", headers=headers, span=block.span
+    )
+
+
+def _pair(block: Block) -> tuple[str, str]:
+    name, value = (*block.args, None, None)[:2]
+    return name or "", value or ""
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    """Whether listening on `wide` takes the port of `narrow` too."""
+    try:
+        one, other = ipaddress.ip_address(wide), ipaddress.ip_address(narrow)
+    except ValueError:
+        return False
+    return one.is_unspecified and one.version == other.version
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,343 @@
+"""The kinds of values: what an argument or property may be, how it is read, and what to say when it is not.
+
+Each kind is a name, what is expected in the operator's words, and a reader. A reader
+gets the plain value (text, integer, number, boolean) and returns what the plan needs, or
+raises `Unfit` with what is wrong. The checker adds place, name and remedy.
+
+Rule 1: a reader never sees where a value came from. A text from `(env)` or `(file)` is read
+    like one that stands in the file; numbers and booleans may come as text then.
+Rule 2: units are always written: "30s", "64KiB". A bare number would be read in
+    seconds by one operator and in milliseconds by the next.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sentinel.core.conditions import host_pattern, path_literal
+from sentinel.core.regex import BadPattern, compile_pattern
+
+
+class Unfit(Exception):
+    """The value is not of the kind; the text says what is wrong, the remedy what would be right."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind. `expects`: completes "expected …". `words`: all allowed values, where they can be listed."""
+
+    name: str
+    expects: str
+    read: Callable[[Any], Any]
+    words: tuple[str, ...] = ()
+    unit: str = ""
+
+
+UNITS_NS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86_400 * 10**9,
+}
+DURATION_MAX_NS: Final = 365 * UNITS_NS["d"]
+UNITS_BYTES: Final = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+}
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 5.6.2."""
+FIELD_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST_NAME: Final = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)*{LABEL}\.?")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Unfit("text is expected", "put it in quotes")
+    return value
+
+
+def text(value: Any) -> str:
+    return _text(value)
+
+
+def name(value: Any) -> str:
+    if not NAME.fullmatch(_text(value)):
+        raise Unfit("a name has letters, digits, `-`, `_` and `.` only, and at most 128 of them")
+    return str(value)
+
+
+def boolean(value: Any) -> bool:
+    if value in ("true", "false") and isinstance(value, str):
+        return value == "true"
+    if not isinstance(value, bool):
+        raise Unfit("`true` or `false` is expected", "without quotes")
+    return value
+
+
+def _integer(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise Unfit("a whole number is expected", "without quotes and unit")
+        if not least <= value <= most:
+            raise Unfit(f"it must be between {least} and {most}")
+        return int(value)
+
+    return read
+
+
+def _measured(value: Any, units: dict[str, int], what: str, example: str) -> int:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise Unfit(f"{what} needs its unit", f'for example "{value:g}{example}"; units are {", ".join(units)}')
+    found = re.fullmatch(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? *([A-Za-z]+)", _text(value))
+    if found is None:
+        raise Unfit(f"{what} is expected: a number and a unit", f"units are {', '.join(units)}")
+    whole, part, unit = found.groups()
+    if unit not in units:
+        close = next((one for one in units if one.lower() == unit.lower()), "")
+        raise Unfit(
+            f"`{unit}` is no unit of {what}", f"did you mean `{close}`?" if close else f"units are {', '.join(units)}"
+        )
+    scaled = int(whole) * units[unit] * 10 ** len(part or "") + int(part or 0) * units[unit]
+    amount, rest = divmod(scaled, 10 ** len(part or ""))
+    if rest:
+        raise Unfit(f"{what} of a fraction of its smallest unit", "use a smaller unit")
+    return int(amount)
+
+
+def _duration(least_ns: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        amount = _measured(value, UNITS_NS, "a duration", "s")
+        if amount < least_ns or amount > DURATION_MAX_NS:
+            raise Unfit(f"it must be between {_shown_duration(least_ns)} and 365d")
+        return amount
+
+    return read
+
+
+def _shown_duration(amount_ns: int) -> str:
+    for unit, size in reversed(UNITS_NS.items()):
+        if amount_ns and amount_ns % size == 0:
+            return f"{amount_ns // size}{unit}"
+    return "0s"
+
+
+def _size(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        amount = _measured(value, UNITS_BYTES, "a size", "KiB")
+        if not least <= amount <= most:
+            raise Unfit(f"it must be between {_shown_size(least)} and {_shown_size(most)}")
+        return amount
+
+    return read
+
+
+def _shown_size(amount: int) -> str:
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if amount and amount % UNITS_BYTES[unit] == 0:
+            return f"{amount // UNITS_BYTES[unit]}{unit}"
+    return f"{amount}B"
+
+
+def percent(value: Any) -> int:
+    """Thousandths."""
+    found = re.fullmatch(r"([0-9]{1,3})(?:\.([0-9]))? *%", value) if isinstance(value, str) else None
+    if found is None:
+        raise Unfit("a share in percent is expected", 'for example "50%" or "2.5%"')
+    share = int(found.group(1)) * 10 + int(found.group(2) or 0)
+    if share > 1000:
+        raise Unfit("it must be between 0% and 100%")
+    return share
+
+
+def _one_of(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in words or not isinstance(value, str):
+            raise Unfit(f"one of {', '.join(f'`{word}`' for word in words)} is expected")
+        return value
+
+    return read
+
+
+def _port(written: str, least: int = 1) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", written) or not least <= int(written) <= 65_535:
+        raise Unfit(f"`{written}` is no port", f"a number between {least} and 65535")
+    return int(written)
+
+
+def _split(value: Any, example: str) -> tuple[str, str]:
+    host, colon, port = _text(value).rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):
+        raise Unfit("an address is a host and a port", f'for example "{example}"')
+    if host.startswith("["):
+        if not host.endswith("]"):
+            raise Unfit("the `]` of an IPv6 address is missing", 'for example "[::1]:8080"')
+        return host[1:-1], port
+    return host, port
+
+
+def listen_address(value: Any) -> tuple[str, int]:
+    """An IP address of this machine and a port; `localhost` and `*` are short for 127.0.0.1 and 0.0.0.0."""
+    host, port = _split(value, "127.0.0.1:8080")
+    host = {"localhost": "127.0.0.1", "*": "0.0.0.0"}.get(host, host)
+    try:
+        return str(ipaddress.ip_address(host)), _port(port)
+    except ValueError:
+        raise Unfit(f"`{host}` is no IP address", "a listener has an IP address, `localhost`, or `*` for all") from None
+
+
+def endpoint_address(value: Any) -> tuple[str, int]:
+    """An IP address or a DNS name with a port, or `unix:/path`."""
+    if isinstance(value, str) and value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path.startswith("/") or len(path.encode()) > 107 or "\0" in path:
+            raise Unfit("a Unix socket has an absolute path of at most 107 octets", 'for example "unix:/run/app.sock"')
+        return value, 0
+    if "://" in _text(value):
+        raise Unfit("an endpoint is an address, not a URL", f'write "{value.partition("://")[2].rstrip("/")}"')
+    host, port = _split(value, "10.0.0.7:8080")
+    try:
+        return str(ipaddress.ip_address(host)), _port(port)
+    except ValueError:
+        if not HOST_NAME.fullmatch(host) or re.fullmatch(r"[0-9.]+", host):
+            raise Unfit(f"`{host}` is neither an IP address nor a DNS name") from None
+        return host.lower().rstrip("."), _port(port)
+
+
+def network(value: Any) -> str:
+    try:
+        return str(ipaddress.ip_network(_text(value)))
+    except ValueError as fault:
+        loose = _loose_network(value)
+        raise Unfit(
+            f"not a network: {fault}", f'did you mean "{loose}"?' if loose else 'for example "10.0.0.0/8"'
+        ) from None
+
+
+def _loose_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        return ""
+
+
+def host(value: Any) -> str:
+    try:
+        return host_pattern(_text(value))
+    except ValueError:
+        raise Unfit(
+            "not a host", 'for example "example.com" or "*.example.com", without scheme, port and path'
+        ) from None
+
+
+def path(value: Any) -> str:
+    try:
+        return path_literal(_text(value))
+    except ValueError:
+        raise Unfit(
+            "not a path in canonical form", 'a path begins with "/", and has no query, no `..` and no `//`'
+        ) from None
+
+
+def pattern(value: Any) -> str:
+    if not _text(value).isascii():
+        raise Unfit("a pattern for paths and fields is ASCII", "percent-encode what is not")
+    try:
+        compile_pattern(value)
+    except BadPattern as fault:
+        raise Unfit(f"the pattern is not understood: {fault}") from None
+    return str(value)
+
+
+def method(value: Any) -> str:
+    if not TOKEN.fullmatch(_text(value)) or len(value) > 32:
+        raise Unfit("not a method", 'for example "GET"')
+    if value != value.upper():
+        raise Unfit("methods are upper case", f'did you mean "{value.upper()}"?')
+    return str(value)
+
+
+def field_name(value: Any) -> str:
+    if not TOKEN.fullmatch(_text(value)) or len(value) > 256:
+        raise Unfit("not the name of a header", 'for example "x-tenant"')
+    return str(value).lower()
+
+
+def field_value(value: Any) -> str:
+    if not FIELD_VALUE.fullmatch(_text(value)):
+        raise Unfit("the value of a header is printable ASCII, without line ends")
+    return str(value).strip()
+
+
+def secret(value: Any) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]{16,1024}", _text(value)):
+        raise Unfit("a token has at least 16 printable ASCII characters, without spaces")
+    return str(value)
+
+
+def file_path(value: Any) -> str:
+    if not _text(value) or "\0" in value:
+        raise Unfit("a path of a file is expected")
+    return str(value)
+
+
+TEXT: Final = Kind("text", "text", text)
+NAME_KIND: Final = Kind("name", "a name", name)
+BOOLEAN: Final = Kind("boolean", "true or false", boolean, ("true", "false"))
+PERCENT: Final = Kind("percent", 'a share like "50%"', percent, unit="%")
+LISTEN: Final = Kind("listen-address", 'an address like "127.0.0.1:8080" or "[::1]:8080"', listen_address)
+ENDPOINT: Final = Kind(
+    "endpoint-address", 'an address like "10.0.0.7:8080", "app.internal:80" or "unix:/run/app.sock"', endpoint_address
+)
+NETWORK: Final = Kind("network", 'a network like "10.0.0.0/8"', network)
+HOST: Final = Kind("host", 'a host like "example.com" or "*.example.com"', host)
+PATH: Final = Kind("path", 'a path like "/v1"', path)
+PATTERN: Final = Kind("pattern", "a regular expression (linear time; no look-around, no back-references)", pattern)
+METHOD: Final = Kind("method", 'a method like "GET"', method)
+FIELD_NAME: Final = Kind("header-name", 'a header name like "x-tenant"', field_name)
+FIELD_VALUE_KIND: Final = Kind("header-value", "the value of a header", field_value)
+SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
+FILE: Final = Kind("file", "the path of a file", file_path)
+
+
+def integer(least: int, most: int) -> Kind:
+    return Kind("integer", f"a whole number between {least} and {most}", _integer(least, most))
+
+
+def duration(least: str = "1ms") -> Kind:
+    least_ns = 0 if least == "0s" else _measured(least, UNITS_NS, "a duration", "s")
+    return Kind(
+        "duration", f'a duration like "30s", at least {least}', _duration(least_ns), unit="ns, us, ms, s, m, h, d"
+    )
+
+
+def size(least: str, most: str) -> Kind:
+    read = _size(_measured(least, UNITS_BYTES, "a size", "B"), _measured(most, UNITS_BYTES, "a size", "B"))
+    return Kind(
+        "size", f'a size like "64KiB", between {least} and {most}', read, unit="B, KB, MB, GB, KiB, MiB, GiB, TiB"
+    )
+
+
+def one_of(*words: str) -> Kind:
+    return Kind("word", "one of " + ", ".join(words), _one_of(*words), words)

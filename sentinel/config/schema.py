@@ -1,0 +1,293 @@
+"""The schema: every directive there is, as one table.
+
+From this table come the checker, `sentinelctl schema`, the reference page, and the
+defaults of the plan. What it says is never said again in code: the checker walks it,
+and the compiler (compile.py) turns what was found into a plan.
+
+Intuition: a form to be filled in. Each line has its name, what may be written on it,
+what is assumed when it stays empty, and a note for whoever fills it in.
+
+Rule 1: a directive is in the table when something obeys it (tests/style holds that), and
+    not before.
+Rule 2: defaults are written as an operator would write them, and are read by the same
+    readers as everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sentinel.config import kinds as k
+from sentinel.config.kinds import Kind
+
+VERSION: Final = "1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a directive, or, with `is_list`, one or more of a kind."""
+
+    name: str
+    kind: Kind
+    is_list: bool = False
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """`name=value` on a directive's line. `default`: as an operator would write it; None: there is none."""
+
+    name: str
+    kind: Kind
+    doc: str
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """One directive.
+
+    default: of the one argument, as an operator would write it; None: there is none.
+    is_repeatable: several may stand side by side. is_required: there must be (at least) one.
+    is_table: it only holds children, and several of it are read as one.
+    is_recursive: it holds what the block that it stands in holds.
+    key: the argument by which siblings must differ.
+    """
+
+    name: str
+    doc: str
+    args: tuple[Argument, ...] = ()
+    props: tuple[Property, ...] = ()
+    children: tuple[Directive, ...] = ()
+    default: str | None = None
+    example: str = ""
+    is_repeatable: bool = False
+    is_required: bool = False
+    is_table: bool = False
+    is_recursive: bool = False
+    key: str = ""
+
+    def child(self, name: str) -> Directive | None:
+        return next((one for one in self.children if one.name == name), None)
+
+
+def _one(name: str, kind: Kind, doc: str, default: str | None = None, **more: Any) -> Directive:
+    """A directive with a single argument."""
+    return Directive(name, doc, (Argument("value", kind),), default=default, **more)
+
+
+CONDITIONS: Final = (
+    Directive("method", "The request's method is one of these.", (Argument("methods", k.METHOD, True),),
+              example='method "GET" "POST"', is_repeatable=True),
+    Directive("header", "The request has this header; with values: one of its values is one of these.",
+              (Argument("name", k.FIELD_NAME), Argument("values", k.FIELD_VALUE_KIND, True, True)),
+              (Property("regex", k.PATTERN, "A pattern that a whole value of the header matches, instead of values."),),
+              example='header "x-tenant" "acme"', is_repeatable=True),
+    Directive("query", "The query has this parameter; with values: one of its values is one of these.",
+              (Argument("name", k.TEXT), Argument("values", k.TEXT, True, True)),
+              (Property("regex", k.PATTERN, "A pattern that a whole value of the parameter matches, instead of values."),),
+              example='query "version" "2"', is_repeatable=True),
+)  # fmt: skip
+PLACES: Final = (
+    Directive("host", "The host is one of these; `*.` at the beginning stands for one label or more.",
+              (Argument("hosts", k.HOST, True),), example='host "api.example.com" "*.api.example.com"',
+              is_repeatable=True),
+    Directive("path", "The path, without query, is one of these.", (Argument("paths", k.PATH, True),),
+              example='path "/healthz"', is_repeatable=True),
+    Directive("path-prefix", "The path begins with one of these, up to a border between segments.",
+              (Argument("prefixes", k.PATH, True),), example='path-prefix "/v1"', is_repeatable=True),
+    Directive("path-regex", "The whole path matches one of these patterns.", (Argument("patterns", k.PATTERN, True),),
+              example='path-regex "/users/[0-9]+"', is_repeatable=True),
+)  # fmt: skip
+
+
+GROUPS: Final = (
+    Directive("not", "None of the conditions inside may hold.", is_repeatable=True, is_recursive=True,
+              example='not { header "x-internal"; }'),
+    Directive("any", "At least one of the conditions inside holds.", is_repeatable=True, is_recursive=True,
+              example='any { method "POST"; query "dry-run"; }'),
+    Directive("all", "All of the conditions inside hold.", is_repeatable=True, is_recursive=True,
+              example='all { method "GET"; header "accept" "text/html"; }'),
+)  # fmt: skip
+MATCHES: Final = Directive(
+    "matches",
+    "What a request must be like: one of the hosts, one of the paths, and all other conditions. Several `matches` are "
+    "alternatives.",
+    children=PLACES + CONDITIONS + GROUPS, is_repeatable=True, is_required=True,
+    example='matches { host "api.example.com"; path-prefix "/v1"; }',
+)  # fmt: skip
+
+SYSTEM: Final = Directive(
+    "system", "The fleet as a whole.",
+    children=(
+        _one("workers", k.integer(1, 256), "Number of worker processes.", "2"),
+        _one("run-dir", k.FILE, "Directory of the instance: lock, `control.sock`, plans. Changing it needs a restart.",
+             '"/run/sentinel"'),
+        _one("drain-deadline", k.duration(), "How long requests that run may take to finish, in a reload, a drain or a "
+             "stop. What is silent is closed then.", '"30s"'),
+        _one("heartbeat-timeout", k.duration("1s"), "A worker that has not been heard of for so long is killed and "
+             "replaced.", '"10s"'),
+        _one("max-worker-connections", k.integer(1, 1_000_000), "Connections of clients per worker, over all "
+             "listeners. More wait in the kernel's queue.", "20000"),
+        Directive("access-log", "Where the access log goes: `-` is standard output, `off` is nowhere, else a file.",
+                  (Argument("target", k.FILE),),
+                  (Property("buffer", k.size("4KiB", "1GiB"), "How much may wait for a slow disk; lines beyond it are "
+                            "dropped and counted.", '"1MiB"'),), default='"-"', example='access-log "/var/log/sentinel.log"'),
+        _one("cpu-affinity", k.BOOLEAN, "Bind each worker to one core.", "false"),
+        Directive("probation", "How a new generation is watched after it has taken over. If it fails, the former "
+                  "content is served again.", children=(
+            _one("duration", k.duration("0s"), "How long it is watched.", '"10s"'),
+            _one("max-failure-share", k.PERCENT, "The share of answers 5xx above which it has failed.", '"50%"'),
+            _one("min-requests", k.integer(1, 1_000_000), "Fewer requests than this prove nothing.", "20"),
+            _one("ready-timeout", k.duration("100ms"), "How long its workers may take to become ready.", '"30s"'),
+        )),
+        Directive("crash-budget", "How often the worker of one lane may crash before its generation has failed.", children=(
+            _one("restarts", k.integer(1, 1000), "Crashes within the window that are tolerated.", "5"),
+            _one("window", k.duration("1s"), "Length of the window.", '"10s"'),
+        )),
+    ),
+)  # fmt: skip
+
+ADMIN: Final = Directive(
+    "admin", "The admin API, `/metrics` and `/health`. `control.sock` in the run-dir serves the same.",
+    children=(
+        _one("address", k.LISTEN, "Where it listens. Anything but loopback needs a token. Changing it needs a restart.",
+             '"127.0.0.1:9901"'),
+        _one("token", k.SECRET, "Bearer token that callers must send.", example='token (env)"SENTINEL_TOKEN"'),
+    ),
+)  # fmt: skip
+
+LISTENER: Final = Directive(
+    "listener", "An address on which clients are served.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        _one("address", k.LISTEN, "IP address and port.", is_required=True, example='address "0.0.0.0:8080"'),
+        Directive("tls", "Serve HTTPS with this certificate. It is read at each reload.", children=(
+            _one("certificate", k.FILE, "PEM file with the certificate and its chain.", is_required=True),
+            _one("key", k.FILE, "PEM file with the private key.", is_required=True),
+        )),
+        Directive("limits", "Bounds for what clients may send, and how slowly.", children=(
+            _one("max-header-size", k.size("1KiB", "16MiB"), "Octets of a request's head; more is answered 431.", '"32KiB"'),
+            _one("max-headers", k.integer(1, 1000), "Header fields of a request; more are answered 431.", "100"),
+            _one("max-uri-size", k.size("64B", "1MiB"), "Octets of the request target; more are answered 414.", '"8KiB"'),
+            _one("max-body-size", k.size("0B", "1024TiB"), "Octets of a body; more are answered 413. `0B`: no limit.", '"0B"'),
+            _one("header-timeout", k.duration("10ms"), "Time for a whole head; longer is answered 408.", '"10s"'),
+            _one("body-timeout", k.duration("10ms"), "Time between two pieces of a body; longer is answered 408.", '"30s"'),
+            _one("write-timeout", k.duration("10ms"), "How long a client may not read while an answer waits.", '"30s"'),
+            _one("idle-timeout", k.duration("10ms"), "How long a kept-alive connection may be silent between requests.", '"75s"'),
+            _one("max-connections", k.integer(1, 1_000_000), "Connections per worker. More wait in the kernel's queue.", "10000"),
+            _one("max-requests", k.integer(0, 1_000_000_000), "Requests per connection; 0: no limit.", "0"),
+        )),
+        Directive("trusted-proxies", "Networks whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.",
+                  (Argument("networks", k.NETWORK, True),), example='trusted-proxies "10.0.0.0/8"'),
+        _one("trusted-hops", k.integer(0, 32), "How many entries of `X-Forwarded-For`, from the right, may be believed; "
+             "0: as many as are trusted proxies.", "0"),
+        _one("proxy-protocol", k.one_of("off", "v1", "v2", "any"), "Whether trusted proxies begin connections with a "
+             "PROXY header.", '"off"'),
+        Directive("paths", "What happens to ambiguous paths, before anything is matched.", children=(
+            _one("encoded-slash", k.one_of("reject", "keep"), "`%2F` and `%5C`. Kept, they are never separators.", '"reject"'),
+            _one("double-slash", k.one_of("reject", "merge", "keep"), "`//`.", '"merge"'),
+            _one("dot-segments", k.one_of("reject", "resolve"), "`.` and `..`, also encoded.", '"resolve"'),
+            _one("parameters", k.one_of("reject", "keep"), "`;` in a segment. Kept, it is an ordinary character.", '"keep"'),
+        )),
+    ),
+    example='listener "web" { address "127.0.0.1:8080"; }',
+)  # fmt: skip
+
+ROUTE: Final = Directive(
+    "route", "Requests that match go to one upstream, or get one answer.", (Argument("name", k.NAME_KIND),),
+    is_repeatable=True, key="name",
+    children=(
+        _one("priority", k.integer(-1000, 1000), "Routes of a higher priority are tried first.", "0"),
+        Directive("listeners", "Serve this route on these listeners only.", (Argument("names", k.NAME_KIND, True),),
+                  example='listeners "web"'),
+        MATCHES,
+        Directive("respond", "Answer with this status.", (Argument("status", k.integer(200, 599)),),
+                  (Property("body", k.TEXT, "The body.", '""'),),
+                  (Directive("header", "A header of the answer.",
+                             (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
+                             example='header "cache-control" "no-store"'),),
+                  example='respond 404 body="nothing here"'),
+        _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
+        _one("timeout", k.duration("1ms"), "Time for the whole exchange; longer is answered 504. Without it: no limit.",
+             example='timeout "30s"'),
+        _one("max-body-size", k.size("0B", "1024TiB"), "Octets of a request's body, instead of the listener's limit.",
+             example='max-body-size "10MiB"'),
+    ),
+    example='route "api" { matches { path-prefix "/v1"; }; upstream "api"; }',
+)  # fmt: skip
+
+UPSTREAM: Final = Directive(
+    "upstream", "A group of endpoints that serve the same.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        Directive("endpoint", "One address. A DNS name is resolved again and again, and all its addresses are used.",
+                  (Argument("address", k.ENDPOINT),),
+                  (Property("weight", k.integer(1, 1000), "Its share, relative to the other endpoints.", "1"),),
+                  is_repeatable=True, is_required=True, key="address", example='endpoint "10.0.0.7:8080" weight=2'),
+        _one("balance", k.one_of("round-robin", "random"), "How an endpoint is chosen.", '"round-robin"'),
+        Directive("timeouts", "How patient to be with an endpoint.", children=(
+            _one("connect", k.duration(), "Time to connect; longer is answered 504.", '"5s"'),
+            _one("first-byte", k.duration(), "Time from the request's end to the answer's first octet; longer is 504.", '"60s"'),
+            _one("idle", k.duration(), "Time between two pieces of an answer.", '"60s"'),
+        )),
+        Directive("keepalive", "Connections that are kept for the next request.", children=(
+            _one("timeout", k.duration("0s"), "How long one is kept unused.", '"60s"'),
+            _one("connections", k.integer(0, 65_535), "How many unused ones are kept per worker.", "128"),
+        )),
+        _one("resolve-interval", k.duration("1s"), "How often DNS names are resolved again.", '"30s"'),
+    ),
+    example='upstream "api" { endpoint "127.0.0.1:9001"; }',
+)  # fmt: skip
+
+ROOT: Final = Directive(
+    "", "A configuration file.",
+    children=(
+        Directive("schema-version", "The version of this vocabulary; the first node of the main file.",
+                  (Argument("version", k.TEXT),), example=f'schema-version "{VERSION}"'),
+        SYSTEM,
+        ADMIN,
+        Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
+        Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
+        Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
+    ),
+)  # fmt: skip
+
+INCLUDE: Final = Directive(
+    "include", "Read these files here. The pattern is relative to the file that says it; files come in the order of their "
+    "names. Allowed in a file and in `listeners`, `routes` and `upstreams`.", (Argument("pattern", k.FILE),),
+    example='include "conf.d/*.kdl"', is_repeatable=True,
+)  # fmt: skip
+
+
+def schema_json() -> dict[str, Any]:
+    """The table for programs: what `sentinelctl schema` prints."""
+    return {"version": VERSION, "include": _document(INCLUDE), "directives": [_document(one) for one in ROOT.children]}
+
+
+def _document(one: Directive) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": one.name, "doc": one.doc}
+    if one.args:
+        document["arguments"] = [
+            {"name": arg.name, **_kind(arg.kind), "list": arg.is_list, "optional": arg.is_optional} for arg in one.args
+        ]
+    if one.props:
+        document["properties"] = [
+            {"name": prop.name, **_kind(prop.kind), "doc": prop.doc, "default": prop.default} for prop in one.props
+        ]
+    document |= {"default": one.default, "repeatable": one.is_repeatable, "required": one.is_required}
+    if one.example:
+        document["example"] = one.example
+    if one.is_recursive:
+        document["recursive"] = True
+    if one.children:
+        document["children"] = [_document(child) for child in one.children]
+    return document
+
+
+def _kind(kind: Kind) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": kind.name, "expects": kind.expects}
+    if kind.words:
+        found["words"] = list(kind.words)
+    if kind.unit:
+        found["units"] = kind.unit.split(", ")
+    return found
