@@ -26,7 +26,7 @@ from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.haproxy import HAProxy
 from benchmarks.peers.relay_peer import Relay
 from benchmarks.peers.sentinel_peer import ROUTE_PATH, Sentinel
-from benchmarks.peers.site import ROOT, Broken, Child, Missing, Site, free_port, pick_cores
+from benchmarks.peers.site import ROOT, Broken, Missing, Site, free_port, pick_cores
 
 PEERS: Final[dict[str, Callable[[Site], race.Peer]]] = {
     "sentinel": Sentinel, "nginx": nginx.Nginx, "haproxy": HAProxy, "envoy": Envoy, "caddy": Caddy, "relay": Relay,
@@ -86,11 +86,11 @@ def _site(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Site, 
     os.sched_setaffinity(0, load_cores)
     _install(options.tools)
     site = Site(directory, core, load_cores, 0, options.tools)
-    child, port, words = _upstream(site)
     try:
-        yield replace(site, upstream_port=port), words
+        with site.ends:
+            port, words = _upstream(site)
+            yield replace(site, upstream_port=port), words
     finally:
-        child.stop()
         os.sched_setaffinity(0, before)
 
 
@@ -101,37 +101,34 @@ def _install(tools: Path | None) -> None:
     subprocess.run([tools / "bin" / "pip", "install", "--quiet", *FROM_PYPI], check=False)
 
 
-def _upstream(site: Site) -> tuple[Child, int, str]:
+def _upstream(site: Site) -> tuple[int, str]:
     room = site.room("upstream")
     try:
         return nginx.start_origin(site, room)
     except Missing:
         port = free_port()
         command = [sys.executable, "-m", "benchmarks.peers.origin", str(port)]
-        child = Child(command, cores=site.load_cores, room=room, directory=ROOT)
+        child = site.start(command, cores=site.load_cores, room=room, directory=ROOT)
         child.wait_serving(port, "the upstream serves")
-        return child, port, "a stub in uvloop"
+        return port, "a stub in uvloop"
 
 
 def _measure(site: Site, upstream: str, options: argparse.Namespace) -> dict[str, Any]:
     document: dict[str, Any] = {
         "format": FORMAT, "mode": "passthrough", "machine": machine.describe(site, upstream), "skipped": [],
     }  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        if options.routes:
-            _routes(site, options, document, stack)
-        elif options.idle:
-            _idle(site, options, document, stack)
-        else:
-            _passthrough(site, options, document, stack)
+    if options.routes:
+        _routes(site, options, document)
+    elif options.idle:
+        _idle(site, options, document)
+    else:
+        _passthrough(site, options, document)
     return document
 
 
-def _passthrough(
-    site: Site, options: argparse.Namespace, document: dict[str, Any], stack: contextlib.ExitStack
-) -> None:
+def _passthrough(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> None:
     script = wrk.script(site.directory)
-    courses = [race.Course(peer, script) for peer in _started(site, options, document, stack)]
+    courses = [race.Course(peer, script) for peer in _started(site, options, document)]
     _race(courses, "nginx", site, options, document)
     document["method"] = (
         f"{options.connections} kept-alive connections of one wrk thread, 1 KiB answers, one worker alone on a core, "
@@ -141,12 +138,11 @@ def _passthrough(
     )
 
 
-def _routes(site: Site, options: argparse.Namespace, document: dict[str, Any], stack: contextlib.ExitStack) -> None:
+def _routes(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> None:
     """Each number of routes twice: one route in the middle, and all of them in turn."""
     courses = []
     for count in options.routes:
         fleet = Sentinel(site, routes=count)
-        stack.callback(fleet.stop)
         fleet.start()
         room = site.room(f"wrk-{count}")
         in_turn = wrk.script(room, paths=ROUTE_PATH, count=count, stride=STRIDE)
@@ -161,8 +157,8 @@ def _routes(site: Site, options: argparse.Namespace, document: dict[str, Any], s
     )
 
 
-def _idle(site: Site, options: argparse.Namespace, document: dict[str, Any], stack: contextlib.ExitStack) -> None:
-    peers = _started(site, options, document, stack)
+def _idle(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> None:
+    peers = _started(site, options, document)
     document["mode"] = "idle"
     document["peers"] = idle.run(peers, options.idle, _tell)
     document["method"] = (
@@ -171,9 +167,7 @@ def _idle(site: Site, options: argparse.Namespace, document: dict[str, Any], sta
     )
 
 
-def _started(
-    site: Site, options: argparse.Namespace, document: dict[str, Any], stack: contextlib.ExitStack
-) -> list[race.Peer]:
+def _started(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> list[race.Peer]:
     """The peers that there are, running; what is missing is noted."""
     peers = []
     for name in options.only:
@@ -183,7 +177,6 @@ def _started(
         except (Missing, Broken) as fault:
             document["skipped"].append({"name": name, "why": str(fault)})
             continue
-        stack.callback(peer.stop)
         peers.append(peer)
     return peers
 

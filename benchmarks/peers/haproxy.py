@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from benchmarks.peers.site import ROOT, Child, Site, find_tool, first_line, free_port
+from benchmarks.peers.site import ROOT, Site, find_tool, first_line, free_port
 
 PACKAGE: Final = "Debian's `haproxy`"
 
@@ -76,7 +76,7 @@ class HAProxy:
 
     def start(self) -> None:
         sink_port = free_port()
-        self._sink = Child(
+        self._site.start(
             [sys.executable, "-m", "benchmarks.peers.sink", str(sink_port), str(self.log)],
             cores=self._site.load_cores, room=self._site.room("haproxy-sink"), directory=ROOT,
         )  # fmt: skip
@@ -85,14 +85,8 @@ class HAProxy:
             port=self.port, sink_port=sink_port, metrics_port=free_port(), upstream_port=self._site.upstream_port,
             log_format=LOG_FORMAT,
         ))  # fmt: skip
-        self._child = Child(
-            [self._program, "-db", "-f", str(config)], cores=frozenset({self._site.core}), room=self._room
-        )
+        self._child = self._site.start([self._program, "-db", "-f", str(config)], room=self._room)
         self._child.wait_serving(self.port, "HAProxy serves")
 
     def pids(self) -> tuple[int, ...]:
         return (self._child.pid,)
-
-    def stop(self) -> None:
-        self._child.stop()
-        self._sink.stop()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers import gauge
-from benchmarks.peers.site import BODY, Child, Site, find_tool, first_line, free_port
+from benchmarks.peers.site import BODY, Site, find_tool, first_line, free_port
 
 PACKAGE: Final = "Debian's `nginx-light`"
 
@@ -77,14 +77,14 @@ def _write(room: Path, http: str) -> Path:
     return path
 
 
-def start_origin(site: Site, room: Path) -> tuple[Child, int, str]:
+def start_origin(site: Site, room: Path) -> tuple[int, str]:
     """The upstream: one kibibyte for everybody."""
     program = find_tool("nginx", PACKAGE, None)
     port = free_port()
     config = _write(room, ORIGIN.format(port=port, body=BODY.decode()))
-    child = Child([program, "-e", str(room / "error.log"), "-c", str(config)], cores=site.load_cores, room=room)
+    child = site.start([program, "-e", str(room / "error.log"), "-c", str(config)], cores=site.load_cores, room=room)
     child.wait_serving(port, "the upstream (nginx) serves")
-    return child, port, first_line(program, "-v")
+    return port, first_line(program, "-v")
 
 
 class Nginx:
@@ -101,12 +101,9 @@ class Nginx:
     def start(self) -> None:
         http = PROXY.format(room=self._room, port=self.port, upstream_port=self._site.upstream_port)
         command = [self._program, "-e", str(self._room / "error.log"), "-c", str(_write(self._room, http))]
-        self._child = Child(command, cores=frozenset({self._site.core}), room=self._room)
+        self._child = self._site.start(command, room=self._room)
         self._child.wait_serving(self.port, "nginx serves")
 
     def pids(self) -> tuple[int, ...]:
         """The worker; the master only waits."""
         return gauge.children(self._child.pid)
-
-    def stop(self) -> None:
-        self._child.stop()

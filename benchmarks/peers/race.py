@@ -26,7 +26,7 @@ BLOCK_BYTES: Final = 1 << 20
 
 
 class Peer(Protocol):
-    """What each peer's file provides."""
+    """What each peer's file provides; its processes end with the site."""
 
     name: str
     version: str
@@ -35,7 +35,6 @@ class Peer(Protocol):
 
     def start(self) -> None: ...
     def pids(self) -> tuple[int, ...]: ...
-    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

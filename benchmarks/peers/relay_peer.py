@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.peers.site import ROOT, Child, Missing, Site, free_port
+from benchmarks.peers.site import ROOT, Missing, Site, free_port
 
 
 class Relay:
@@ -25,14 +25,11 @@ class Relay:
         self.log: Path | None = None
 
     def start(self) -> None:
-        self._child = Child(
+        self._child = self._site.start(
             [sys.executable, "-m", "benchmarks.peers.relay", str(self.port), str(self._site.upstream_port)],
-            cores=frozenset({self._site.core}), room=self._room, directory=ROOT,
+            room=self._room, directory=ROOT,
         )  # fmt: skip
         self._child.wait_serving(self.port, "the relay serves")
 
     def pids(self) -> tuple[int, ...]:
         return (self._child.pid,)
-
-    def stop(self) -> None:
-        self._child.stop()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import gauge
-from benchmarks.peers.site import ROOT, Broken, Child, Missing, Site, free_port
+from benchmarks.peers.site import ROOT, Broken, Missing, Site, free_port
 
 CONFIG: Final = """\
 schema-version "1.0"
@@ -68,7 +68,7 @@ class Sentinel:
             room=self._room, admin_port=free_port(), port=self.port, upstream_port=self._site.upstream_port,
             routes="".join(ROUTE.format(number=number) for number in range(self._routes)),
         ))  # fmt: skip
-        self._child = Child(
+        self._child = self._site.start(
             [sys.executable, "-m", "sentinel", "run", "-c", str(config)],
             cores=self._site.load_cores, room=self._room, directory=ROOT,
         )  # fmt: skip
@@ -93,9 +93,6 @@ class Sentinel:
             raise Broken(f"sentinelctl workers: {done.stderr}\n{self._child.last_words()}")
         workers: list[dict[str, Any]] = json.loads(done.stdout)
         return workers
-
-    def stop(self) -> None:
-        self._child.stop()
 
 
 def _commit() -> str:

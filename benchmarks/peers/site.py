@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +33,17 @@ class Site:
     load_cores: frozenset[int]
     upstream_port: int
     tools: Path | None = None  # a virtual environment with peers from PyPI
+    ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # what the end of it all must undo
+
+    def start(
+        self, command: Sequence[str], *, room: Path, cores: frozenset[int] | None = None, directory: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:  # fmt: skip
+        """Start a process, on the peer's core unless told otherwise; it is ended with the site, whatever fails."""
+        cores = cores or frozenset({self.core})
+        child = Child(command, cores=cores, room=room, directory=directory, environment=environment)
+        self.ends.callback(child.stop)
+        return child
 
     def room(self, name: str) -> Path:
         """A new directory of the peer's own."""

@@ -39,8 +39,6 @@ class Paper:
     def pids(self) -> tuple[int, ...]:
         return ()
 
-    def stop(self) -> None: ...
-
 
 def lap(cpu_us: float, logged: float | None = 1.0, **failures: int) -> Lap:
     return Lap(cpu_us, cpu_us / 4, cpu_us * 3 / 4, 1000, 5000.0, 0.9, 900, 2000, 1024, logged, failures)
