@@ -7,6 +7,7 @@ What they cost is not counted, as nginx's master is not; what matters grows with
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -85,9 +86,9 @@ class Sentinel:
 
     def _workers(self) -> list[dict[str, Any]]:
         done = subprocess.run(
-            [sys.executable, "-m", "sentinel.cli.sentinelctl", "--socket", str(self._room / "run" / "control.sock"),
-             "workers", "--json"],
+            [sys.executable, "-m", "sentinel.cli.sentinelctl", "workers", "--json"],
             cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+            env=os.environ | {"SENTINEL_SOCKET": str(self._room / "run" / "control.sock")},
         )  # fmt: skip
         if done.returncode != 0:
             raise Broken(f"sentinelctl workers: {done.stderr}\n{self._child.last_words()}")
