@@ -217,4 +217,4 @@ def _natural(digits: str) -> int | None:
 STEPS: Final = (Step("0.9", "1.0", _from_0_9),)
 VERSIONS: Final = (*(step.source for step in STEPS), VERSION)
 assert STEPS[-1].target == VERSION, "the chain ends at the present vocabulary"
-assert all(one.target == two.source for one, two in zip(STEPS, STEPS[1:], strict=False)), "the chain has no gap"
+assert [step.target for step in STEPS] == [*VERSIONS[1:]], "the chain has no gap"

@@ -1,0 +1,5 @@
+"""`python -m sentinel` is `sentinel`."""
+
+from sentinel.cli.sentinel import main
+
+main()
