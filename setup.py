@@ -7,7 +7,10 @@ import os
 
 from setuptools import Extension, setup
 
-FLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+FLAGS = [
+    "-std=c11", "-O2", "-fvisibility=hidden",
+    "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wno-cast-function-type",
+]  # fmt: skip
 LINK: list[str] = []
 if os.environ.get("SENTINEL_WERROR"):
     FLAGS.append("-Werror")
@@ -15,13 +18,21 @@ if sanitizers := os.environ.get("SENTINEL_SANITIZE"):
     FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g", "-O1"]
     LINK.append(f"-fsanitize={sanitizers}")
 
-LIMITED = [("Py_LIMITED_API", "0x030b0000")]
-
-setup(
-    ext_modules=[
-        Extension("shm._native.cells", ["shm/_native/cells.c"], depends=[f"shm/_native/{name}.h" for name in ("layout", "atomics", "kernel")],
-                  extra_compile_args=FLAGS, extra_link_args=LINK, define_macros=LIMITED, py_limited_api=True),
-        Extension("workers._native.http1", ["workers/_native/http1.c"], depends=[f"workers/_native/{name}.h" for name in ("scan", "names", "reader")],
-                  extra_compile_args=FLAGS, extra_link_args=LINK),
-    ]
+CELLS = Extension(
+    "shm._native.cells",
+    ["shm/_native/cells.c"],
+    depends=[f"shm/_native/{name}.h" for name in ("layout", "atomics", "kernel")],
+    extra_compile_args=FLAGS,
+    extra_link_args=LINK,
+    define_macros=[("Py_LIMITED_API", "0x030b0000")],
+    py_limited_api=True,
 )
+HTTP1 = Extension(
+    "workers._native.http1",
+    ["workers/_native/http1.c"],
+    depends=[f"workers/_native/{name}.h" for name in ("scan", "names", "reader")],
+    extra_compile_args=FLAGS,
+    extra_link_args=LINK,
+)
+
+setup(ext_modules=[CELLS, HTTP1])
