@@ -43,11 +43,7 @@ from supervisor.sockets import BindFault, listen_alone
 
 EXAMPLE: Final = """\
 schema-version "1.0"
-system {
-    workers 2
-    run-dir "run"
-    drain-deadline "10s"
-}
+system { workers 2; run-dir "run"; drain-deadline "10s"; }
 admin { address "127.0.0.1:9901"; }
 listeners {
     listener "web" { address "127.0.0.1:8080"; }
