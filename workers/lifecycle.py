@@ -7,10 +7,15 @@ sentence and goes. If the manager vanishes, he finishes the scene all the same.
 Rules:
 1. Orders stand in the slot (shared memory); a byte on the leash says "look", and the heart
    looks four times a second anyway, so that a lost wake-up costs a quarter of a second.
-2. The end of the leash means that the supervisor has died: drain with the plan's deadline.
-3. Draining stops accepting, lets each answer carry `Connection: close`, and waits. At the
+2. Where an order leads is for the table to say (core.machines.worker). Here stands what is done
+   on entering a state, and only the way there is gone once.
+3. The end of the leash means that the supervisor has died: drain with the plan's deadline.
+4. Draining stops accepting, lets each answer carry `Connection: close`, and waits. At the
    deadline silent connections are closed, and what runs is told `drain-deadline`.
-4. States only go forward. QUIT ends everything at once.
+5. Sweeping accepts on while answers say `Connection: close`, and becomes draining when nothing
+   came in between two looks QUIET_NS apart: the queue is hushed, so what is not there by then
+   will not come, but for a handshake that was under way. A queue that is not empty after
+   SWEEP_NS is one that nobody hushed (systemd's own): whoever starts next will serve it.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import socket
 import time
 from typing import Final
 
-from sentinel.core.machines.worker import Order, WorkerState
+from sentinel.core.machines.worker import Order, WorkerEvent, WorkerState, step
 from shm.counters import Counter
 from shm.heritage import Heritage
 from workers.listener import Acceptor
@@ -32,6 +37,14 @@ from workers.timers import NEVER
 BEAT_S: Final = 0.25
 LAST_WORDS_S: Final = 1.0
 """How long cut connections and the log may take after the deadline."""
+QUIET_NS: Final = 50_000_000
+SWEEP_NS: Final = 5_000_000_000
+
+EVENTS: Final = {
+    Order.SERVE: WorkerEvent.SERVE, Order.DRAIN: WorkerEvent.DRAIN, Order.QUIT: WorkerEvent.QUIT,
+    Order.SWEEP: WorkerEvent.SWEEP,
+}  # fmt: skip
+"""What an order is to a life; HOLD is none, since nothing changes by waiting."""
 
 
 class Life:
@@ -49,6 +62,9 @@ class Life:
         self._deadline_ns = NEVER
         self._heart: asyncio.TimerHandle | None = None
         self._is_past_deadline = False
+        self._sweep_until_ns = 0  # 0: not sweeping
+        self._empty_since_ns = 0
+        self._accepted_count = 0
 
     async def live(self) -> None:
         """Return when the worker is done."""
@@ -59,7 +75,7 @@ class Life:
         loop.add_signal_handler(signal.SIGUSR1, service.log.reopen)
         self._beat()
         await self._resolver.start()
-        self._become(WorkerState.READY)
+        self._meet(WorkerEvent.WARMED)
         self._obey()
         await self._over.wait()
         await self._leave()
@@ -78,39 +94,78 @@ class Life:
             self._obey()
             return
         self._service.loop.remove_reader(self._leash.fileno())
-        self._drain(time.monotonic_ns() + self._service.plan.system.drain_deadline_ns)
+        self._meet(WorkerEvent.DRAIN, time.monotonic_ns() + self._service.plan.system.drain_deadline_ns)
 
     def _obey(self) -> None:
         order, deadline_ns = self._service.region.order(self._heritage.slot)
-        if order is Order.QUIT:
+        event = EVENTS.get(order)
+        if event is not None:
+            self._meet(event, deadline_ns or NEVER)
+
+    def _meet(self, event: WorkerEvent, deadline_ns: int = NEVER) -> None:
+        """Go where the table leads."""
+        before, after = self._state, step(self._state, event)
+        if event in (WorkerEvent.DRAIN, WorkerEvent.SWEEP) and not self._is_past_deadline:
+            self._deadline_ns = min(self._deadline_ns, deadline_ns)
+        if after is not before:
+            self._enter(after)
+        if event is WorkerEvent.SWEEP and after is WorkerState.SERVING and not self._sweep_until_ns:
+            self._sweep()
+
+    def _enter(self, state: WorkerState) -> None:
+        self._state = state
+        if state is WorkerState.GONE:  # said at the very end, in `_leave`
             self._over.set()
-        elif order is Order.DRAIN:
-            self._drain(deadline_ns or NEVER)
-        elif order is Order.SERVE and self._state is WorkerState.READY:
-            self._become(WorkerState.SERVING)
+            return
+        if state is WorkerState.SERVING:
             for acceptor in self._acceptors:
                 acceptor.open()
+        elif state is WorkerState.DRAINING:
+            for acceptor in self._acceptors:
+                acceptor.close()
+            self._say_goodbye()
+        self._service.region.set_state(self._heritage.slot, state)
+        self._maybe_over()
 
-    def _drain(self, deadline_ns: int) -> None:
-        if self._state is WorkerState.DRAINING:
-            self._deadline_ns = min(self._deadline_ns, deadline_ns)
+    # The way out.
+
+    def _sweep(self) -> None:
+        """Accept who already waits, and part with everybody who is served."""
+        now_ns = time.monotonic_ns()
+        self._sweep_until_ns = now_ns + SWEEP_NS
+        self._empty_since_ns = now_ns
+        self._say_goodbye()
+        self._service.ticker.add(self._look_at_queues)
+        self._look_at_queues(0)
+
+    def _look_at_queues(self, _: int) -> None:
+        if self._state is not WorkerState.SERVING:
             return
-        self._deadline_ns = deadline_ns
-        for acceptor in self._acceptors:
-            acceptor.close()
-        self._become(WorkerState.DRAINING)
+        now_ns = time.monotonic_ns()
+        is_empty = all([acceptor.look() for acceptor in self._acceptors])
+        accepted_count = sum(acceptor.accepted_count for acceptor in self._acceptors)
+        if not is_empty or accepted_count != self._accepted_count:
+            self._accepted_count = accepted_count
+            self._empty_since_ns = now_ns
+        if now_ns - self._empty_since_ns >= QUIET_NS or now_ns >= min(self._sweep_until_ns, self._deadline_ns):
+            self._meet(WorkerEvent.DRAIN)
+
+    def _say_goodbye(self) -> None:
+        """From now on every answer is the last of its connection."""
         self._service.is_draining = True
         self._service.on_quiet = self._maybe_over
         self._service.world.close()
-        self._maybe_over()
 
     def _maybe_over(self) -> None:
-        service = self._service
-        if service.is_draining and not service.connections and not any(acceptor.busy for acceptor in self._acceptors):
-            self._over.set()
+        if (
+            self._state is WorkerState.DRAINING
+            and not self._service.connections
+            and not any(acceptor.busy for acceptor in self._acceptors)
+        ):
+            self._meet(WorkerEvent.FINISHED)
 
     def _look_at_deadline(self, _: int) -> None:
-        if not self._service.is_draining:
+        if self._state is not WorkerState.DRAINING:
             return
         self._maybe_over()
         now_ns = time.monotonic_ns()  # the deadline is the supervisor's, so is the clock
@@ -123,9 +178,9 @@ class Life:
                 self._service.region.add(self._service.slot, Counter.DRAIN_CLOSED)
                 connection.drain_deadline()
         else:
-            self._over.set()
+            self._meet(WorkerEvent.QUIT)
 
-    # What we say.
+    # What it says.
 
     def _beat(self) -> None:
         service = self._service
@@ -133,12 +188,7 @@ class Life:
         service.region.beat(
             self._heritage.slot, time.monotonic_ns(), len(service.connections), service.open_requests
         )
-        if self._state is not WorkerState.BOOTING:
-            self._obey()
-
-    def _become(self, state: WorkerState) -> None:
-        self._state = state
-        self._service.region.set_state(self._heritage.slot, state)
+        self._obey()
 
     async def _leave(self) -> None:
         service = self._service
@@ -153,5 +203,5 @@ class Life:
         await asyncio.sleep(0)
         service.log.close(LAST_WORDS_S)
         service.region.beat(self._heritage.slot, time.monotonic_ns(), 0, 0)
-        self._become(WorkerState.GONE)
+        service.region.set_state(self._heritage.slot, WorkerState.GONE)
         self._leash.detach()

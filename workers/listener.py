@@ -44,7 +44,8 @@ class Acceptor:
     """The doorman of one listener in one worker."""
 
     __slots__ = (
-        "_context", "_intake", "_is_open", "_peeking", "_retries", "_service", "_sockets", "_tasks", "connections_max",
+        "_context", "_intake", "_peeking", "_resting", "_service", "_sockets", "_tasks", "accepted_count",
+        "connections_max",
     )  # fmt: skip
 
     def __init__(
@@ -58,22 +59,24 @@ class Acceptor:
         self._sockets = [socket.socket(fileno=fd) for fd in fds]
         for listening in self._sockets:
             listening.setblocking(False)
-        self._is_open = False
+        self.accepted_count = 0
         self._tasks: set[asyncio.Task[object]] = set()
-        self._retries: set[asyncio.TimerHandle] = set()
+        self._resting: dict[socket.socket, asyncio.TimerHandle] = {}  # not asked again before its timer
         self._peeking: dict[socket.socket, asyncio.TimerHandle] = {}
 
     def open(self) -> None:
-        self._is_open = True
         for listening in self._sockets:
             self._service.loop.add_reader(listening.fileno(), self._accept, listening)
 
+    def look(self) -> bool:
+        """Accept what waits, as far as a turn goes; True when nobody is left waiting."""
+        return all([listening not in self._resting and self._accept(listening) for listening in self._sockets])
+
     def close(self) -> None:
         """Accept no more; the sockets themselves stay as they are (rule 1)."""
-        self._is_open = False
-        for handle in self._retries:
+        for handle in self._resting.values():
             handle.cancel()
-        self._retries.clear()
+        self._resting.clear()
         for listening in self._sockets:
             self._service.loop.remove_reader(listening.fileno())
             listening.detach()
@@ -84,35 +87,38 @@ class Acceptor:
         """Are there connections that were accepted and have no protocol yet?"""
         return bool(self._tasks or self._peeking)
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> bool:
+        """Take up to a turn's worth of connections; True when the queue is empty now."""
         service = self._service
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 connection, _ = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+            except (InterruptedError, ConnectionAbortedError):
+                continue
+            except BlockingIOError:
+                return True
             except OSError as fault:
+                service.region.add(service.slot, Counter.ACCEPT_FAILURES)
                 if fault.errno in _EXHAUSTED:
-                    self._back_off(listening)
-                    return
-                service.surprise(fault)
-                return
+                    self._rest(listening)
+                else:
+                    service.surprise(fault)
+                return False
+            self.accepted_count += 1
             service.region.add(service.slot, Counter.ACCEPTED)
             connection.setblocking(False)
             self._admit(connection)
+        return False
 
-    def _back_off(self, listening: socket.socket) -> None:
-        service = self._service
-        service.region.add(service.slot, Counter.ACCEPT_FAILURES)
-        service.loop.remove_reader(listening.fileno())
+    def _rest(self, listening: socket.socket) -> None:
+        loop = self._service.loop
+        loop.remove_reader(listening.fileno())
 
         def again() -> None:
-            self._retries.discard(handle)
-            if self._is_open:
-                service.loop.add_reader(listening.fileno(), self._accept, listening)
+            del self._resting[listening]
+            loop.add_reader(listening.fileno(), self._accept, listening)
 
-        handle = service.loop.call_later(BACK_OFF_S, again)
-        self._retries.add(handle)
+        self._resting[listening] = loop.call_later(BACK_OFF_S, again)
 
     def _admit(self, connection: socket.socket) -> None:
         service = self._service

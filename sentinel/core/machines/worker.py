@@ -1,6 +1,6 @@
 """The life of a worker and the orders it obeys, as a table; the encoding that shared memory keeps.
 
-         CLAIMED         WARMED        SERVE           DRAIN            FINISHED
+         CLAIMED         WARMED       SERVE, SWEEP      DRAIN           FINISHED
    FREE ---------> BOOTING ----> READY -----> SERVING -------> DRAINING ---------> GONE
     ^                 |            | QUIT        | QUIT            | QUIT           |
     |                 |            +------------>+---------------->+--------------->|
@@ -22,6 +22,8 @@ Rule 3: every change of state is a row of TRANSITIONS. An event that a state
 Rule 4: an order is a standing one: it stays in the slot until another replaces
     it. So a worker that is still booting ignores an order only for now: it
     looks again when it is ready, and that look is the event.
+Rule 5: to sweep is to serve, with the end in sight: whoever sweeps accepts, so it
+    is SERVING, and an empty queue means to it what DRAIN means.
 
 Rejected: a way back from DRAINING to SERVING for `resume`. Answers have been told
 `Connection: close` by then, and a fork costs some milliseconds.
@@ -59,25 +61,23 @@ class Order(IntEnum):
 class WorkerEvent(IntEnum):
     """What happens to a worker: its own steps, the orders it meets, and its end."""
 
-    CLAIMED, WARMED, SERVE, DRAIN, QUIT, FINISHED, DIED, REAPED = range(8)
+    CLAIMED, WARMED, SERVE, DRAIN, QUIT, FINISHED, DIED, REAPED, SWEEP = range(9)
 
 
 FREE, BOOTING, READY, SERVING, DRAINING, GONE = WorkerState
 Row = tuple[
-    WorkerState, WorkerState, WorkerState, WorkerState, WorkerState, WorkerState, WorkerState, WorkerState
+    WorkerState, WorkerState, WorkerState, WorkerState, WorkerState, WorkerState, WorkerState, WorkerState, WorkerState
 ]  # fmt: skip
 TRANSITIONS: Final[dict[WorkerState, Row]] = {
-    #          CLAIMED   WARMED    SERVE     DRAIN     QUIT      FINISHED  DIED  REAPED
-    FREE:     (BOOTING,  FREE,     FREE,     FREE,     FREE,     FREE,     FREE, FREE),  # nobody lives here
-    BOOTING:  (BOOTING,  READY,    BOOTING,  BOOTING,  BOOTING,  BOOTING,  GONE, FREE),  # obeys nothing yet
-    READY:    (READY,    READY,    SERVING,  DRAINING, GONE,     READY,    GONE, FREE),
-    SERVING:  (SERVING,  SERVING,  SERVING,  DRAINING, GONE,     SERVING,  GONE, FREE),
-    DRAINING: (DRAINING, DRAINING, DRAINING, DRAINING, GONE,     GONE,     GONE, FREE),  # only forward
-    GONE:     (GONE,     GONE,     GONE,     GONE,     GONE,     GONE,     GONE, FREE),  # waits to be reaped
+    #          CLAIMED   WARMED    SERVE     DRAIN     QUIT      FINISHED  DIED  REAPED  SWEEP
+    FREE:     (BOOTING,  FREE,     FREE,     FREE,     FREE,     FREE,     FREE, FREE,   FREE),  # nobody lives here
+    BOOTING:  (BOOTING,  READY,    BOOTING,  BOOTING,  BOOTING,  BOOTING,  GONE, FREE,   BOOTING),  # obeys nothing yet
+    READY:    (READY,    READY,    SERVING,  DRAINING, GONE,     READY,    GONE, FREE,   SERVING),
+    SERVING:  (SERVING,  SERVING,  SERVING,  DRAINING, GONE,     SERVING,  GONE, FREE,   SERVING),
+    DRAINING: (DRAINING, DRAINING, DRAINING, DRAINING, GONE,     GONE,     GONE, FREE,   DRAINING),  # only forward
+    GONE:     (GONE,     GONE,     GONE,     GONE,     GONE,     GONE,     GONE, FREE,   GONE),  # waits to be reaped
 }  # fmt: skip
 
-ACCEPTING: Final = frozenset({SERVING})
-"""States in which a connection may be taken from a queue."""
 FRESH: Final = frozenset({BOOTING, READY})
 """States in which nothing was accepted yet: whoever dies here takes nothing with it."""
 
