@@ -130,12 +130,17 @@ def test_a_request_on_a_fresh_link_is_not_repeated(tmp_path: Path) -> None:
 def test_a_post_does_not_use_a_link_that_has_said_farewell(tmp_path: Path) -> None:
     """The upstream closes idle links: whether the loop has read that or not, a POST gets a fresh one."""
 
+    has_left = threading.Semaphore(0)
+
     def script(conversation: Conversation) -> None:
         conversation.answer(conversation.body(conversation.head()) or b"ok")
+        conversation.connection.shutdown(socket.SHUT_WR)
+        has_left.release()
 
     with scripted(script) as origin, working(upstream_of(origin.port), tmp_path) as worker:
         client = Client(worker.port)
-        for _ in range(50):
+        for number in range(50):
+            assert number == 0 or has_left.acquire(timeout=5)
             client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi")
             assert client.answer().status == 200
         assert origin.connections == 50
