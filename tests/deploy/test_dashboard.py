@@ -8,10 +8,8 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shm.counters import Counter, SeriesTotals, Totals
-from shm.layout import BUCKETS
 from supervisor.control.metrics import exposition
-from supervisor.control.numbers import Numbers
+from tests.docs.scrape import everything
 from tests.system.fleet import ROOT
 
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "sentinel.json").read_text())
@@ -24,17 +22,7 @@ EXPRESSIONS = [
 
 def samples() -> dict[str, set[str]]:
     """All sample names of a scrape in which everything occurs, with their labels."""
-    series = SeriesTotals(
-        index=2, name="api", classes=(0, 0, 1, 0, 0, 1), reasons={0: 1}, histogram=(1,) * BUCKETS, duration_sum_ns=1,
-        bytes_in=1, bytes_out=1,
-    )  # fmt: skip
-    worker = {"slot": 0, "state": "serving", "heartbeat_age_ms": 1, "open_connections": 1, "open_requests": 1}
-    numbers = Numbers(
-        totals=Totals(series=(series,), counters=dict.fromkeys(Counter, 1)),
-        status={"generation": 1, "mode": "serving", "control": {"restarts": 0}, "workers": [worker]},
-        reloads={"serving": 1}, surprises=0,
-    )  # fmt: skip
-    text = exposition(numbers, "text/plain")[0].decode()
+    text = exposition(everything(), "text/plain")[0].decode()
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
