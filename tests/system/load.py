@@ -93,7 +93,7 @@ async def client(port: int, index: int, stop: asyncio.Event, tally: Tally, pause
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 connection = h11.Connection(h11.CLIENT)
                 used = 0
-            phase = f"exchange {used} of a {'kept' if keeps else 'new'} connection, {'sending' if sends else 'fetching'}"
+            phase = f"{used} of a {'kept' if keeps else 'new'} connection, {'sending' if sends else 'fetching'}"
             async with asyncio.timeout(30):
                 again = await one_exchange(reader, writer, connection, sends=sends, close=not keeps)
             used += 1

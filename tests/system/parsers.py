@@ -120,7 +120,7 @@ def by_aiohttp(data: bytes) -> Seen:
     try:
         parser = HttpRequestParserPy(BaseProtocol(loop), loop, 2**16)
         messages, _, _ = parser.feed_data(data)
-        return [(m.method, m.path, bytes().join(_buffered(payload))) for m, payload in messages]
+        return [(m.method, m.path, b"".join(_buffered(payload))) for m, payload in messages]
     except HttpProcessingError:
         return None
     finally:

@@ -111,12 +111,16 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 VALUES = st.sampled_from(
     [b"a.test", b"0", b"5", b"+5", b"5, 5", b"chunked", b"xchunked", b"gzip, chunked", b"chunked, identity", b"close",
-     b"keep-alive, X-A", b"Content-Length", b"Host", b"100-continue", b"websocket", b"\x0bchunked", b"5\x00", b"", b"a\rb"]
+     b"keep-alive, X-A", b"Content-Length", b"Host", b"100-continue", b"websocket", b"\x0bchunked", b"5\x00", b"",
+     b"a\rb"]
 )  # fmt: skip
 ENDS = st.sampled_from([b"\r\n"] * 8 + [b"\n", b"\r", b"\r\n "])
-TARGETS = st.sampled_from([b"/", b"/a?b", b"//a", b"/a/../b", b"/%2e%2e/x", b"http://a.test/x", b"http://b.test/", b"/a b", b"*", b"/\x01"])
+TARGETS = st.sampled_from(
+    [b"/", b"/a?b", b"//a", b"/a/../b", b"/%2e%2e/x", b"http://a.test/x", b"http://b.test/", b"/a b", b"*", b"/\x01"]
+)  # fmt: skip
 BODIES = st.sampled_from(
-    [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a.test\r\n\r\n", b"5\nhello\n0\n\n",
+    [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a.test\r\n\r\n",
+     b"5\nhello\n0\n\n",
      b"0x5\r\nhello\r\n0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n", b"helloGET /evil HTTP/1.1\r\nHost: a.test\r\n\r\n"]
 )  # fmt: skip
 

@@ -111,7 +111,8 @@ def test_a_generation_whose_workers_cannot_start_is_refused_and_the_old_one_neve
 
 def test_a_generation_whose_workers_crash_under_traffic_is_rolled_back(fleet: Fleet) -> None:
     before = fleet.ctl_json("status")["generation"]
-    fleet.write(routes='route "n" { matches { path "/n"; }; respond 200 body="new"; }', system="crash-budget { restarts 2; }")
+    new = 'route "n" { matches { path "/n"; }; respond 200 body="new"; }'
+    fleet.write(routes=new, system="crash-budget { restarts 2; }")
     fleet.ctl("reload")
     bad = fleet.ctl_json("status")["generation"]
 
