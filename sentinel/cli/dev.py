@@ -125,7 +125,10 @@ class Show:
         client = Client(os.path.join(run_dir, "control.sock"))
         deadline = time.monotonic() + STARTING_S
         while not _is_serving(client):
-            if self._is_over() or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
+                click.echo(f"sentinel: the fleet does not serve after {STARTING_S:g} s, and is ended", err=True)
+                return self._end()
+            if self._is_over():
                 return self._end()
         click.echo(guide(self.loaded.plan, self.path, self.mock_address))
         seen = _stamps(self.loaded)
