@@ -7,7 +7,7 @@
     workers                                core, inference, agents, explain, shm
     supervisor                             shm, core's machine tables
     supervisor.control                     also core, config, explain, playground, and the supervisor
-    sentinel.cli                           everything; nobody imports it
+    sentinel.cli                           everything; only `python -m sentinel` imports it
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sentinel.agents": ("sentinel.agents", "sentinel.core"),
     "sentinel.explain": ("sentinel.explain", "sentinel.core", "sentinel.config"),
     "sentinel.playground": ("sentinel.playground", "sentinel.explain", "sentinel.core", "sentinel.config"),
+    "sentinel.__main__": ("sentinel.cli",),
     "sentinel.cli": PACKAGES,
     "shm": ("shm", MACHINES),
     "workers": ("workers", "sentinel.core", "sentinel.inference", "sentinel.agents", "sentinel.explain", "shm"),

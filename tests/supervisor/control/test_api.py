@@ -116,13 +116,13 @@ def test_a_head_without_end_is_cut_off(serving: Stage) -> None:
 def test_a_token_is_asked_for_as_soon_as_its_generation_serves(stage: Stage) -> None:
     stage.serving()
     assert stage.tcp("GET", "/api/v1/status")[0] == 200
-    stage.write(admin='token "s3cret-token"')
+    stage.write(admin='token "s3cret-token-of-tests"; ')
     assert stage.post("reload").status == 200
     assert stage.tcp("GET", "/api/v1/status")[0] == 401
-    assert stage.tcp("GET", "/api/v1/status", authorization="Bearer s3cret-token")[0] == 200
+    assert stage.tcp("GET", "/api/v1/status", authorization="Bearer s3cret-token-of-tests")[0] == 200
     assert stage.tcp("GET", "/health/live")[0] == 200
     assert stage.get("status").status == 200, "the Unix socket needs none"
-    assert "s3cret-token" not in json.dumps(stage.get("config").document), "secrets are redacted"
+    assert "s3cret-token-of-tests" not in json.dumps(stage.get("config").document), "secrets are redacted"
 
 
 def test_ready_follows_generation_and_mode(stage: Stage) -> None:
