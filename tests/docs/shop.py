@@ -61,7 +61,7 @@ class Shop:
         """The other way round: what was printed, with the page's ports."""
         for port, other in self.ports.items():
             text = re.sub(rf"(?<=:){other}\b", port, text)
-        return text
+        return text.replace(f"{self.directory}/", "")
 
     def write(self, text: str) -> None:
         self.config.write_text(self.with_ports(text))
