@@ -67,15 +67,15 @@ class Reason(Enum):
 
     # What the upstream did.
     CONNECT_FAILED = Meaning(40, "connect-failed", 502, "upstream", "no connection to the endpoint could be made", "see that the endpoint listens and is reachable")
-    CONNECT_TIMEOUT = Meaning(41, "connect-timeout", 504, "upstream", "connecting to the endpoint took too long", "see that the endpoint is reachable, or raise `connect-timeout`")
-    FIRST_BYTE_TIMEOUT = Meaning(42, "first-byte-timeout", 504, "upstream", "the endpoint accepted the request and did not begin to answer in time", "look at the endpoint, or raise `first-byte-timeout`")
-    UPSTREAM_IDLE_TIMEOUT = Meaning(43, "upstream-idle-timeout", 504, "upstream", "the endpoint's answer stalled", "look at the endpoint, or raise the upstream's `idle-timeout`")
+    CONNECT_TIMEOUT = Meaning(41, "connect-timeout", 504, "upstream", "connecting to the endpoint took too long", "see that the endpoint is reachable, or raise `connect` in its `timeouts`")
+    FIRST_BYTE_TIMEOUT = Meaning(42, "first-byte-timeout", 504, "upstream", "the endpoint accepted the request and did not begin to answer in time", "look at the endpoint, or raise `first-byte` in its `timeouts`")
+    UPSTREAM_IDLE_TIMEOUT = Meaning(43, "upstream-idle-timeout", 504, "upstream", "the endpoint's answer stalled", "look at the endpoint, or raise `idle` in its `timeouts`")
     TOTAL_TIMEOUT = Meaning(44, "total-timeout", 504, "upstream", "the exchange took longer than the route's `timeout`", "look at the endpoint, or raise `timeout`")
     UPSTREAM_CLOSED = Meaning(45, "upstream-closed", 502, "upstream", "the endpoint closed the connection before it answered", "look at the endpoint's log")
     UPSTREAM_ABORTED = Meaning(46, "upstream-aborted", 502, "upstream", "the endpoint broke off in the middle of its answer", "look at the endpoint's log")
     UPSTREAM_MALFORMED = Meaning(47, "upstream-malformed", 502, "upstream", "the endpoint's answer is not valid HTTP/1.1, or its length is ambiguous", "mend the endpoint")
     NAME_UNRESOLVED = Meaning(48, "name-unresolved", 503, "upstream", "the endpoint's name has never been resolved", "see that the name exists in DNS")
-    NO_ENDPOINT = Meaning(49, "no-endpoint", 503, "upstream", "no endpoint of the upstream may be tried", "see `sentinelctl endpoints`")
+    NO_ENDPOINT = Meaning(49, "no-endpoint", 503, "upstream", "no endpoint of the upstream may be tried", "see that its names resolve and its endpoints are reachable")
 
     # What the operator, or the gateway itself, decided.
     NO_ROUTE = Meaning(60, "no-route", 404, "operator", "no route matches the request", "add a route, or compare with `sentinelctl why`")
