@@ -65,6 +65,7 @@ GAP_NS: Final = 2_000_000_000
 """Turns are a quarter of a second apart. Longer than this, and we (so the machine, most likely) were asleep."""
 STOP_WITHOUT_PLAN_NS: Final = 5_000_000_000
 """How long stopping may take when no generation says how patient to be."""
+HEIR_PAUSE_NS: Final = 20_000_000
 COUNTED: Final = frozenset({RolloutState.HANDOVER, RolloutState.CANARY, RolloutState.PROBATION})
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _encode = msgspec.json.Encoder().encode
@@ -80,7 +81,7 @@ class Loop:
 
     def __init__(
         self, *, region: Region, sockets: Sockets, desk: Desk, systemd: Systemd, worker_main: WorkerMain,
-        slots_max: int,
+        slots_max: int, heir_until_ns: int = 0,
     ) -> None:  # fmt: skip
         self._fleet = Fleet()
         self._sockets = sockets
@@ -88,6 +89,8 @@ class Loop:
         self._systemd = systemd
         self._region = region
         self._slots_max = slots_max
+        self._heir_until_ns = heir_until_ns
+        self._pause_until_ns = 0
         self._crew = Crew(region, self._fleet, sockets, worker_main, say)
         self._requests = Requests(self._fleet, self._crew, sockets, desk, region.name, self._begin_stop)
         self._wake = trio.Event()
@@ -198,7 +201,7 @@ class Loop:
         if plan.actions:
             self._changed_ns = now_ns
         self._tell_news()
-        return plan.look_again_ns
+        return max(plan.look_again_ns, self._pause_until_ns)
 
     def _facts(self, now_ns: int) -> Facts:
         fleet = self._fleet
@@ -261,8 +264,12 @@ class Loop:
         try:
             self._sockets.prepare(generation.terms.addresses, generation.lanes)
         except BindFault as fault:
+            if fault.is_taken and now_ns < self._heir_until_ns:
+                self._pause_until_ns = now_ns + HEIR_PAUSE_NS
+                return  # by workers of our predecessor, who was killed: tried again at the next turn
             self._fleet.advance(number, RolloutEvent.FAILED, now_ns, str(fault))
         else:
+            self._heir_until_ns = 0
             self._fleet.advance(number, RolloutEvent.PREPARED, now_ns)
 
     def _advance(self, number: int, event: RolloutEvent, why: str, now_ns: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,9 @@ from supervisor.sockets import BindFault, Sockets, listen_alone
 from supervisor.spawn import WorkerMain, name_process
 
 CANNOT_START: Final = 1
+HEIR_NS: Final = 10_000_000_000
+"""How long the workers of an instance that was killed may take to give up its ports."""
+HEIR_LOOKS_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +61,16 @@ def run(options: Options, worker_main: WorkerMain) -> int:
             region = Region.create(run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max)
             stack.callback(region.close)
             stack.callback(region.unlink)
+            heir_until_ns = time.monotonic_ns() + HEIR_NS if run_dir.was_abandoned else 0
             desk = Desk(
-                admin=_admin_door(options.admin_address, systemd), unix=run_dir.listen(),
+                admin=_admin_door(options.admin_address, systemd, heir_until_ns), unix=run_dir.listen(),
                 address=options.admin_address, config=options.config, region=region.name, run_dir=str(run_dir.path),
                 command=options.control,
             )  # fmt: skip
             stack.callback(desk.close)
             loop = Loop(
                 region=region, sockets=Sockets(systemd.adopted), desk=desk, systemd=systemd, worker_main=worker_main,
-                slots_max=options.slots_max,
+                slots_max=options.slots_max, heir_until_ns=heir_until_ns,
             )  # fmt: skip
             return trio.run(loop.run)
     except (RunDirFault, RegionBusy, RegionFault, BindFault) as fault:
@@ -73,9 +78,17 @@ def run(options: Options, worker_main: WorkerMain) -> int:
         return CANNOT_START
 
 
-def _admin_door(address: str, systemd: Systemd) -> socket.socket:
+def _admin_door(address: str, systemd: Systemd, heir_until_ns: int) -> socket.socket:
     """Control's TCP socket: systemd's if it has handed one over for this address."""
-    return systemd.adopted.pop(address, None) or listen_alone(address)
+    adopted = systemd.adopted.pop(address, None)
+    while adopted is None:
+        try:
+            adopted = listen_alone(address)
+        except BindFault as fault:
+            if not fault.is_taken or time.monotonic_ns() > heir_until_ns:
+                raise
+            time.sleep(HEIR_LOOKS_S)
+    return adopted
 
 
 def _raise_descriptors() -> None:

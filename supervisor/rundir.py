@@ -8,6 +8,8 @@
 Rule 1: the lock is the proof of life, not the pid in it and not the socket beside it.
     The kernel gives it back whatever the supervisor dies of.
 Rule 2: who has the lock may remove what a dead instance left behind.
+Rule 3: who leaves empties it. A lock that is free and not empty was held by one who died, and
+    whose workers may hold its ports for another moment.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class RunDir:
                 f"the run-dir {self.path} is in use: an instance is already running (pid {holder or 'unknown'}); "
                 "stop it first, or give this one its own `run-dir`"
             ) from None
+        self.was_abandoned = bool(os.pread(self._lock, 1, 0))
+        """Whoever had it before died without leaving: its workers may still be on their way out."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
@@ -82,4 +86,6 @@ class RunDir:
         """Take away what only a living instance has."""
         with suppress(OSError):
             self.socket_path.unlink()
+        with suppress(OSError):
+            os.ftruncate(self._lock, 0)
         os.close(self._lock)

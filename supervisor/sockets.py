@@ -59,7 +59,11 @@ NO_NEW_CONNECTIONS: Final = b"".join(
 
 
 class BindFault(Exception):
-    """An address that cannot be listened on; the text names it and says why."""
+    """An address that cannot be listened on; the text names it and says why. `is_taken`: by another process."""
+
+    def __init__(self, address: str, fault: OSError) -> None:
+        super().__init__(explain(address, fault))
+        self.is_taken = fault.errno == errno.EADDRINUSE
 
 
 @dataclass(slots=True)
@@ -102,7 +106,7 @@ class Sockets:
                 group.lanes.pop(lane).close()
             for one in founded:
                 self._groups.pop(one)
-            raise BindFault(explain(address, fault)) from None
+            raise BindFault(address, fault) from None
 
     def open(self, addresses: Collection[str], lanes: Collection[int]) -> None:
         """Listen on these lanes, on whatever of them does not listen yet."""
@@ -113,7 +117,7 @@ class Sockets:
                 try:
                     group.lanes[lane].listen(BACKLOG)
                 except OSError as fault:
-                    raise BindFault(explain(address, fault)) from None
+                    raise BindFault(address, fault) from None
                 group.listening.add(lane)
 
     def heritage(self, addresses: Collection[str], lane: int, lanes_count: int) -> dict[str, tuple[int, ...]]:
@@ -191,7 +195,7 @@ def listen_alone(address: str) -> socket.socket:
             one.close()
             raise
     except OSError as fault:
-        raise BindFault(explain(address, fault)) from None
+        raise BindFault(address, fault) from None
     return one
 
 

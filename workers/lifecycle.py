@@ -9,7 +9,8 @@ Rules:
    looks four times a second anyway, so that a lost wake-up costs a quarter of a second.
 2. Where an order leads is for the table to say (core.machines.worker). Here stands what is done
    on entering a state, and only the way there is gone once.
-3. The end of the leash means that the supervisor has died: drain with the plan's deadline.
+3. The end of the leash means that the supervisor has died: let in who waits, give up the doors
+   (nobody else can any more), and drain with the plan's deadline.
 4. Draining stops accepting, lets each answer carry `Connection: close`, and waits. At the
    deadline silent connections are closed, and what runs is told `drain-deadline`.
 5. Sweeping accepts on while answers say `Connection: close`, and becomes draining when nothing
@@ -21,9 +22,11 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Final
 
 from sentinel.core.machines.worker import Order, WorkerEvent, WorkerState, step
@@ -62,6 +65,7 @@ class Life:
         self._deadline_ns = NEVER
         self._heart: asyncio.TimerHandle | None = None
         self._is_past_deadline = False
+        self._is_orphan = False
         self._sweep_until_ns = 0  # 0: not sweeping
         self._empty_since_ns = 0
         self._accepted_count = 0
@@ -77,6 +81,8 @@ class Life:
         await self._resolver.start()
         self._meet(WorkerEvent.WARMED)
         self._obey()
+        if self._is_orphan:
+            self._leave_the_house()
         await self._over.wait()
         await self._leave()
 
@@ -94,7 +100,22 @@ class Life:
             self._obey()
             return
         self._service.loop.remove_reader(self._leash.fileno())
+        self._is_orphan = True
+        self._leave_the_house()
+
+    def _leave_the_house(self) -> None:
+        """The supervisor has died: who waits is let in, then the doors are given up, so that an heir can have them."""
+        if self._state is WorkerState.SERVING:
+            for acceptor in self._acceptors:
+                acceptor.look()
         self._meet(WorkerEvent.DRAIN, time.monotonic_ns() + self._service.plan.system.drain_deadline_ns)
+        if self._state is WorkerState.BOOTING:
+            return  # it looks again when it is ready
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for fd in {fd for fds in self._heritage.sockets.values() for fd in fds}:
+            with suppress(OSError):
+                os.close(fd)
 
     def _obey(self) -> None:
         order, deadline_ns = self._service.region.order(self._heritage.slot)

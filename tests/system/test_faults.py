@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.fleet import ROOT, Fleet, running_load, wait_until
-from tests.system.test_reload import get
+from tests.system.test_reload import Slow, get
 
 
 @pytest.fixture
@@ -83,6 +83,17 @@ def test_workers_leave_when_the_supervisor_is_killed(fleet: Fleet) -> None:
     wait_until(lambda: not any(is_alive(pid) for pid in everyone), "all children are gone")
     fleet.start()  # the leftovers are found and removed
     assert get(fleet.port, "/bytes/3") == (200, b"xxx")
+
+
+def test_an_heir_has_the_ports_at_once_while_the_orphans_finish(fleet: Fleet) -> None:
+    slow = Slow(fleet.port, "/slow/1500")
+    wait_until(lambda: sum(worker["open_requests"] for worker in fleet.workers()) == 1, "the request is in flight")
+    assert fleet.process is not None
+    fleet.process.kill()
+    fleet.process.wait()
+    fleet.start()
+    assert get(fleet.port, "/bytes/3") == (200, b"xxx")
+    assert slow.status() == 200, "the worker without a supervisor finished what it had"
 
 
 def test_a_second_start_on_a_live_instance_is_refused_and_disturbs_nothing(fleet: Fleet) -> None:
