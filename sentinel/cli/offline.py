@@ -139,10 +139,10 @@ def fmt(files: tuple[str, ...], is_check: bool, is_diff: bool, is_stdout: bool, 
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--write", "is_written", is_flag=True, help="Change the files in place.")
 @click.option("--diff", "is_diff", is_flag=True, help="Print what changes instead of the text.")
-@click.option("--from", "source", metavar="VERSION", type=click.Choice(VERSIONS), default="",
+@click.option("--from", "source", metavar="VERSION", type=click.Choice(VERSIONS), default=None,
               help="The version of files that name none (those that are included).")  # fmt: skip
 @offline_verb
-def migrate(files: tuple[str, ...], is_written: bool, is_diff: bool, source: str, is_json: bool) -> int:
+def migrate(files: tuple[str, ...], is_written: bool, is_diff: bool, source: str | None, is_json: bool) -> int:
     """Carry configurations over to the present schema version. Comments stay.
 
     Without --write the files stay as they are, and the new text is printed. `-` is standard input.
@@ -154,7 +154,7 @@ def migrate(files: tuple[str, ...], is_written: bool, is_diff: bool, source: str
 
     def one(path: str) -> tuple[int, dict[str, Any]]:
         before = read_text(path)
-        result = _done(migrated(before, path, source))
+        result = _done(migrated(before, path, source or ""))
         if is_diff:
             click.echo(difference(path, before, result.text), nl=False)
         elif not is_written and not is_json:

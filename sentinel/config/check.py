@@ -60,8 +60,9 @@ class Block:
         return any(True for _ in self.all(name))
 
     def value(self, name: str) -> Any:
-        """The one argument of the child of a name, or its default."""
-        return self.one(name).args[0]
+        """The one argument of the child of a name, or its default; None when it could not be read."""
+        args = self.one(name).args
+        return args[0] if args else None
 
 
 def unwritten(directive: Directive) -> Block:

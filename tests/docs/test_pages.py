@@ -53,6 +53,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_verb_and_option_exists(command: str) -> None:
+    command = re.sub(r"\$\([^)]*\)", "SUBSTITUTED", command)
     words = [word for word in shlex.split(command) if "=" not in word or word.startswith("-")]
     program = Path(words[0]).name
     if program not in PROGRAMS:
