@@ -1,4 +1,4 @@
-"""The two native kernels; all else is in pyproject.toml.
+"""The three native kernels; all else is in pyproject.toml.
 
 `SENTINEL_SANITIZE=address,undefined` builds them with sanitizers, `SENTINEL_WERROR=1` turns warnings into errors.
 """
@@ -34,5 +34,11 @@ HTTP1 = Extension(
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
 )
+BOOKS = Extension(
+    "workers._native.books",
+    ["workers/_native/books.c"],
+    extra_compile_args=FLAGS,
+    extra_link_args=LINK,
+)
 
-setup(ext_modules=[CELLS, HTTP1])
+setup(ext_modules=[CELLS, HTTP1, BOOKS])

@@ -12,8 +12,8 @@ Rules:
 2. What goes to a pipe goes in pieces of at most PIPE_BUF octets that end at a line
    end, so that lines of several workers do not mix. A line is therefore bounded:
    fields that a client can stretch are cut.
-3. Text is escaped by the JSON encoder: no octet of a request can end a line or
-   forge a field. Octets above 127 appear as the latin-1 characters they are.
+3. Lines are made by workers.books. Text is escaped as JSON wants it: no octet of a request can end
+   a line or forge a field. Octets above 127 appear as the latin-1 characters they are.
 4. The query is not logged (it carries secrets), only its length.
 5. SIGUSR1 reopens the file; when that fails, the old one stays in use.
 """
@@ -35,7 +35,8 @@ LINE_BYTES_MAX: Final = 4096  # PIPE_BUF on Linux
 PATH_CHARS_MAX: Final = 1024
 AGENT_CHARS_MAX: Final = 256
 WORD_CHARS_MAX: Final = 128
-FLUSH_BYTES: Final = 64 * 1024
+FLUSH_BYTES: Final = 256 * 1024
+"""So many octets of lines are worth waking the thread."""
 _RETRY_S: Final = 0.05
 
 assert 2 * (PATH_CHARS_MAX + AGENT_CHARS_MAX + 4 * WORD_CHARS_MAX) < LINE_BYTES_MAX - 256, (
@@ -69,20 +70,17 @@ class Entry(msgspec.Struct, gc=False):
 
 
 class AccessLog:
-    """One worker's end of the log. `tick` runs in the loop, `_carry` in the thread."""
+    """One worker's end of the log. `put` and `tick` run in the loop, `_carry` in the thread."""
 
     __slots__ = (
-        "_buffer_bytes", "_carried_bytes", "_destination", "_dropped", "_encode", "_fd", "_fresh", "_fresh_bytes",
-        "_given_bytes", "_is_pipe", "_lost", "_lost_told", "_queue", "_thread", "_torn",
+        "_buffer_bytes", "_carried_bytes", "_destination", "_dropped", "_fd", "_given_bytes", "_is_pipe", "_lost",
+        "_lost_told", "_queue", "_thread", "_torn",
     )  # fmt: skip
 
     def __init__(self, destination: str, buffer_bytes: int, dropped: Callable[[int], None]) -> None:
         self._destination = destination
         self._buffer_bytes = buffer_bytes
         self._dropped = dropped
-        self._encode = msgspec.json.Encoder().encode
-        self._fresh: list[bytes] = []
-        self._fresh_bytes = 0
         self._given_bytes = 0
         self._carried_bytes = 0  # written by the thread only
         self._lost = 0  # written by the thread only
@@ -101,30 +99,20 @@ class AccessLog:
     def is_on(self) -> bool:
         return self._thread is not None
 
-    def write(self, entry: Entry) -> None:
-        """Put one line into the box; called once a request."""
-        line = self._encode(entry)
-        self._fresh.append(line)
-        self._fresh_bytes += len(line) + 1
-        if self._fresh_bytes >= FLUSH_BYTES:
-            self.tick(0)
+    def put(self, lines: bytes, count: int) -> None:
+        """Hand whole lines to the thread, or drop them when it is too far behind."""
+        if self._given_bytes - self._carried_bytes + len(lines) > self._buffer_bytes:
+            self._dropped(count)
+            return
+        self._given_bytes += len(lines)
+        self._queue.put(lines)
 
     def tick(self, now_ns: int) -> None:
-        """Hand what has gathered to the thread, or drop it when the thread is too far behind."""
+        """Tell of lines that the thread could not write."""
         if self._lost != self._lost_told:
             lost = self._lost
             self._dropped(lost - self._lost_told)
             self._lost_told = lost
-        if not self._fresh:
-            return
-        lines, size = self._fresh, self._fresh_bytes
-        self._fresh, self._fresh_bytes = [], 0
-        if self._given_bytes - self._carried_bytes + size > self._buffer_bytes:
-            self._dropped(len(lines))
-            return
-        lines.append(b"")
-        self._given_bytes += size
-        self._queue.put(b"\n".join(lines))
 
     def reopen(self) -> None:
         self._queue.put("reopen")

@@ -222,7 +222,7 @@ class Life:
         await self._resolver.stop()
         service.world.close()
         await asyncio.sleep(0)
-        service.log.close(LAST_WORDS_S)
+        service.ledger.close(LAST_WORDS_S)
         service.region.beat(self._heritage.slot, time.monotonic_ns(), 0, 0)
         service.region.set_state(self._heritage.slot, WorkerState.GONE)
         self._leash.detach()

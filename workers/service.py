@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Plan
-from sentinel.core.record import RecordEncoder
 from sentinel.core.routes import compile_routes
 from shm.counters import Counter
 from workers.accesslog import AccessLog
@@ -64,8 +63,7 @@ class Service:
         self.ticker = Ticker(loop, self.surprise)
         self.ids = RequestIds()
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
-        encoder = RecordEncoder(self.table.fixed_steps())
-        self.ledger = Ledger(region, self.log, encoder, slot=slot, generation=generation)
+        self.ledger = Ledger(region, self.log, self.table.fixed_steps(), slot=slot, generation=generation)
         self.world = LiveWorld(self, plan)
         self.connections: set[Downstream] = set()
         self.open_requests = 0

@@ -102,7 +102,7 @@ class RecordEncoder:
     def __init__(self, fixed_steps: Iterable[Step] = ()) -> None:
         # By identity: hashing a step costs more than writing it. The step is kept, so its identity stays its own.
         self._known: dict[int, tuple[int, str, Step]] = {
-            id(step): (step[0].number, _step_text(step), step) for step in fixed_steps
+            id(step): (step[0].number, step_text(step), step) for step in fixed_steps
         }
 
     def encode(
@@ -114,7 +114,7 @@ class RecordEncoder:
         texts = [request_id, listener, client_ip, method, host, path, route, upstream, endpoint]
         numbers = []
         for step in steps:
-            number, text, _ = self._known.get(id(step)) or (step[0].number, _step_text(step), step)
+            number, text, _ = self._known.get(id(step)) or (step[0].number, step_text(step), step)
             numbers.append(number)
             texts.append(text)
         octets = "\0".join(texts).encode("utf-8", "replace")
@@ -165,7 +165,7 @@ def reason_word(number: int) -> str:
     return f"reason-{number}" if reason is None else reason.word
 
 
-def _step_text(step: Step) -> str:
+def step_text(step: Step) -> str:
     """Write the place and the details of a step; the separators cannot be part of them."""
     _, span, details = step
     detail = "\x1f".join([str(part).replace("\0", UNKNOWN) for part in details])

@@ -8,6 +8,7 @@ import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.workers.child import wait_until
@@ -21,10 +22,15 @@ def entry(path: str = "/", agent: str = "") -> Entry:
     )  # fmt: skip
 
 
+def put(log: AccessLog, *entries: Entry) -> None:
+    """What the ledger does, one flush at a time."""
+    log.put(b"".join(msgspec.json.encode(one) + b"\n" for one in entries), len(entries))
+
+
 def test_lines_are_written_in_order_and_whole(tmp_path: Path) -> None:
     log = AccessLog(str(tmp_path / "log"), 1 << 24, lambda count: None)
     for number in range(5000):
-        log.write(entry(f"/{number}"))
+        put(log, entry(f"/{number}"))
     log.close(5)
     lines = [json.loads(line) for line in (tmp_path / "log").read_bytes().splitlines()]
     assert [line["path"] for line in lines] == [f"/{number}" for number in range(5000)]
@@ -33,7 +39,7 @@ def test_lines_are_written_in_order_and_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ['"', "\\", "\r\n{}", "\x1b[31m", "\x00", "\x7f", "\xe9\xff", "\u2028", "a" * 1024])
 def test_no_octet_can_forge_a_line(tmp_path: Path, text: str) -> None:
     log = AccessLog(str(tmp_path / "log"), 1 << 20, lambda count: None)
-    log.write(entry("/" + text, text[:256]))
+    put(log, entry("/" + text, text[:256]))
     log.close(5)
     lines = (tmp_path / "log").read_bytes().split(b"\n")
     assert len(lines) == 2 and lines[1] == b""
@@ -49,7 +55,7 @@ def test_a_full_pipe_drops_lines_counts_them_and_recovers(monkeypatch: pytest.Mo
     log = AccessLog("-", 100_000, dropped.append)
     count = 0
     while not dropped:
-        log.write(entry("/" + "x" * 500))
+        put(log, entry("/" + "x" * 500))
         count += 1
         assert count < 10_000
     read: list[bytes] = []
@@ -73,7 +79,7 @@ def test_a_full_disk_drops_lines_and_counts_them() -> None:
     dropped: list[int] = []
     log = AccessLog("/dev/full", 1 << 20, dropped.append)
     for _ in range(10):
-        log.write(entry())
+        put(log, entry())
     log.tick(0)
 
     def counted() -> bool:
@@ -98,7 +104,7 @@ def test_several_writers_on_one_pipe_do_not_mix_lines(tmp_path: Path, monkeypatc
     thread.start()
     for number in range(2000):
         for log in logs:
-            log.write(entry("/" + "y" * (number % 1000)))
+            put(log, entry("/" + "y" * (number % 1000)))
     for log in logs:
         log.close(10)
     os.close(writer)
@@ -115,7 +121,7 @@ def test_a_line_fits_an_atomic_write_of_a_pipe(tmp_path: Path) -> None:
         "x" * 40, "r" * 64, "u" * 64, "e" * 128, 1e9, 1 << 50, 1 << 50, wide * 256, "l" * 64, 1 << 31, 255,
     )  # fmt: skip
     log = AccessLog(str(tmp_path / "log"), 1 << 20, lambda count: None)
-    log.write(longest)
+    put(log, longest)
     log.close(5)
     assert len((tmp_path / "log").read_bytes()) <= LINE_BYTES_MAX
 

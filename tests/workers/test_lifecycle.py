@@ -176,6 +176,16 @@ def test_every_request_is_in_the_journal(tmp_path: Path) -> None:
         assert records[0].endpoint == f"127.0.0.1:{origin.port}" and records[0].steps
 
 
+def test_records_that_had_to_be_cut_are_counted(tmp_path: Path) -> None:
+    with working(upstream_of(1), tmp_path) as worker:
+        client = Client(worker.port)
+        assert client.get("/fixed").status == 200
+        assert client.get("/" + "p" * 600).status == 502
+        wait_until(lambda: worker.counter(Counter.JOURNAL_TRUNCATED) == 1, "one is cut, and counted")
+        records = [decode(data) for data in worker.region.journal_read(worker.slot)]
+        assert [record.is_cut for record in records] == [False, True]
+
+
 def test_connections_over_the_limit_are_told_so_and_counted(tmp_path: Path) -> None:
     with working(upstream_of(1), tmp_path, listener={"max_connections": 2}) as worker:
         served = [Client(worker.port) for _ in range(2)]

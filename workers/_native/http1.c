@@ -133,6 +133,37 @@ static PyObject *head_headers(PyObject *self, void *unused)
     return Py_NewRef(head->headers);
 }
 
+static int has_name(const Head *head, const struct field *field, const uint8_t *lower, size_t size)
+{
+    const uint8_t *name = octets_of(head) + field->name;
+    if (field->name_size != size)
+        return 0;
+    for (size_t i = 0; i < size; i++)
+        if (token_lower[name[i]] != lower[i])
+            return 0;
+    return 1;
+}
+
+/* The value of the first field of this name, without making the others. */
+static PyObject *head_first(PyObject *self, PyObject *name)
+{
+    const Head *head = (const Head *)self;
+    Py_ssize_t size;
+    const uint8_t *lower = PyUnicode_Check(name) ? (const uint8_t *)PyUnicode_AsUTF8AndSize(name, &size) : NULL;
+    if (lower == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "a name must be a str");
+        return NULL;
+    }
+    uint16_t known = size > 0 ? find_name(&state.names, lower, (size_t)size) : UNKNOWN;
+    for (uint32_t i = 0; i < head->fields_count; i++) {
+        const struct field *field = &head->fields[i];
+        if (field->known == known && (known != UNKNOWN || has_name(head, field, lower, (size_t)size)))
+            return text(octets_of(head) + field->value, field->value_size);
+    }
+    return Py_NewRef(state.empty);
+}
+
 static PyObject *head_phrase(PyObject *self, void *unused)
 {
     const Head *head = (const Head *)self;
@@ -147,6 +178,9 @@ static PyObject *head_phrase(PyObject *self, void *unused)
     NUMBER(minor), NUMBER(size), TRUTH(keep_alive), TRUTH(chunked), OBJECT(upgrade),                               \
         {"content_length", T_LONGLONG, offsetof(Head, content_length), READONLY, NULL}
 
+static PyMethodDef request_methods[] = {
+    {"first", head_first, METH_O, NULL}, {NULL, NULL, 0, NULL},
+};
 static PyMemberDef request_members[] = {
     OBJECT(method), OBJECT(target), OBJECT(host), TRUTH(expect_continue), COMMON, {NULL, 0, 0, 0, NULL},
 };
@@ -160,16 +194,16 @@ static PyGetSetDef response_getters[] = {
     {"headers", head_headers, NULL, NULL, NULL}, {"phrase", head_phrase, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL},
 };
 
-#define TYPE(NAME, MEMBERS, GETTERS)                                                                               \
+#define TYPE(NAME, METHODS, MEMBERS, GETTERS)                                                                               \
     {                                                                                                              \
         PyVarObject_HEAD_INIT(NULL, 0).tp_name = "workers._native.http1." NAME,                                    \
         .tp_basicsize = offsetof(Head, fields), .tp_itemsize = 1, .tp_dealloc = head_dealloc,                      \
         .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, .tp_members = MEMBERS,                 \
-        .tp_getset = GETTERS,                                                                                      \
+        .tp_getset = GETTERS, .tp_methods = METHODS,                                                               \
     }
 
-static PyTypeObject RequestHead_Type = TYPE("RequestHead", request_members, request_getters);
-static PyTypeObject ResponseHead_Type = TYPE("ResponseHead", response_members, response_getters);
+static PyTypeObject RequestHead_Type = TYPE("RequestHead", request_methods, request_members, request_getters);
+static PyTypeObject ResponseHead_Type = TYPE("ResponseHead", NULL, response_members, response_getters);
 
 /* What the reader found, as an object. */
 static Head *keep(const struct reader *r, PyTypeObject *type)

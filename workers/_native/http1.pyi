@@ -13,6 +13,7 @@ class RequestHead:
     upgrade: str
     host: str | None
     size: int
+    def first(self, name: str, /) -> str: ...
 
 @final
 class ResponseHead:

@@ -38,6 +38,8 @@ class RequestHead(Protocol):
         """0 or 1."""
     @property
     def headers(self) -> list[tuple[str, str]]: ...
+    def first(self, name: str, /) -> str:
+        """The value of the first field of this name (in lower case); "" when there is none. Makes no list."""
     @property
     def keep_alive(self) -> bool:
         """Whether the client is willing to send another request."""

@@ -53,6 +53,9 @@ class RequestHead:
         self.keep_alive = keeps_alive(options, minor)
         self.upgrade = upgrade_of(fields, options) if minor == 1 else ""
 
+    def first(self, name: str, /) -> str:
+        return next((field.value for field in self._fields if field.name == name), "")
+
 
 def parse_request(
     data: bytes | bytearray | memoryview, start: int, max_bytes: int, max_headers: int, max_uri: int, /

@@ -1,0 +1,84 @@
+"""The books: what is written of an exchange, and the choice between two ways of writing it.
+
+Intuition: a clerk with a rubber stamp and a form. Nearly every entry is of the same
+kind, and for those there is a stamp (the native kernel, `workers/_native/books.c`):
+one call writes the line of the access log and the record of the journal. The rest
+is written by hand, by the same rules.
+
+The twin (workers.books_twin) is the specification, and what is used where nothing
+can be compiled. SENTINEL_PURE=1 forces it.
+
+Rules:
+1. One call of `enter` for whatever ends an exchange: it keeps the line, and returns the record.
+2. Lines gather until they are taken; whoever looks after the log takes them.
+3. A record that had to be cut is told of (`on_cut`): `why` will know less of that request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from sentinel.core.record import CUT, FIXED, RECORD_BYTES_MAX, VERSION, RecordEncoder, step_text
+from sentinel.core.trace import Step
+
+
+class Books(Protocol):
+    """One worker's books."""
+
+    @property
+    def lines_bytes(self) -> int: ...
+    @property
+    def lines_count(self) -> int: ...
+
+    def enter(
+        self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
+        query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
+        endpoint: str, attempts: int, bytes_in: int, bytes_out: int, user_agent: str, listener: str,
+        steps: list[Step], /,
+    ) -> bytes:  # fmt: skip
+        """Keep the line of one exchange, and return its record. `began_ns` is wall-clock time."""
+
+    def take_lines(self) -> bytes:
+        """The lines that have gathered, each with its end; they are no longer kept here."""
+
+
+def open_books(
+    *, generation: int, worker: int, is_logged: bool, steps: Iterable[Step], on_cut: Callable[[], None]
+) -> Books:
+    """Open one worker's books; `steps` are those that will come again and again."""
+    known = list(steps)
+    encode = record_writer(RecordEncoder(known), generation, on_cut)
+    if not os.environ.get("SENTINEL_PURE"):
+        try:
+            from workers._native.books import Books as Native
+        except ImportError:
+            pass
+        else:
+            stamps = [(step, step[0].number, step_text(step).encode("utf-8", "replace")) for step in known]
+            return Native(generation, worker, is_logged, stamps, encode, (FIXED.size, RECORD_BYTES_MAX, VERSION))
+    from workers.books_twin import Books as Twin
+
+    return Twin(generation, worker, is_logged, encode)
+
+
+def record_writer(encoder: RecordEncoder, generation: int, on_cut: Callable[[], None]) -> Callable[..., bytes]:
+    """Write any record, from the arguments of `enter`."""
+
+    def encode(
+        began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
+        query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
+        endpoint: str, attempts: int, bytes_in: int, bytes_out: int, user_agent: str, listener: str, steps: Any,
+    ) -> bytes:  # fmt: skip
+        record = encoder.encode(
+            request_id=request_id, time_ns=began_ns, duration_ns=duration_ns, generation=generation,
+            listener=listener, client_ip=client_ip, method=method, host=host, path=path, query_length=query_bytes,
+            route=route, upstream=upstream, endpoint=endpoint, attempts=attempts, status=status,
+            reason_number=reason_number, bytes_in=bytes_in, bytes_out=bytes_out, steps=steps,
+        )  # fmt: skip
+        if record[1] & CUT:
+            on_cut()
+        return record
+
+    return encode
