@@ -97,7 +97,7 @@ class Loop:
         self._nursery: trio.Nursery | None = None
         self._looked_ns = self._awake_ns = self._changed_ns = self._alive_ns = time.monotonic_ns()
         self._exit_status: int | None = None
-        self._is_ready = False
+        self._is_ready = self._is_reloading = False
         self._is_reload_owed = False
 
     async def run(self) -> int:
@@ -323,8 +323,10 @@ class Loop:
             self._is_ready = True
             self._systemd.ready()
         elif self._is_ready and word == "starting":
+            self._is_reloading = True
             self._systemd.reloading()
-        elif self._is_ready and not any(one.state in UNDER_WAY for one in self._fleet.generations()):
+        elif self._is_reloading and not any(one.state in UNDER_WAY for one in self._fleet.generations()):
+            self._is_reloading = False
             self._systemd.ready()
 
     def _watchdog(self, now_ns: int) -> None:
