@@ -217,6 +217,7 @@ class Downstream(asyncio.Protocol):
         exchange = self.exchange = Exchange(self, head)
         self.served += 1
         self.service.open_requests += 1
+        self.intake.open_requests += 1
         if exchange.body_done:
             self.phase = ANSWER
         else:
@@ -331,6 +332,7 @@ class Downstream(asyncio.Protocol):
         self.exchange = None
         service = self.service
         service.open_requests -= 1
+        self.intake.open_requests -= 1
         self._stall_ns = NEVER
         if self.phase >= LINGER:
             return
@@ -477,4 +479,5 @@ class Downstream(asyncio.Protocol):
             exchange.drop_link()
             self.exchange = None
             self.service.open_requests -= 1
+            self.intake.open_requests -= 1
         self.cut()

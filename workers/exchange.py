@@ -33,6 +33,7 @@ from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject
+from shm.counters import Counter
 from workers import answer, attempt, errors
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
@@ -124,19 +125,23 @@ class Exchange:
     def begin(self) -> None:
         """Decide, and act on the verdict."""
         downstream = self.downstream
-        service = downstream.service
+        service, intake = downstream.service, downstream.intake
         try:
-            request = downstream.intake.take(self, downstream)
+            request = intake.take(self, downstream)
             if not self.body_done:
                 self.kept = []
                 downstream.take_body(self)
         except ClientFault as fault:
             self.refuse(fault.reason)
             return
+        if service.open_requests > service.open_requests_max or intake.open_requests > intake.open_requests_max:
+            service.region.add(service.slot, Counter.OVERLOADS)
+            self.refuse(Reason.OVERLOADED)
+            return
         verdict = run(decide(service.table, request, service.world, self.trace))
         route = self.route = verdict.route
         if self.has_body:
-            self.body_max = downstream.intake.body_max(route)
+            self.body_max = intake.body_max(route)
             if self.head.content_length > self.body_max or (self.body and self.body.payload_bytes > self.body_max):
                 self.refuse(Reason.BODY_TOO_LARGE)
                 return

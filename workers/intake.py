@@ -48,13 +48,17 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 class Intake:
     """What one listener makes of heads; shared by its connections."""
 
-    __slots__ = ("_hosts", "_targets", "listener", "open_count", "scheme", "trust")
+    __slots__ = (
+        "_hosts", "_targets", "listener", "open_count", "open_requests", "open_requests_max", "scheme", "trust",
+    )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
         self.scheme = "https" if listener.tls is not None else "http"
         self.trust = forwarded.Trust(listener.trusted_proxies, listener.trusted_hops)
-        self.open_count = 0
+        self.open_count = 0  # connections
+        self.open_requests = 0
+        self.open_requests_max = listener.max_open_requests or NEVER
         self._hosts: dict[str, Host] = {}
         self._targets: dict[str, Target] = {}
 

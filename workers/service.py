@@ -24,7 +24,7 @@ from shm.counters import Counter
 from workers.accesslog import AccessLog
 from workers.ids import RequestIds
 from workers.ledger import Ledger
-from workers.timers import Ticker
+from workers.timers import NEVER, Ticker
 from workers.world import LiveWorld
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Service:
 
     __slots__ = (
         "_tracebacks", "connections", "ids", "is_draining", "ledger", "log", "loop", "on_quiet", "open_requests",
-        "plan", "region", "slot", "table", "ticker", "world",
+        "open_requests_max", "plan", "region", "slot", "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class Service:
         self.world = LiveWorld(self, plan)
         self.connections: set[Downstream] = set()
         self.open_requests = 0
+        self.open_requests_max = plan.system.max_worker_requests or NEVER
         self.is_draining = False
         self.on_quiet: Callable[[], None] | None = None
         self._tracebacks = TRACEBACKS_PER_TICK

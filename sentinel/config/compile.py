@@ -119,7 +119,8 @@ class Compiler:
             max_uri_bytes=limits.value("max-uri-size"), max_body_bytes=limits.value("max-body-size"),
             header_timeout_ns=limits.value("header-timeout"), body_timeout_ns=limits.value("body-timeout"),
             write_timeout_ns=limits.value("write-timeout"), idle_timeout_ns=limits.value("idle-timeout"),
-            max_connections=limits.value("max-connections"), max_requests=limits.value("max-requests"),
+            max_connections=limits.value("max-connections"),
+            max_open_requests=limits.value("max-open-requests"), max_requests=limits.value("max-requests"),
             trusted_proxies=trusted, trusted_hops=block.value("trusted-hops"),
             proxy_protocol=block.value("proxy-protocol"),
             path_rules=p.PathRules(
@@ -240,6 +241,7 @@ def _system(block: Block) -> p.System:
         workers=block.value("workers"), run_dir=block.value("run-dir"), drain_deadline_ns=block.value("drain-deadline"),
         heartbeat_timeout_ns=block.value("heartbeat-timeout"),
         max_worker_connections=block.value("max-worker-connections"),
+        max_worker_requests=block.value("max-worker-requests"),
         access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
         cpu_affinity=block.value("cpu-affinity"),
         probation=p.Probation(

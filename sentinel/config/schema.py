@@ -130,6 +130,8 @@ SYSTEM: Final = Directive(
              "replaced.", '"10s"'),
         _one("max-worker-connections", k.integer(1, 1_000_000), "Connections of clients per worker, over all "
              "listeners. More are answered 503.", "20000"),
+        _one("max-worker-requests", k.integer(0, 1_000_000), "Requests in flight per worker, over all listeners. More are "
+             "answered 503; 0: no limit but the connections'.", "0"),
         Directive("access-log", "Where the access log goes: `-` is standard output, `off` is nowhere, else a file.",
                   (Argument("target", k.FILE),),
                   (Property("buffer", k.size("4KiB", "1GiB"), "How much may wait for a slow disk; lines beyond it are "
@@ -176,6 +178,8 @@ LISTENER: Final = Directive(
             _one("write-timeout", k.duration("10ms"), "How long a client may not read while an answer waits.", '"30s"'),
             _one("idle-timeout", k.duration("10ms"), "How long a kept-alive connection may be silent between requests.", '"75s"'),
             _one("max-connections", k.integer(1, 1_000_000), "Connections per worker. More are answered 503.", "10000"),
+            _one("max-open-requests", k.integer(0, 1_000_000), "Requests in flight per worker. More are answered 503; 0: no limit "
+                 "but the connections'.", "0"),
             _one("max-requests", k.integer(0, 1_000_000_000), "Requests per connection; 0: no limit.", "0"),
         )),
         Directive("trusted-proxies", "Networks whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.",

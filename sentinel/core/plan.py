@@ -160,6 +160,7 @@ class Listener:
     write_timeout_ns: int = 30 * SECOND  # a client that does not read
     idle_timeout_ns: int = 75 * SECOND  # of a kept-alive connection between requests
     max_connections: int = 10_000  # per worker
+    max_open_requests: int = 0  # in flight per worker; 0: no limit
     max_requests: int = 0  # per connection; 0: no limit
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* and PROXY headers count
     trusted_hops: int = 0  # how many X-Forwarded-For entries from the right may be believed; 0: all trusted ones
@@ -190,6 +191,7 @@ class System:
     drain_deadline_ns: int = 30 * SECOND
     heartbeat_timeout_ns: int = 10 * SECOND  # a worker silent for longer is killed
     max_worker_connections: int = 20_000
+    max_worker_requests: int = 0  # in flight; 0: no limit
     access_log: str = "-"  # "-": standard output; "off"; else a path
     access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted
     cpu_affinity: bool = False

@@ -7,6 +7,9 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sentinel.core.machines.worker import Order, WorkerState
 from sentinel.core.record import Record, decode
@@ -209,6 +212,33 @@ def test_connections_over_the_limit_are_told_so_and_counted(tmp_path: Path) -> N
                 client.close()
 
         wait_until(admitted, "there is room again")
+
+
+@pytest.mark.parametrize("where", ["listener", "system"])
+def test_requests_over_the_limit_are_told_so_and_their_connection_is_kept(tmp_path: Path, where: str) -> None:
+    limits: dict[str, Any] = (
+        {"listener": {"max_open_requests": 2}} if where == "listener" else {"system": {"max_worker_requests": 2}}
+    )
+    released = threading.Event()
+
+    def slow(conversation: Conversation) -> None:
+        conversation.head()
+        released.wait(10)
+        conversation.answer()
+
+    with scripted(slow) as origin, working(upstream_of(origin.port), tmp_path, **limits) as worker:
+        waiting = [Client(worker.port) for _ in range(2)]
+        for client in waiting:
+            client.send("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+        wait_until(lambda: len(origin.heads) == 2, "both are with the origin")
+        late = Client(worker.port)
+        for _ in range(3):
+            answer = late.get("/fixed")
+            assert (answer.status, answer.fields["x-sentinel-reason"]) == (503, "overloaded")
+        assert worker.counter(Counter.OVERLOADS) == 3
+        released.set()
+        assert [client.answer().status for client in waiting] == [200, 200]
+        assert late.get("/fixed").status == 200, "there is room again, on the same connection"
 
 
 def test_without_descriptors_it_backs_off_and_recovers(tmp_path: Path) -> None:
