@@ -93,8 +93,16 @@ class Desk:
             raise
         finally:
             theirs.close()
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:  # out of descriptors: whoever cannot be watched shall not live
+            process.kill()
+            process.wait()
+            ours.close()
+            words.close()
+            raise
         self._process, self._channel, self._words, self._ordered_ns = process, ours, words, 0
-        return os.pidfd_open(process.pid)
+        return pidfd
 
     def end(self, number: signal.Signals, now_ns: int) -> None:
         """Tell it to leave."""

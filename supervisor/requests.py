@@ -100,8 +100,14 @@ class Requests:
             raise Refused(
                 f"a canary of {wanted.canary_lanes} lanes is no canary: the configuration has {wanted.workers} workers"
             )
-        if wanted.canary_lanes and self._fleet.serving() is None:
+        serving = self._fleet.serving()
+        if wanted.canary_lanes and serving is None:
             raise Refused("nothing serves yet that a canary could be tried beside")
+        if serving and wanted.canary_lanes >= serving.terms.workers:
+            raise Refused(
+                f"a canary of {wanted.canary_lanes} lanes would leave none to generation {serving.number}, "
+                f"which has {serving.terms.workers}"
+            )
         return {"generation": self._fleet.stage(wanted, time.monotonic_ns()).number}
 
     def _promote(self) -> Answer:

@@ -34,6 +34,7 @@ import socket
 import struct
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,6 +44,8 @@ BACKLOG: Final = 4096
 """The kernel cuts it to net.core.somaxconn, which is 4096 by default: seconds of connections at any rate we serve."""
 UNACKED_AT: Final = 24
 """tcpi_unacked in struct tcp_info; of a listening socket it is the length of its accept queue (tcp_get_info)."""
+PORT_MAX: Final = 65_535
+NOT_NUMERIC: Final = "it is no numeric address with a port, such as 127.0.0.1:8080 or [::1]:8080"
 SO_ATTACH_FILTER: Final = 26
 SO_DETACH_FILTER: Final = 27
 # Classic BPF over the TCP header: if (flags & (SYN|ACK)) == SYN, keep 0 octets (drop), else keep all.
@@ -178,8 +181,17 @@ class Sockets:
         adopted = self._adopted.get(address)
         if adopted is not None:
             return Group(address, shared=adopted)
-        _claim(address)
+        try:
+            _claim(address)
+        except OSError as fault:
+            if fault.errno != errno.EADDRINUSE or not self._overlaps(address):
+                raise
         return Group(address)
+
+    def _overlaps(self, address: str) -> bool:
+        """Whether it may be we who listen there: "0.0.0.0:80" is to follow "127.0.0.1:80", or the other way round."""
+        family, (_, port) = parse(address)
+        return any((family, port) == (other, place[1]) for other, place in map(parse, self._groups))
 
 
 def listen_alone(address: str) -> socket.socket:
@@ -216,7 +228,12 @@ def parse(address: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV | socket.AI_PASSIVE
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=numeric)
+    if not (address.isascii() and port.isdigit() and int(port[:6]) <= PORT_MAX):  # the resolver takes it modulo 65536
+        raise OSError(errno.EINVAL, NOT_NUMERIC)
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=numeric)
+    except (socket.gaierror, UnicodeError):  # it encodes names before it finds that they are none
+        raise OSError(errno.EINVAL, NOT_NUMERIC) from None
     family, _, _, _, (name, number, *_) = found[0]
     return family, (str(name), int(number))
 
@@ -258,7 +275,8 @@ def _attach(one: socket.socket) -> None:
 def _unhush(group: Group) -> None:
     if group.hushed_ns:
         for one in group.lanes.values():
-            one.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            with suppress(FileNotFoundError):  # ENOENT: a lane that was bound since has no filter
+                one.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         group.hushed_ns = 0
 
 

@@ -94,7 +94,14 @@ def spawn(make_heritage: Callable[[int], Heritage], worker_main: WorkerMain, tit
             _be_born(heritage, worker_main, words.fd, title)
     finally:
         theirs.close()
-    return Child(pid, os.pidfd_open(pid), ours, words)
+    try:
+        return Child(pid, os.pidfd_open(pid), ours, words)
+    except OSError:  # out of descriptors: whoever cannot be watched shall not live
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        ours.close()
+        words.close()
+        raise
 
 
 def name_process(title: str) -> None:

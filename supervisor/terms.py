@@ -56,7 +56,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """The envelope: what every message has."""
 
     id: int
-    op: str
+    op: Annotated[str, msgspec.Meta(max_length=64)]  # told back in a refusal, which has to fit into a message
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,22 +75,26 @@ class BadMessage(Exception):
     """A message that is none of those above; the text says why."""
 
 
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""All that the decoder raises: wrong shapes, octets that are no UTF-8, and what is nested without end."""
+
+
 def envelope(data: bytes) -> Message:
     try:
         return _decode_message(data)
-    except msgspec.MsgspecError as fault:
+    except UNREADABLE as fault:
         raise BadMessage(f"not a message: {fault}") from None
 
 
 def terms(data: bytes) -> Terms:
     try:
         return _decode_terms(data)
-    except msgspec.MsgspecError as fault:
+    except UNREADABLE as fault:
         raise BadMessage(f"`rollout` is malformed: {fault}") from None
 
 
 def stop(data: bytes) -> Stop:
     try:
         return _decode_stop(data)
-    except msgspec.MsgspecError as fault:
+    except UNREADABLE as fault:
         raise BadMessage(f"`stop` is malformed: {fault}") from None
