@@ -30,6 +30,11 @@ class RunDirFault(Exception):
     """The instance cannot have this run-dir; the text says why and what to do."""
 
 
+def region_name(run_dir: Path) -> str:
+    """The name of the shared-memory region: one a run-dir."""
+    return f"/sentinel-{hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:16]}"
+
+
 class RunDir:
     """One instance's directory, locked. Made by the supervisor; its lock is never inherited."""
 
@@ -56,8 +61,7 @@ class RunDir:
 
     @property
     def region_name(self) -> str:
-        """The name of the shared-memory region: one a run-dir."""
-        return f"/sentinel-{hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:16]}"
+        return region_name(self.path)
 
     @property
     def socket_path(self) -> Path:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sentinel.cli.client import Client, Unreachable
-from tests.system.fleet import ROOT, free_port, wait_until
+from tests.system.fleet import ROOT, forget_region, free_port, wait_until
 
 PORTS = ("8080", "9901", "9001")
 """Of the gateway, of the admin API, and of the mock."""
@@ -104,6 +104,7 @@ class Shop:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+            forget_region(self.directory / "run")
 
 
 @contextlib.contextmanager

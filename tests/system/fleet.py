@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from shm.mapping import unlink_name
+from supervisor.rundir import region_name
+
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = """\
 schema-version "1.0"
@@ -66,6 +69,11 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -
             return answer
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
         time.sleep(0.01)
+
+
+def forget_region(run_dir: Path) -> None:
+    """Remove the shared memory of a supervisor that was killed: the next test needs the room."""
+    unlink_name(region_name(run_dir))
 
 
 class Fleet:
@@ -162,6 +170,7 @@ class Fleet:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        forget_region(self.run_dir)
         self.log.close()
 
 
