@@ -75,7 +75,9 @@ def plan(facts: Facts) -> Plan:
     hushes, closes = _doors(facts, {one.slot for one in work if isinstance(one, Give) and one.order is not Order.SERVE})
     keepers, later = _control(facts)
     actions: tuple[Action, ...] = (*hushes, *work, *closes, *keepers, *_mode(facts))
-    return Plan(actions, min(_look_again_ns(facts), *times, *later, facts.now_ns + IDLE_NS))
+    # Whoever was forked or ordered now is not awaited in these facts, but is so in the next ones.
+    soon = [facts.now_ns + WATCHING_NS] if work else []
+    return Plan(actions, min(_look_again_ns(facts), *soon, *times, *later, facts.now_ns + IDLE_NS))
 
 
 def _look_again_ns(facts: Facts) -> int:
