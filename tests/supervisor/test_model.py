@@ -184,6 +184,8 @@ class Fleets(RuleBasedStateMachine):
         serving = [one for one in facts.members if one.state is WorkerState.SERVING]
         lanes = len(duty(facts))
         unused = len(self.theatre.sockets.hushed) if self.theatre.fleet.current else 0
+        if any(actor.status is not None for actor in self.theatre.actors.values()):
+            return False  # somebody is dead and not yet buried
         return not moving and len(facts.members) == len(serving) == lanes and not unused
 
     # What holds at any time.
