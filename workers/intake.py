@@ -107,19 +107,23 @@ class Intake:
     # Targets and hosts.
 
     def _read_target(self, head: RequestHead) -> Target:
-        split = split_target(head.target, head.method)
-        if isinstance(split, BadTarget):
-            raise ClientFault(split.reason, split.detail)
-        if split.scheme:
-            self._agree(split.scheme, split.authority, head.host)
-        target = normalise(split.origin, self.listener.path_rules, head.method)
+        raw = origin = head.target
+        is_origin_form = raw.startswith("/")
+        if not is_origin_form:
+            split = split_target(raw, head.method)
+            if isinstance(split, BadTarget):
+                raise ClientFault(split.reason, split.detail)
+            if split.scheme:
+                self._agree(split.scheme, split.authority, head.host)
+            origin = split.origin
+        target = normalise(origin, self.listener.path_rules, head.method)
         if isinstance(target, BadTarget):
             raise ClientFault(target.reason, target.detail)
         # Only what reads the same for every method and Host may be remembered.
-        if not split.scheme and target.path != "*" and len(head.target) <= REMEMBERED_CHARS_MAX:
+        if is_origin_form and len(raw) <= REMEMBERED_CHARS_MAX:
             if len(self._targets) >= REMEMBERED_MAX:
                 self._targets.clear()
-            self._targets[head.target] = target
+            self._targets[raw] = target
         return target
 
     def _agree(self, scheme: str, authority: str, host: str | None) -> None:

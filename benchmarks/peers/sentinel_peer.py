@@ -42,8 +42,8 @@ upstreams {{
 """
 
 ROUTE: Final = '    route "r{number}" {{ matches {{ path-prefix "/service{number}/v1"; }}; upstream "origin"; }}\n'
-ROUTE_PATH: Final = "/service%d/v1/items"
-"""A path of route `number`, for `%`."""
+ROUTE_PATH: Final = "/service%d/v1/items/%d"
+"""A path of a route, for `%`: the route's number, and the item's."""
 
 
 class Sentinel:

@@ -33,7 +33,7 @@ end
 IN_TURN: Final = """
 local count, at, ready = %d, 0, {}
 init = function(args)
-  for i = 0, count - 1 do ready[i] = wrk.format("GET", string.format("%s", i)) end
+  for i = 0, count - 1 do ready[i] = wrk.format("GET", string.format("%s", i %% %d, i)) end
 end
 request = function()
   local asked = ready[at]
@@ -65,10 +65,13 @@ class Load:
         return {kind: kinds[kind] for kind in ("status", "connect", "read", "write", "timeout") if kinds[kind]}
 
 
-def script(room: Path, *, paths: str = "", count: int = 0, stride: int = 1) -> Path:
-    """Write wrk's script; with `paths` (a format of one number) the requests go round so many of them."""
+def script(room: Path, *, paths: str = "", count: int = 0, groups: int = 1, stride: int = 1) -> Path:
+    """Write wrk's script; with `paths` (a format of two numbers) the requests go round `count` of them.
+
+    The first number is that of the group that a path belongs to, the second its own.
+    """
     path = room / f"wrk-{count}.lua"
-    path.write_text(DONE + (IN_TURN % (count, paths, stride) if paths else ""))
+    path.write_text(DONE + (IN_TURN % (count, paths, groups, stride) if paths else ""))
     return path
 
 
