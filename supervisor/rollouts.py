@@ -128,6 +128,9 @@ def _failing(facts: Facts, generation: Generation) -> Iterator[Action]:
     if not generation.is_published:
         yield from _take_back(facts, generation)
         return
+    for one in facts.generations:
+        if one.number > number and one.state is RolloutState.CANARY:  # it waits for an operator, who may sleep
+            yield _failed(one, f"generation {number}, which it was tried beside, fails: {generation.why}")
     if any(one.number > number and one.state not in FINAL for one in facts.generations):
         return  # whatever comes next takes its place, be it the restoration or what an operator asked for meanwhile
     replacements = [one for one in facts.generations if one.restores == number]
@@ -144,8 +147,10 @@ def _failing(facts: Facts, generation: Generation) -> Iterator[Action]:
 def _take_back(facts: Facts, generation: Generation) -> Iterator[Action]:
     """A canary has left when nobody of it accepts, and the lanes serve what they served before."""
     current = next((one for one in facts.generations if one.number == facts.current), None)
-    is_back = facts.mode is not Mode.SERVING or current is None or all(
-        _serves(facts, current, lane) for lane in current.lanes
+    is_back = (
+        facts.mode is not Mode.SERVING or current is None
+        or current.state is RolloutState.FAILING  # perhaps because its workers crash, and they need not be waited for
+        or all(_serves(facts, current, lane) for lane in current.lanes)
     )  # fmt: skip
     members = [one for one in facts.members if one.generation == generation.number]
     accepts = any(one.state is WorkerState.SERVING or one.is_able for one in members)

@@ -93,6 +93,19 @@ def test_another_rollout_has_to_wait_for_the_canary(lent: Theatre) -> None:
     assert "promote it or roll it back first" in lent.rollout("c")["error"]
 
 
+def test_a_canary_does_not_keep_what_it_is_tried_beside_from_being_rolled_back(theatre: Theatre) -> None:
+    theatre.serve("a", workers=3)
+    theatre.wait(11 * S)
+    theatre.serve("b", workers=3)
+    theatre.serve("c", workers=3, canary_lanes=1)
+    theatre.region.counted[2] = (100, 100)
+    theatre.settle()
+    assert theatre.states() == {1: "RETIRED", 2: "ROLLED_BACK", 3: "ROLLED_BACK", 4: "CURRENT"}
+    assert theatre.generation(4).terms.fingerprint == "a"
+    assert "generation 2, which it was tried beside, fails: 100 of 100 requests failed" in theatre.generation(3).why
+    assert theatre.rota() == dict.fromkeys(range(3), 4)
+
+
 def test_a_drain_ends_the_canary_s_work_and_resume_brings_it_back(lent: Theatre) -> None:
     lent.ask("drain")
     lent.wait_until(lambda: lent.fleet.mode.value == "drained")

@@ -181,7 +181,7 @@ class Fleets(RuleBasedStateMachine):
     def is_at_rest(self) -> bool:
         facts = self.theatre.loop._facts(self.theatre.clock.now_ns)
         moving = any(one.state in UNDER_WAY - {RolloutState.CANARY} for one in facts.generations)
-        serving = [one for one in facts.members if one.state is WorkerState.SERVING]
+        serving = [one for one in facts.members if one.state is WorkerState.SERVING and one.is_able]
         lanes = len(duty(facts))
         unused = len(self.theatre.sockets.hushed) if self.theatre.fleet.current else 0
         if any(actor.status is not None for actor in self.theatre.actors.values()):
