@@ -31,7 +31,10 @@ system {{
     access-log "{directory}/access.log"
     {system}
 }}
-admin {{ address "127.0.0.1:{admin_port}"; }}
+admin {{
+    address "127.0.0.1:{admin_port}"
+    {token}
+}}
 listeners {{
     listener "web" {{
         address "127.0.0.1:{port}"
@@ -84,7 +87,7 @@ class Fleet:
         self.port = free_port()
         self.admin_port = free_port()
         self.settings: dict[str, Any] = {
-            "workers": 2, "drain_deadline": "10s", "system": "", "listener": "", "routes": "", "upstreams": "",
+            "workers": 2, "drain_deadline": "10s", "system": "", "token": "", "listener": "", "routes": "", "upstreams": "",
             "origin_port": origin_port,
         } | settings  # fmt: skip
         self.config = directory / "sentinel.kdl"

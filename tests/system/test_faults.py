@@ -62,13 +62,14 @@ def test_killing_control_disturbs_no_traffic_and_it_comes_back(fleet: Fleet) -> 
     fleet.ctl("reload")
 
 
+@pytest.mark.directive("system/heartbeat-timeout")
 def test_a_stopped_worker_is_killed_and_replaced(tmp_path: Path, origin_port: int) -> None:
     fleet = Fleet(tmp_path, origin_port, system='heartbeat-timeout "2s"').start()
     try:
         before = pids(fleet)
         victim = min(before)
         os.kill(victim, signal.SIGSTOP)
-        wait_until(lambda: victim not in pids(fleet) and len(pids(fleet)) == 2, "the silent worker is replaced")
+        wait_until(lambda: victim not in pids(fleet) and len(pids(fleet)) == 2, "it is replaced", 8)
     finally:
         fleet.kill()
 

@@ -73,16 +73,18 @@ def plan_of(
 
 
 class Worker:
-    """One forked worker."""
+    """One forked worker; `plan_at` makes another plan for its port than `plan_of` would."""
 
-    def __init__(self, upstream: Upstream, directory: Path, **parts: Any) -> None:
+    def __init__(
+        self, upstream: Upstream, directory: Path, *, plan_at: Callable[[int], Plan] | None = None, **parts: Any
+    ) -> None:
         self.directory = directory
         self.listening = socket.socket()
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listening.bind(("127.0.0.1", 0))
         self.listening.listen(1024)
         self.port: int = self.listening.getsockname()[1]
-        self.plan = plan_of(upstream, self.port, directory, **parts)
+        self.plan = plan_at(self.port) if plan_at is not None else plan_of(upstream, self.port, directory, **parts)
         self.content = msgspec.json.encode(self.plan)
         self.plan_path = directory / "plan.json"
         self.plan_path.write_bytes(self.content)

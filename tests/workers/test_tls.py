@@ -20,6 +20,10 @@ from tests.workers.origin import Conversation, echo, fields_of, scripted
 
 @pytest.fixture(scope="module")
 def tls() -> Tls:
+    return make_tls()
+
+
+def make_tls() -> Tls:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
