@@ -217,6 +217,10 @@ class Fleet:
     def _tell(self, generation: Generation) -> None:
         self.news.append(News(generation.number, WORDS[generation.state], generation.why))
 
+    def wanted_plans(self) -> set[str]:
+        """The files that a worker may yet be started with."""
+        return {self._generations[number].terms.plan_path for number in self._wanted() & self._generations.keys()}
+
     def _forget(self) -> None:
         kept = self._wanted()
         for number in list(self._generations)[:-GENERATIONS_MAX]:

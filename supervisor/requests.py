@@ -82,6 +82,7 @@ class Requests:
             "mode": fleet.mode.value,
             "rollout": _moving(latest) if latest else None,
             "plan": {"path": serving.terms.plan_path, "fingerprint": serving.terms.fingerprint} if serving else None,
+            "plans": sorted(fleet.wanted_plans()),
             "workers": [_worker(member, now_ns) for member in self._crew.look()],
             "history": [_entry(one) for one in fleet.generations()[-HISTORY_MAX:]],
             "control": {"pid": self._desk.pid, "restarts": self._desk.restarts},

@@ -20,6 +20,9 @@ from supervisor.control.rollouts import FAILED, OVER, OVER_CANARY, Rollout, Roll
 MARGIN_S = 15.0
 """Beyond the time that the plan allows for a step: the supervisor counts from later than we do."""
 
+INHERITED_S = 3600.0
+"""For a rollout whose plan we have not read, and so not its `ready-timeout`; the supervisor ends it much earlier."""
+
 DRAIN_POLL_S = 0.05
 """How often a waiting `drain` asks; the supervisor answers in a fraction of a millisecond."""
 
@@ -60,6 +63,14 @@ class Fleet:
         """Wait until the generation serves or has failed; None when the supervisor does not say in time."""
         ready_s = plan.system.probation.ready_timeout_ns / SECOND
         return await self._wait(generation, OVER_CANARY if is_canary else OVER, ready_s + MARGIN_S)
+
+    async def wait_under_way(self, status: Message) -> bool:
+        """Wait for the end of what `status` says is under way, begun by another control process; False: nothing is."""
+        rollout = Rollout.of(status.get("rollout") or {})
+        if rollout is None or rollout.state in OVER_CANARY:
+            return False
+        await self._wait(rollout.generation, OVER, INHERITED_S)
+        return True
 
     async def promote(self, plan: Plan) -> Rollout | None:
         generation = _generation(await self.channel.ask("promote"))

@@ -10,7 +10,8 @@ does not know its token, and stays shut (the Unix door is open).
 A control process that is started into a running fleet adopts it: it reads the
 plan that runs and changes nothing. If nothing runs, the first rollout is its
 task, and when that fails there is no fleet to keep: the reasons are written to
-standard error, and the supervisor is asked to stop.
+standard error, and the supervisor is asked to stop. A first rollout that a
+predecessor began before it died is waited for, since the supervisor drives it.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ class ControlProcess:
     async def _begin(self) -> None:
         """Adopt the generation that runs, or make the first rollout."""
         status = await self.fleet.status()
+        if not status.get("generation") and await self.fleet.wait_under_way(status):
+            status = await self.fleet.status()
         if status.get("generation"):
             await self._follow()
             return

@@ -179,9 +179,9 @@ def describe(rollout: Rollout | None, about: Outcome) -> Outcome:
 
 
 def kept_paths(status: dict[str, Any]) -> set[str]:
-    """The plans that a status refers to: what runs, and what a rollback may want."""
+    """The plans that a status refers to: what runs, what a rollback may want, and what the history tells of."""
     entries = [status.get("plan"), status.get("rollout"), *(status.get("history") or ())]
-    found: set[str] = set()
+    found = {str(path) for path in status.get("plans") or ()}
     for entry in entries:
         if isinstance(entry, dict):
             found |= {str(entry[key]) for key in ("path", "plan_path") if entry.get(key)}

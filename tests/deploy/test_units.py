@@ -46,6 +46,12 @@ def test_systemd_finds_nothing_to_complain_about(units: Path) -> None:
 
 
 @needs_systemd
+def test_a_restart_of_the_service_leaves_the_sockets_alone() -> None:
+    """`PartOf=` and `BindsTo=` would close and open the ports with every restart."""
+    text = (SYSTEMD / "sentinel.socket").read_text()
+    assert "PartOf=" not in text and "BindsTo=" not in text
+
+
 def test_the_service_is_exposed_to_little(units: Path) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(units / "sentinel.service")],

@@ -36,6 +36,19 @@ def test_what_runs_is_adopted_by_the_next_control_process(stage: Stage) -> None:
     assert stage.supervisor.ops("rollout") == [], "nothing was reloaded"
 
 
+def test_a_first_rollout_that_a_dead_predecessor_began_is_waited_for(stage: Stage) -> None:
+    stage.supervisor.last = {"generation": 1, "state": "starting", "why": ""}
+    stage.start()
+    wait_until(lambda: stage.supervisor.ops("status"), "control asks what there is")
+    stage.supervisor.generation = 1
+    stage.supervisor.last = {"generation": 1, "state": "current", "why": ""}
+    stage.supervisor.tell(event="rollout", generation=1, state="current", why="")
+    wait_until(lambda: stage.get("status").document["generation"] == 1, "it is adopted")
+    assert stage.post("reload").status == 200
+    assert len(stage.supervisor.ops("rollout")) == 1, "only the reload that was asked for"
+    assert stage.supervisor.ops("stop") == []
+
+
 def test_a_first_configuration_with_problems_stops_the_fleet_and_says_why(stage: Stage) -> None:
     stage.write(routes='route "x" { matches { pathprefix "/"; }; respond 204; }')
     stage.start()
