@@ -1,6 +1,10 @@
 """Certificates are checked before they are served: what a client would refuse, a reload refuses first.
 
-    readable PEM -> chain in order -> key fits -> valid now (a warning 30 days ahead)
+    readable PEM -> chain in order -> key fits -> OpenSSL takes both -> valid now (a warning 30 days ahead)
+
+What fits may still be too weak: what OpenSSL accepts at SECURITY_LEVEL is asked of OpenSSL
+itself, by loading both into a context as a server does. A worker that met this
+refusal would meet it while starting, where it can only fail.
 
 The files' text becomes part of the plan: workers read no files, and a generation
 serves what was checked even if the files have changed since.
@@ -12,6 +16,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from OpenSSL import SSL
 
 from sentinel.config.check import Block, beside
 from sentinel.config.problem import Problems
@@ -20,6 +25,8 @@ from sentinel.core.plan import Tls
 
 DAY_S: Final = 86_400
 WARN_S: Final = 30 * DAY_S
+SECURITY_LEVEL: Final = 2
+"""Debian's default, and OpenSSL's since 3.2: 112 bits, so RSA of 2048 bits at least, and no SHA-1 signatures."""
 
 
 def read_tls(block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> Tls | None:
@@ -28,7 +35,7 @@ def read_tls(block: Block, source: Source, problems: Problems, warnings: Problem
     if texts[0] is None or texts[1] is None:
         return None
     chain = _chain(block.one("certificate"), texts[0], problems)
-    if chain and _fits(block, chain[0], texts[1], problems):
+    if chain and _fits(block, chain[0], texts[1], problems) and _is_served(block, chain, texts[1], problems):
         _dates(block.one("certificate"), chain, problems, warnings, now_s)
     return Tls(certificate_pem=texts[0], key_pem=texts[1], span=block.span)
 
@@ -86,6 +93,25 @@ def _fits(block: Block, certificate: x509.Certificate, text: str, problems: Prob
     return True
 
 
+def _is_served(block: Block, chain: list[x509.Certificate], text: str, problems: Problems) -> bool:
+    """Whether OpenSSL serves these."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_cipher_list(f"DEFAULT@SECLEVEL={SECURITY_LEVEL}".encode())
+    try:
+        context.use_certificate(chain[0])
+        for one in chain[1:]:
+            context.add_extra_chain_cert(one)
+        context.use_privatekey(load_pem_private_key(text.encode(), None))  # type: ignore[arg-type]  # of any kind
+        context.check_privatekey()
+    except (SSL.Error, TypeError) as fault:  # TypeError: a key of a kind that TLS has no use for
+        problems.add(
+            block.one("certificate").arg_spans[0], f"OpenSSL does not serve this certificate: {_reason(fault)}",
+            "have it issued anew: an EC key, or RSA of 2048 bits or more, signed with SHA-256 or better",
+        )  # fmt: skip
+        return False
+    return True
+
+
 def _dates(block: Block, chain: list[x509.Certificate], problems: Problems, warnings: Problems, now_s: float) -> None:
     for one in chain:
         start_s, end_s = one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()
@@ -108,6 +134,12 @@ def _dates(block: Block, chain: list[x509.Certificate], problems: Problems, warn
 
 def _name(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string() or "(no subject)"
+
+
+def _reason(fault: Exception) -> str:
+    """OpenSSL's own words: its errors are lists of (library, function, reason)."""
+    entries = fault.args[0] if fault.args and isinstance(fault.args[0], list) else []
+    return ", ".join(str(entry[-1]) for entry in entries) or "it gives no reason"
 
 
 def _line(fault: Exception) -> str:

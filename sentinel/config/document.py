@@ -33,6 +33,8 @@ from sentinel.core.span import Span
 
 NESTING_MAX: Final = 64
 """Depth of children and of nested comments; ours is at most 8."""
+PROPERTIES_MAX: Final = 64
+"""Of one node; ours have two at most, and the place of each is searched for in the node's text."""
 NUMBER_CHARS_MAX: Final = 40
 """A longer number is none that any directive takes."""
 
@@ -123,6 +125,8 @@ class _Reader:
 
     def node(self, found: Any, fragment: ParseFragment) -> Node:
         start = fragment._i
+        if len(found.props) > PROPERTIES_MAX:
+            raise SyntaxFault(self._places.span(start), f"this node has more than {PROPERTIES_MAX} properties")
         keys = {name: self._key(name, value, start) for name, value in found.props.items()}
         return Node(
             found.name, found.tag, tuple(found.args), dict(found.props), keys, tuple(found.nodes),
@@ -178,6 +182,7 @@ def _plain(found: Any, fragment: ParseFragment) -> tuple[Kind, Any]:
 TOKENS: Final = re.compile(
     r"""
       (?P<raw>(?<![^\s=()\[\]{};,"<>/\\])r(?P<hashes>\#*)".*?"(?P=hashes))
+    | (?P<unclosed>(?<![^\s=()\[\]{};,"<>/\\])r\#*")
     | (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<line>//[^\n\r\x85\x0c\u2028\u2029]*)
     | (?P<block>/\*)
@@ -205,6 +210,10 @@ def _scan(text: str, places: Places) -> str:
                     raise SyntaxFault(
                         places.span(token.start()), f"children are nested deeper than {NESTING_MAX} levels"
                     )
+            case "unclosed":
+                raise SyntaxFault(
+                    places.span(token.start()), "this raw string has no end", 'close it as it began: r"…", r#"…"#'
+                )
             case "block":
                 at = _end_of_comment(text, token.start(), places)
             case "number":

@@ -36,7 +36,7 @@ class Problems:
     """Collects problems; knows the lines of all files that were read."""
 
     def __init__(self) -> None:
-        self._found: list[Problem] = []
+        self._found: dict[Problem, None] = {}  # the same one is said once
         self._lines: dict[str, list[str]] = {}
 
     def __len__(self) -> int:
@@ -47,9 +47,7 @@ class Problems:
         self._lines[file] = text.split("\n")
 
     def add(self, span: Span, message: str, remedy: str = "", also: Iterable[tuple[Span, str]] = ()) -> None:
-        problem = Problem(span, message, remedy, self.line(span), tuple(also))
-        if problem not in self._found:
-            self._found.append(problem)
+        self._found[Problem(span, message, remedy, self.line(span), tuple(also))] = None
 
     def line(self, span: Span) -> str:
         lines = self._lines.get(span.file, [])
