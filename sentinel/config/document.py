@@ -129,34 +129,35 @@ class _Reader:
             raise SyntaxFault(self._places.span(start), f"this node has more than {PROPERTIES_MAX} properties")
         keys = {name: self._key(name, value, start) for name, value in found.props.items()}
         return Node(
-            found.name, found.tag, tuple(found.args), dict(found.props), keys, tuple(found.nodes),
+            found.name, found.tag, tuple(found.args), dict(found.props), keys, tuple(found.nodes or ()),
             self._places.span(start),
         )  # fmt: skip
 
     def _key(self, name: str, value: Value, start: int) -> Span:
         """Where the name of a property stands: before the last `=` before its value."""
         equals = self._text.rfind("=", start, value.offset)
-        for written in (name, f'"{name}"'):
-            if self._text.startswith(written, equals - len(written)):
-                before = re.compile(rf"(?<=[\s\\]){re.escape(written)}=").search(
-                    self._text, start, equals - len(written)
-                )
-                if before and _is_key(self._text, start, before.start()):
-                    also = self._places.span(before.start())
-                    raise SyntaxFault(
-                        self._places.span(equals - len(written)), f"the property `{name}` is given twice",
-                        f"remove one of the two; the other is at {also.line}:{also.column}",
-                    )  # fmt: skip
-                return self._places.span(equals - len(written))
-        return value.span
+        word = re.escape(name)
+        written = re.compile(rf'(?<=[\s\\])(?:{word}|"{word}"|r(#*)"{word}"\1)=')
+        found = [one for one in written.finditer(self._text, start, equals + 1) if one.end() == equals + 1]
+        if not found:
+            return value.span  # its name is written with escapes
+        key = found[0].start()
+        before = written.search(self._text, start, key)
+        if before and _is_key(self._text, start, before.start(), self._places):
+            also = self._places.span(before.start())
+            raise SyntaxFault(
+                self._places.span(key), f"the property `{name}` is given twice",
+                f"remove one of the two; the other is at {also.line}:{also.column}",
+            )  # fmt: skip
+        return self._places.span(key)
 
 
-def _is_key(text: str, start: int, offset: int) -> bool:
+def _is_key(text: str, start: int, offset: int, places: Places) -> bool:
     """Whether what stands there is part of the node itself: not in a string or a comment, and not commented out."""
-    end = start
-    for token in TOKENS.finditer(text, start, offset):
-        end = token.end()
-    return end <= offset and not re.compile(r"/-\s*$").search(text, max(start, offset - 80), offset)
+    at = start
+    while (token := TOKENS.search(text, at)) is not None and token.start() < offset:
+        at = _end_of_comment(text, token.start(), places) if token.lastgroup == "block" else token.end()
+    return at <= offset and not re.compile(r"/-\s*$").search(text, max(start, offset - 80), offset)
 
 
 def _plain(found: Any, fragment: ParseFragment) -> tuple[Kind, Any]:
