@@ -15,6 +15,8 @@ import msgspec
 from sentinel.core.plan import Plan
 
 REDACTED: Final = "(redacted)"
+EMBEDDED_CHARS_MIN: Final = 8
+"""Shorter ones (a port, a name) stand in other texts by chance, and are hidden only where they stand alone."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -44,10 +46,18 @@ def redacted(plan: Plan) -> dict[str, Any]:
 def _hide(value: Any, hidden: frozenset[str]) -> Any:
     match value:
         case str():
-            return REDACTED if value in hidden else value
+            return REDACTED if value in hidden else _without(value, hidden)
         case dict():
             return {name: _hide(one, hidden) for name, one in value.items()}
         case list() | tuple():
             return [_hide(one, hidden) for one in value]
         case _:
             return value
+
+
+def _without(text: str, hidden: frozenset[str]) -> str:
+    """A text in which somebody repeated a secret, without it."""
+    for secret in hidden:
+        if len(secret) >= EMBEDDED_CHARS_MIN and secret in text:
+            text = text.replace(secret, REDACTED)
+    return text
