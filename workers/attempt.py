@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from sentinel.core.plan import Endpoint
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
-from workers.forwarded import DROPPED
+from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS
 from workers.http1.heads import build_request
 from workers.pool import Link, Pool
 from workers.timers import NEVER
@@ -123,7 +123,8 @@ def _send(exchange: Exchange, link: Link) -> None:
     link.caller = exchange
     link.uses += 1
     authority = exchange.authority or _own_name(exchange)
-    raw = build_request(head, request.target, authority, exchange.lines, DROPPED, head.chunked)
+    dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
+    raw = build_request(head, request.target, authority, exchange.lines, dropped, head.chunked)
     if exchange.backlog:
         raw = b"".join((raw, *exchange.backlog))
         exchange.backlog.clear()

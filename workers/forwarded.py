@@ -7,6 +7,8 @@ left of that is hearsay, and worth as much as the witness who said it.
 Rules:
 1. From a peer that is not in `trusted-proxies`, every forwarding field is
    dropped and written anew: nothing that it says reaches a policy or an upstream.
+   So is what CDNs and frameworks have invented beside them (`True-Client-IP`,
+   `X-Original-URL`), and `Proxy`, which CGI would make a variable of (httpoxy).
 2. From a trusted peer the chain is read from the right. With `trusted-hops` N the
    client is the Nth entry (or the leftmost there is); without, it is the first
    entry that is not itself a trusted proxy. An entry that is no address ends
@@ -45,6 +47,13 @@ _ALIASED_FRAMING: Final = _aliases("content-length", "transfer-encoding", "conte
 }  # fmt: skip
 DROPPED: Final[frozenset[str]] = _OURS | _ALIASED_FRAMING | {"forwarded"}
 """Fields that never pass from client to upstream as the client wrote them."""
+
+DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | {"proxy"} | _aliases(
+    "x-forwarded-prefix", "x-forwarded-uri", "x-forwarded-path", "x-forwarded-method", "x-forwarded-scheme",
+    "x-forwarded-ssl", "x-forwarded-user", "x-forwarded-by", "x-original-url", "x-original-uri", "x-original-host",
+    "x-rewrite-url", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "fastly-client-ip",
+)  # fmt: skip
+"""Those, and what only a trusted proxy may say: who asks, in which scheme, and for which other path."""
 
 DROPPED_FROM_ANSWERS: Final[frozenset[str]] = frozenset({"x-request-id", "x-sentinel-reason"})
 """Ours to say, in answers: an upstream cannot claim that the gateway refused."""

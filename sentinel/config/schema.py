@@ -182,7 +182,7 @@ LISTENER: Final = Directive(
                  "but the connections'.", "0"),
             _one("max-requests", k.integer(0, 1_000_000_000), "Requests per connection; 0: no limit.", "0"),
         )),
-        Directive("trusted-proxies", "Networks whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.",
+        Directive("trusted-proxies", "Networks whose `X-Forwarded-*` and PROXY headers are believed.",
                   (Argument("networks", k.NETWORK, True),), example='trusted-proxies "10.0.0.0/8"'),
         _one("trusted-hops", k.integer(0, 32), "How many entries of `X-Forwarded-For`, from the right, may be believed; "
              "0: as many as are trusted proxies.", "0"),

@@ -41,7 +41,8 @@ def test_addresses_have_one_form() -> None:
 
 SPOOFED = (
     "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil", "X-Real-IP: 6.6.6.6",
-    "Forwarded: for=6.6.6.6", "X_Forwarded_For: 6.6.6.6", "X-Request-Id: chosen", "X-Sentinel-Reason: none",
+    "Forwarded: for=6.6.6.6", "True-Client-IP: 6.6.6.6", "CF-Connecting-IP: 6.6.6.6", "X-Original-URL: /evil",
+    "X_Original_URL: /evil", "X-Forwarded-Prefix: /evil", "Proxy: http://evil", "X_Forwarded_For: 6.6.6.6", "X-Request-Id: chosen", "X-Sentinel-Reason: none",
 )  # fmt: skip
 
 
@@ -69,9 +70,10 @@ def test_a_trusted_proxy_is_believed_and_appended_to(tmp_path: Path) -> None:
     ) as worker:  # fmt: skip
         answer = Client(worker.port).get(
             "/", "X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https", "X-Forwarded-Host: Shop.Example",
-            "X-Request-Id: abc-123",
+            "X-Request-Id: abc-123", "X-Forwarded-Prefix: /shop",
         )  # fmt: skip
         fields = fields_of(origin.heads[0])
+        assert fields["x-forwarded-prefix"] == "/shop"
         assert fields["x-forwarded-for"] == "203.0.113.9, 127.0.0.1" and fields["x-real-ip"] == "203.0.113.9"
         assert (fields["x-forwarded-proto"], fields["x-forwarded-host"]) == ("https", "shop.example")
         assert answer.fields["x-request-id"] == fields["x-request-id"] == "abc-123"
