@@ -27,5 +27,14 @@ class RegionBusy(RegionFault):
     """The name belongs to an instance that is alive; it was not touched."""
 
 
+class RegionDamaged(RegionFault):
+    """Words that only we write say what we never wrote; nothing in the region can be believed any more."""
+
+    def __init__(self, message: str, place: str) -> None:
+        super().__init__(
+            message, culprit="somebody else wrote into it", place=place, remedy="the next start makes a new region"
+        )
+
+
 class RegionFull(RegionFault):
     """A bounded table has no room left."""

@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from sentinel.core.machines.worker import FRESH, Order
+from shm.faults import RegionDamaged
 from shm.heritage import Heritage
+from shm.mapping import place
 from shm.region import Region, RegionFault, RegionFull, Role
 from supervisor.fleet import Death, Fleet, Generation, Member
 from supervisor.roster import LEAVING
@@ -166,8 +168,11 @@ class Crew:
 
 
 def observed(member: Member, region: Region, slot: int) -> Member:
-    """A member with what its slot says of it."""
-    seen = region.slot(slot)
+    """A member with what its slot says of it; RegionDamaged if it is nobody's, since only we free slots."""
+    try:
+        seen = region.slot(slot)
+    except LookupError:
+        raise RegionDamaged(f"the slot of process {member.pid} is not claimed any more", place(region.name)) from None
     return Member(
         slot=slot, pid=member.pid, generation=member.generation, lane=member.lane, born_ns=member.born_ns,
         state=seen.state, order=seen.order, order_deadline_ns=seen.order_deadline_ns, heartbeat_ns=seen.heartbeat_ns,

@@ -33,6 +33,8 @@ import msgspec
 import trio
 
 from sentinel.core.machines.rollout import UNDER_WAY, RolloutEvent, RolloutState
+from shm.faults import RegionDamaged
+from shm.mapping import place
 from shm.region import Region
 from supervisor import policy
 from supervisor.actions import (
@@ -283,7 +285,10 @@ class Loop:
                 return
         self._fleet.advance(number, event, now_ns, why)
         if event is RolloutEvent.TAKES_OVER and self._fleet.current == number:
-            self._region.publish(number)
+            try:
+                self._region.publish(number)
+            except ValueError as fault:
+                raise RegionDamaged(str(fault), place(self._region.name)) from None
 
     def _fork(self, number: int, lane: int, sweeping: tuple[str, ...]) -> None:
         generation = self._fleet.generation(number)

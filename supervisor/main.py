@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from shm.faults import RegionDamaged
 from shm.region import Region, RegionBusy, RegionFault
 from supervisor.controlling import COMMAND, Desk
 from supervisor.loop import Loop, say
@@ -27,6 +28,8 @@ from supervisor.sockets import BindFault, Sockets, listen_alone
 from supervisor.spawn import WorkerMain, name_process
 
 CANNOT_START: Final = 1
+DAMAGED: Final = 1
+"""A failure, so that systemd starts the service again."""
 HEIR_NS: Final = 10_000_000_000
 """How long the workers of an instance that was killed may take to give up its ports."""
 HEIR_LOOKS_S: Final = 0.05
@@ -76,6 +79,19 @@ def run(options: Options, worker_main: WorkerMain) -> int:
     except (RunDirFault, RegionBusy, RegionFault, BindFault) as fault:
         say(str(fault))
         return CANNOT_START
+    except ExceptionGroup as group:  # what ended the loop, in a nursery's wrapping
+        damages, other = group.split(RegionDamaged)
+        if damages is None or other is not None:
+            raise
+        say(f"{_first(damages)}; the service ends, and its workers finish what they have")
+        return DAMAGED
+
+
+def _first(group: BaseExceptionGroup[RegionDamaged]) -> BaseException:
+    fault: BaseException = group
+    while isinstance(fault, BaseExceptionGroup):
+        fault = fault.exceptions[0]
+    return fault
 
 
 def _admin_door(address: str, systemd: Systemd, heir_until_ns: int) -> socket.socket:

@@ -87,8 +87,8 @@ class Fleet:
         self.port = free_port()
         self.admin_port = free_port()
         self.settings: dict[str, Any] = {
-            "workers": 2, "drain_deadline": "10s", "system": "", "token": "", "listener": "", "routes": "", "upstreams": "",
-            "origin_port": origin_port,
+            "workers": 2, "drain_deadline": "10s", "system": "", "token": "", "listener": "", "routes": "",
+            "upstreams": "", "origin_port": origin_port,
         } | settings  # fmt: skip
         self.config = directory / "sentinel.kdl"
         self.run_dir = directory / "run"

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from shm.layout import PAGE, SLOT
+from shm.mapping import SHM_DIR
+from supervisor.rundir import region_name
 from tests.system.fleet import ROOT, Fleet, running_load, wait_until
 from tests.system.test_reload import Slow, get
 
@@ -95,6 +98,26 @@ def test_an_heir_has_the_ports_at_once_while_the_orphans_finish(fleet: Fleet) ->
     fleet.start()
     assert get(fleet.port, "/bytes/3") == (200, b"xxx")
     assert slow.status() == 200, "the worker without a supervisor finished what it had"
+
+
+def test_damaged_memory_ends_the_supervisor_with_a_word_and_the_next_start_serves(fleet: Fleet) -> None:
+    """Only our own user can write there; what we never wrote is not believed, and never leads outside."""
+    path = Path(SHM_DIR + region_name(fleet.run_dir))
+    with path.open("r+b") as file:
+        file.seek(PAGE)  # the slots: who lives where, with which orders
+        file.write(os.urandom(3 * SLOT.size))
+    assert fleet.process is not None
+    assert fleet.process.wait(20) == 1
+    assert "somebody else wrote into it" in fleet.last_words()
+    assert "Traceback" not in fleet.last_words()
+    fleet.start()
+    assert get(fleet.port, "/bytes/3") == (200, b"xxx")
+
+
+def test_a_region_without_a_name_goes_on(fleet: Fleet) -> None:
+    Path(SHM_DIR + region_name(fleet.run_dir)).unlink()
+    fleet.ctl("reload")
+    assert get(fleet.port, "/bytes/3") == (200, b"xxx")
 
 
 def test_a_second_start_on_a_live_instance_is_refused_and_disturbs_nothing(fleet: Fleet) -> None:
