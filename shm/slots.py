@@ -29,7 +29,7 @@ from typing import Final, TypeVar
 
 from sentinel.core.machines.worker import Order, WorkerState
 from shm.cells import Cells
-from shm.faults import RegionFault, RegionFull
+from shm.faults import RegionDamaged, RegionFull
 from shm.layout import (
     CHANGING,
     CLAIMED,
@@ -211,10 +211,9 @@ class Slots:
         try:
             return kind(value)
         except ValueError:
-            raise RegionFault(
-                f"slot {index} says {kind.__name__} {value}, which there is not", culprit="the region is damaged",
-                place=self._name, remedy="stop the fleet, then start it again: a new region is made",
-            ) from None  # fmt: skip
+            raise RegionDamaged(
+                f"slot {index} says {kind.__name__} {value}, which there is not", self._name
+            ) from None
 
     def _word(self, index: int, offset: int) -> int:
         return self._cells.load(self._geometry.slot(index) + offset)

@@ -97,7 +97,7 @@ class TestSlots:
     def test_a_damaged_slot_is_a_fault_with_a_remedy(self, region: Region) -> None:
         index = claim(region)
         region._cells.store(region.geometry.slot(index) + SLOT.offset("state"), 99)
-        with pytest.raises(RegionFault, match=r"slot 0 says WorkerState 99.*stop the fleet"):
+        with pytest.raises(RegionFault, match=r"slot 0 says WorkerState 99.*the next start makes a new region"):
             region.slots()
 
 

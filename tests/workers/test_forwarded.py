@@ -42,7 +42,8 @@ def test_addresses_have_one_form() -> None:
 SPOOFED = (
     "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil", "X-Real-IP: 6.6.6.6",
     "Forwarded: for=6.6.6.6", "True-Client-IP: 6.6.6.6", "CF-Connecting-IP: 6.6.6.6", "X-Original-URL: /evil",
-    "X_Original_URL: /evil", "X-Forwarded-Prefix: /evil", "Proxy: http://evil", "X_Forwarded_For: 6.6.6.6", "X-Request-Id: chosen", "X-Sentinel-Reason: none",
+    "X_Original_URL: /evil", "X-Forwarded-Prefix: /evil", "Proxy: http://evil", "X_Forwarded_For: 6.6.6.6",
+    "X-Request-Id: chosen", "X-Sentinel-Reason: none",
 )  # fmt: skip
 
 
