@@ -88,7 +88,10 @@ def parse(text: str, file: str) -> tuple[Node, ...]:
     try:
         return tuple(parse_kdl(text, config).nodes)
     except ParseError as fault:
-        raise SyntaxFault(places.checked(fault.line, fault.col), *_said(fault)) from None
+        span = places.checked(fault.line, fault.col)
+        if "Junk after node" in fault.msg and text.startswith("}", places.offset(span)):
+            raise SyntaxFault(span, *UNENDED) from None
+        raise SyntaxFault(span, *_said(fault)) from None
 
 
 class Places:
@@ -102,6 +105,9 @@ class Places:
     def span(self, offset: int) -> Span:
         line = bisect_right(self._starts, offset)
         return Span(self.file, line, offset - self._starts[line - 1] + 1)
+
+    def offset(self, span: Span) -> int:
+        return self._starts[span.line - 1] + span.column - 1
 
     def checked(self, line: int, column: int) -> Span:
         """A place told by the parser; at the end of the text it may be one beyond."""
@@ -255,8 +261,12 @@ def _said(fault: ParseError) -> tuple[str, str]:
     return f"not KDL: {text[:1].lower()}{text[1:]}", ""
 
 
+UNENDED: Final = (
+    "the node before this `}` has not ended",
+    "write `;` before the `}`, or put it on a line of its own: KDL 1.0 ends nodes with their line or with `;`",
+)
 REMEDIES: Final = {
-    "Junk after node": "text is written in quotes, and a node ends with its line or with `;` (also before `}`)",
+    "Junk after node": "text is written in quotes, and a node ends with its line or with `;`",
     "Hit EOF while searching for end of child list": "a `{` has no `}`",
     "Hit EOF while looking for the end of the string": "close the string with a quotation mark",
     "Expected a node": "a node begins with its name, as in `workers 2`",
