@@ -58,6 +58,26 @@ class Cells(Protocol):
     def sums(self, offset: int, stride: int, count: int, words: int, /) -> bytes:
         """Word by word the sum of `count` blocks of `words` words, `stride` octets apart; native order."""
 
+    def charge(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        """Take from the buckets of all these keys, or of none: (outcome, index, tat of each).
+
+        `terms` has three native words a key: increment_ns, capacity_ns, flags (LIMIT_CLOSED, LIMIT_OBSERVE).
+        Outcome ADMITTED, REFUSED, or FULL: no room, and the flags say closed; `index` is the limit that refused,
+        or -1. Each tat is what its bucket holds now; 0 for a full bucket, or one that has no entry.
+        """
+
+    def peek(self, now_ns: int, key: bytes, /) -> int:
+        """The theoretical arrival time of a key's bucket; 0 when it is full, which nobody needs to remember."""
+
+    def reset(self, now_ns: int, key: bytes, /) -> bool:
+        """Make a key's bucket full; False if it was."""
+
+    def limits_reap(self, slot: int, /) -> None:
+        """Finish, or undo, the insertion in which the slot's process died. Twice is as once."""
+
+    def limits_statistics(self, now_ns: int, /) -> tuple[int, int, int, int]:
+        """How many entries were ever used, are live (limit something now), void, and busy."""
+
     def release(self) -> None:
         """Let go of the memory; every later call raises ValueError."""
 
@@ -67,6 +87,7 @@ def open_cells(memory: memoryview, geometry: Geometry, environ: Mapping[str, str
     arguments = (
         memory, geometry.slots_max, geometry.series_max, geometry.journal_records, geometry.slots_offset,
         geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
+        geometry.limits_max, geometry.limits_offset, geometry.guards_offset,
     )  # fmt: skip
     if not environ.get("SENTINEL_PURE"):
         try:

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from shm.cells import Cells
 from shm.layout import BUCKETS, CLASSES, COUNTERS_MAX, REASONS_MAX, SERIES, SERIES_WORDS, SLOT, WORD, Geometry
+
+if TYPE_CHECKING:  # the twin of the cells counts too
+    from shm.cells import Cells
 
 DURATION_AT: Final = SERIES.offset("duration_sum_ns") // WORD
 HISTOGRAM_AT: Final = SERIES.offset("histogram") // WORD
@@ -44,6 +46,11 @@ class Counter(IntEnum):
     OVERLOADS = 10
     DRAIN_CLOSED = 11
     ACCEPT_FAILURES = 12
+    LIMITS_CHARGED = 13
+    LIMITS_REFUSED = 14
+    LIMITS_FULL = 15
+    LIMITS_RECLAIMED = 16
+    LIMITS_STOLEN = 17
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

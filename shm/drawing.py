@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from shm import layout
-from shm.layout import BOUNDS_NS, BUCKETS, CELL, HEADER, NAME, RECORDS, SERIES, SLOT, WORD, Geometry, Record
+from shm.counters import Counter
+from shm.layout import BOUNDS_NS, BUCKETS, CELL, HEADER, LIMIT, NAME, RECORDS, SERIES, SLOT, WORD, Geometry, Record
 
 HERE: Final = Path(__file__).resolve().parent
 C_HEADER: Final = HERE / "_native" / "layout.h"
@@ -19,8 +20,8 @@ DRAWING: Final = HERE / "LAYOUT.md"
 USAGE: Final = "usage: python -m shm.layout --write | --check"
 INSIDE: Final = 76
 """Width of the boxes' inside: the drawing fits a terminal of 80 columns."""
-EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=4096)
-C_NAMES: Final = {HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES"}
+EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=4096, limits_max=65_536)
+C_NAMES: Final = {HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT"}
 
 
 def main(arguments: list[str]) -> int:
@@ -53,8 +54,16 @@ def c_header() -> str:
         lines.append("")
     lines.append("/* numbers */")
     numbers = ("CLASSES", "BUCKETS", "REASONS_MAX", "COUNTERS_MAX", "LIVES", "LIFE_WORDS", "STAGE_BITS", "LENGTH_BITS",
-               "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT")  # fmt: skip
+               "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT", "LIMITS_LIMIT", "LIMITS_MIN",
+               "LIMIT_WINDOW", "LIMIT_STRIPE", "LIMIT_GUARDS_MIN", "LIMIT_KEYS_MAX", "LIMIT_KEY_BYTES_MAX",
+               "LIMIT_TERM_WORDS", "LIMIT_CLOSED", "LIMIT_OBSERVE", "LIMIT_GRACE_NS", "LIMIT_ATTEMPTS_MAX",
+               "LIMIT_SPINS", "LIMIT_SPIN_DOUBLINGS", "TICKET_BITS", "OFFSET_BITS")  # fmt: skip
     lines += [_define(name, getattr(layout, name)) for name in numbers]
+    # Beyond an int: said to be words, or a shift of them would be undefined.
+    words = ("LIMIT_TIME_MAX_NS", "LIMIT_TERM_MAX_NS", "LIMIT_VOID", "LIMIT_BUSY")
+    lines += [f"#define {name} UINT64_C({getattr(layout, name)})" for name in words]
+    lines += ["", "/* counters that the table of limits itself counts: shm.counters.Counter */"]
+    lines += [_define(f"COUNTER_{counter.name}", counter) for counter in Counter if counter.name.startswith("LIMITS_")]
     bounds = ", ".join(f"{bound}ull" for bound in BOUNDS_NS)
     lines += ["", "/* upper bounds of the histogram's buckets, inclusive, in ns */",
               f"#define BOUNDS_NS {{{bounds}}}", "", "#endif", ""]  # fmt: skip
@@ -68,7 +77,7 @@ def _define(name: str, value: int) -> str:
 def drawing() -> str:
     parts = [PREFACE.format(version=layout.VERSION, crc=layout.LAYOUT_CRC), _map(EXAMPLE)]
     for record, preface in ((HEADER, HEADER_TEXT), (SLOT, SLOT_TEXT), (NAME, NAME_TEXT),
-                            (CELL, CELL_TEXT), (SERIES, SERIES_TEXT)):  # fmt: skip
+                            (CELL, CELL_TEXT), (SERIES, SERIES_TEXT), (LIMIT, LIMIT_TEXT)):  # fmt: skip
         parts += [f"\n## {record.name.capitalize()}\n\n{preface}\n", _boxes(record)]
     limits = " ".join(f"{bound // 1000}" for bound in BOUNDS_NS)
     parts.append(f"\nThe {BUCKETS} buckets end at (microseconds, inclusive): {limits}, and without bound.\n")
@@ -82,6 +91,8 @@ def _map(geometry: Geometry) -> str:
         (geometry.names_offset, "series names", f"{geometry.series_max} x {NAME.size}, append only"),
         (geometry.rings_offset, "journal rings", f"{geometry.slots_max} x {geometry.journal_records} x {CELL.size}"),
         (geometry.counters_offset, "counters", f"{geometry.slots_max} x {geometry.series_max} x {SERIES.size}"),
+        (geometry.limits_offset, "limits", f"{geometry.limits_max} x {LIMIT.size}: one bucket a key"),
+        (geometry.guards_offset, "guards", f"{geometry.guards_max} x {WORD}: who inserts where"),
     ]
     lines = ["```", f"{'offset':>12}  (a region of {geometry.slots_max} slots and {geometry.series_max} series)"]
     rule = " " * 14 + "+" + "-" * (INSIDE - 12) + "+"
@@ -123,9 +134,10 @@ PREFACE: Final = """\
 Written by `python -m shm.layout --write`; change `shm/layout.py` instead.
 Version {version}, CRC {crc:#010x}. All words are 64 bits, in native order.
 
-Each word has one writer. Readers take no lock: a word is whole, and what is
-larger than a word is published by one that is written last (release) and read
-first and again at the end (acquire).
+Each word has one writer, but for the table of limits and its guards, which all
+workers change by compare-and-swap. Readers take no lock: a word is whole, and
+what is larger than a word is published by one that is written last (release)
+and read first and again at the end (acquire).
 """
 HEADER_TEXT: Final = """\
 Who attaches checks the magic, the version, both checksums and the size before
@@ -141,4 +153,9 @@ alone, in order, and never taken back. 0 is `(none)`, 1 is `(other)`."""
 CELL_TEXT: Final = """\
 A ring of these per slot. The writer sets the word to 0, copies, then sets the
 word: who reads the same word before and after the copy has an untorn record."""
+LIMIT_TEXT: Final = """\
+A bucket, in open addressing: a key lives within a window from its home on. How
+it is claimed, charged and given away is told in `shm/limits.py`. A guard is one
+word for each stripe of homes: 0, or the ticket of whoever inserts there (slot
+<< 46 | count), with bit 63 and the entry's place << 56 once it is decided."""
 SERIES_TEXT: Final = "One of these per slot and series; sums over all slots are the fleet's."

@@ -76,6 +76,7 @@ def _lay(fd: int, name: str, geometry: Geometry) -> Mapping:
     try:
         os.ftruncate(fd, geometry.size_bytes)
         reserve(fd, name, 0, geometry.names_offset)
+        reserve(fd, name, geometry.limits_offset, geometry.size_bytes - geometry.limits_offset)
         mapping = Mapping(fd, geometry.size_bytes)
     except (OSError, RegionFault):
         unlink_name(name)
@@ -83,8 +84,9 @@ def _lay(fd: int, name: str, geometry: Geometry) -> Mapping:
     pid = os.getpid()
     born = birth_ns(pid)
     assert born is not None, "this very process is alive"
+    secret = memoryview(os.urandom(2 * WORD)).cast("Q")
     words = (MAGIC, VERSION, pid, born, geometry.size_bytes, geometry.slots_max, geometry.series_max,
-             geometry.journal_records, LAYOUT_CRC)  # fmt: skip
+             geometry.journal_records, geometry.limits_max, *secret, LAYOUT_CRC)  # fmt: skip
     cells = mapping.memory.cast("Q")
     for at, word in enumerate((*words, _crc(words))):
         cells[at] = word
@@ -98,7 +100,7 @@ def _checked(header: bytes, size: int, name: str) -> Geometry:
     if len(header) < HEADER.size:
         raise _damaged(name, f"it has {size} octets, which is less than a header")
     words = memoryview(header).cast("Q")
-    magic, version, _, _, said, slots_max, series_max, journal_records, layout_crc = words[:IDENTITY_WORDS].tolist()
+    magic, version, _, _, said, *sizes, _, _, layout_crc = words[:IDENTITY_WORDS].tolist()
     if magic != MAGIC:
         raise _damaged(name, "it does not begin with the magic of a region")
     if version != VERSION or layout_crc != LAYOUT_CRC:
@@ -109,7 +111,7 @@ def _checked(header: bytes, size: int, name: str) -> Geometry:
         )  # fmt: skip
     if words[CRC_AT // WORD] != _crc(words[:IDENTITY_WORDS].tolist()):
         raise _damaged(name, "the checksum of its header is wrong")
-    geometry = Geometry(slots_max, series_max, journal_records)
+    geometry = Geometry(*sizes)
     problems = geometry.faults()
     if problems or not geometry.size_bytes == said == size:
         raise _damaged(name, "; ".join(problems) or f"it has {size} octets instead of {geometry.size_bytes}")

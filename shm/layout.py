@@ -1,4 +1,4 @@
-"""The one description of shared memory: header, slots, series names, journal rings, counters.
+"""The one description of shared memory: header, slots, series names, journal rings, counters, limits.
 
 Intuition: a floor plan. Everyone who builds reads the same sheet: this file is
 it, `_native/layout.h` and `LAYOUT.md` are copies made by `python -m shm.layout
@@ -8,7 +8,9 @@ Rule 1: everything is a 64-bit word in native order, on an 8-byte boundary. A
     word is read and written whole, so it is never torn, and the header's own
     words tell a machine of the other byte order apart by the magic.
 Rule 2: each word has one writer, named here, and words of different writers do
-    not share a cache line (64 octets): nobody waits for another's line.
+    not share a cache line (64 octets): nobody waits for another's line. The table
+    of limits is the exception: all workers write it, by compare-and-swap only,
+    and shm/limits.py tells the rules by which they do.
 Rule 3: the first four words never move, in no version: whoever finds a region
     of another version can still ask whether its creator is alive.
 Rule 4: a change of meaning or place bumps VERSION. That a change of place is
@@ -30,7 +32,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -42,6 +44,10 @@ SERIES_LIMIT: Final = 65_536
 SLOTS_LIMIT: Final = 256
 """More processes than cores by far; reloads need twice the workers for a while."""
 JOURNAL_LIMIT: Final = 1 << 20
+LIMITS_LIMIT: Final = 1 << 24
+"""Half a gibibyte of buckets."""
+LIMITS_MIN: Final = 64
+"""Two windows: fewer would be one window for all keys."""
 
 REASONS_MAX: Final = 128
 """As many as sentinel.core.reasons has numbers for; shm does not import it, so a test compares."""
@@ -71,7 +77,39 @@ ORDER_BITS: Final = 3
 LENGTH_BITS: Final = 16
 """A journal cell's word: sequence + 1 above, length of the record below; 0 while it is written."""
 
-BOTH, SUPERVISOR, CONTROL, WORKER = "both", "supervisor", "control", "worker"
+LIMIT_WINDOW: Final = 32
+"""A key lives in one of so many entries from its home on: half a page, which the hardware reads ahead."""
+LIMIT_STRIPE: Final = 64
+"""So many homes share a guard, fewer in small tables: insertions are rare, and two of one stripe rarer."""
+LIMIT_GUARDS_MIN: Final = 64
+LIMIT_KEYS_MAX: Final = 16
+"""Limits that one call charges; more on one route are a mistake of its configuration."""
+LIMIT_KEY_BYTES_MAX: Final = 1024
+LIMIT_TERM_WORDS: Final = 3
+"""What a charge says of each limit: increment, capacity, flags."""
+LIMIT_CLOSED, LIMIT_OBSERVE = 1, 2
+"""Flags of a charge: refuse when there is no room; never refuse."""
+LIMIT_GRACE_NS: Final = 100_000_000
+"""An entry is given to another key so long after it has expired: callers' clocks may be that old, see shm/limits.py."""
+LIMIT_TIME_MAX_NS: Final = (1 << 61) - 1
+"""73 years after boot."""
+LIMIT_TERM_MAX_NS: Final = (1 << 60) - 1
+"""36 years; the sum of a time, a capacity and an increment stays below LIMIT_VOID."""
+LIMIT_ATTEMPTS_MAX: Final = 256
+"""Each failed attempt means that another process went on, or was passed by; so many in a row do not happen."""
+LIMIT_SPINS: Final = 64
+"""Looks at another's guard before it is taken from him; doubled with every attempt, up to 16 times as many."""
+LIMIT_SPIN_DOUBLINGS: Final = 4
+TICKET_BITS: Final = 46
+"""Of a ticket, for the slot's count of insertions: two years at a million a second. The slot's number is above it."""
+OFFSET_BITS: Final = 56
+"""Of a guard, below the place of the entry in its stripe; bit 63 says that the insertion is decided."""
+LIMIT_VOID: Final = 1 << 62
+"""In an entry's `tat`: nobody's, until that time."""
+LIMIT_BUSY: Final = 1 << 63
+"""In an entry's `tat`: between two keys; below it the ticket of whoever holds it. In a guard: decided."""
+
+BOTH, SUPERVISOR, CONTROL, WORKER, WORKERS = "both", "supervisor", "control", "worker", "workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +159,11 @@ HEADER: Final = Record("header", (
     Field("slots_max", SUPERVISOR, "how many slots there are"),
     Field("series_max", SUPERVISOR, "how many series there are"),
     Field("journal_records", SUPERVISOR, "how many records a ring holds"),
+    Field("limits_max", SUPERVISOR, "how many buckets the table of limits holds; a power of two"),
+    Field("secret_low", SUPERVISOR, "keys of limits are hashed with it; known to this instance alone"),
+    Field("secret_high", SUPERVISOR, "its other half"),
     Field("layout_crc", SUPERVISOR, "CRC-32 of this description"),
-    Field("header_crc", SUPERVISOR, "CRC-32 of the nine words above"),
+    Field("header_crc", SUPERVISOR, "CRC-32 of the twelve words above"),
     Field("ready", SUPERVISOR, "1 once all of it is written; the last word of a creation"),
     Field("generation", SUPERVISOR, "the published generation; never goes back", on_line=True),
     Field("slots_used", SUPERVISOR, "slots from here on were never claimed", on_line=True),
@@ -145,9 +186,14 @@ SLOT: Final = Record("slot", (
     Field("open_connections", WORKER, "gauge, as of the heartbeat"),
     Field("open_requests", WORKER, "gauge, as of the heartbeat"),
     Field("journal_head", WORKER, "sequence of the next journal record; goes on over claims"),
+    Field("limit_ticket", WORKER, "insertions into the table of limits so far; goes on over claims", on_line=True),
+    Field("limit_guard", WORKER, "the guard that it takes, or took last"),
+    Field("limit_entry", WORKER, "the entry that it claims, or claimed last"),
+    Field("limit_before", WORKER, "what that entry's tat becomes, with VOID, if the insertion is not decided"),
+    Field("limit_after", WORKER, "what it becomes once it is decided"),
     Field("counters", WORKER, "shm.counters.Counter, one word each; go on over claims", COUNTERS_MAX, on_line=True),
     Field("lives", BOTH, "per claim: generation, requests, failures, free; at claims % 32", LIVES * 4, on_line=True),
-), 1408)  # fmt: skip
+), 1472)  # fmt: skip
 
 NAME: Final = Record("name", (
     Field("length", CONTROL, "octets of the name; set before header.series_count"),
@@ -168,14 +214,26 @@ SERIES: Final = Record("series", (
     Field("reasons", WORKER, "exchanges by the number of their reason", REASONS_MAX, on_line=True),
 ), 1280)  # fmt: skip
 
-RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES)
+LIMIT: Final = Record("limit", (
+    Field("key_low", WORKERS, "the key's hash; written while tat is BUSY, at no other time"),
+    Field("key_high", WORKERS, "its other half"),
+    Field("tat", WORKERS, "theoretical arrival time in monotonic ns; 0 never used; BUSY bit 63, VOID bit 62"),
+    Field("peak", WORKERS, "highest tat that was ever given back; not reclaimed before"),
+), 32)  # fmt: skip
+
+RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT)
 LIFE_WORDS: Final = 4
 NAME_BYTES_MAX: Final = NAME.size - WORD
 JOURNAL_RECORD_BYTES: Final = CELL.size - WORD
 SERIES_WORDS: Final = SERIES.size // WORD
 IDENTITY_WORDS: Final = HEADER.offset("header_crc") // WORD
 
-assert all(record.size % LINE == 0 for record in RECORDS), "no two records share a cache line"
+assert all(record.size % LINE == 0 for record in RECORDS if record is not LIMIT), "no two share a cache line"
+assert LINE % LIMIT.size == 0, "a bucket lies in one cache line; two do in each, since all workers write all of them"
+assert LIMIT_STRIPE + LIMIT_WINDOW <= 1 << 63 - OFFSET_BITS, "an entry's place in its stripe fits in a guard"
+assert SLOTS_LIMIT <= 1 << OFFSET_BITS - TICKET_BITS, "a slot's number fits in a ticket"
+assert LIMIT_TIME_MAX_NS + 2 * LIMIT_TERM_MAX_NS < LIMIT_VOID, "no sum reaches the marks"
+assert LIMITS_MIN >= LIMIT_WINDOW, "no window meets itself"
 assert JOURNAL_RECORD_BYTES < 1 << LENGTH_BITS, "a record's length fits beside its sequence"
 assert all(low < high for low, high in pairwise(BOUNDS_NS)), "buckets are in order"
 assert [field.name for field in HEADER.fields[:4]] == ["magic", "version", "creator_pid", "creator_birth_ns"], "rule 3"
@@ -185,6 +243,7 @@ def _described() -> bytes:
     lines = [f"{record.name} {record.size} {offset} {field.name} {field.words}"
              for record in RECORDS for offset, field in record.places()]  # fmt: skip
     lines.append(f"{BOUNDS_NS} {LIVES} {STAGE_BITS} {ORDER_BITS} {LENGTH_BITS}")
+    lines.append(f"{LIMIT_WINDOW} {LIMIT_STRIPE} {LIMIT_GUARDS_MIN} {LIMIT_GRACE_NS} {TICKET_BITS} {OFFSET_BITS}")
     return "\n".join(lines).encode()
 
 
@@ -193,18 +252,23 @@ LAYOUT_CRC: Final = zlib.crc32(_described())
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the tables of one region begin, from the three numbers chosen at its creation."""
+    """Where the tables of one region begin, from the four numbers chosen at its creation."""
 
     slots_max: int
     series_max: int
     journal_records: int
+    limits_max: int
 
     def faults(self) -> list[str]:
         """What is wrong with the numbers, in words; they may come from a damaged header."""
         limits = (("slots_max", self.slots_max, 1, SLOTS_LIMIT), ("series_max", self.series_max, 2, SERIES_LIMIT),
-                  ("journal_records", self.journal_records, 1, JOURNAL_LIMIT))  # fmt: skip
+                  ("journal_records", self.journal_records, 1, JOURNAL_LIMIT),
+                  ("limits_max", self.limits_max, LIMITS_MIN, LIMITS_LIMIT))  # fmt: skip
         outside = (limit for limit in limits if not limit[2] <= limit[1] <= limit[3])
-        return [f"{name} is {value}, outside {low}..{high}" for name, value, low, high in outside]
+        faults = [f"{name} is {value}, outside {low}..{high}" for name, value, low, high in outside]
+        if self.limits_max & self.limits_max - 1:
+            faults.append(f"limits_max is {self.limits_max}, which is no power of two")
+        return faults
 
     @property
     def slots_offset(self) -> int:
@@ -231,8 +295,20 @@ class Geometry:
         return _aligned(self.series_max * SERIES.size, PAGE)
 
     @property
-    def size_bytes(self) -> int:
+    def limits_offset(self) -> int:
         return self.counters_offset + self.slots_max * self.counters_stride
+
+    @property
+    def guards_max(self) -> int:
+        return max(LIMIT_GUARDS_MIN, self.limits_max // LIMIT_STRIPE)
+
+    @property
+    def guards_offset(self) -> int:
+        return _aligned(self.limits_offset + self.limits_max * LIMIT.size, PAGE)
+
+    @property
+    def size_bytes(self) -> int:
+        return _aligned(self.guards_offset + self.guards_max * WORD, PAGE)
 
     def slot(self, index: int) -> int:
         return self.slots_offset + index * SLOT.size
@@ -245,6 +321,12 @@ class Geometry:
 
     def counters(self, slot: int, series: int) -> int:
         return self.counters_offset + slot * self.counters_stride + series * SERIES.size
+
+    def limit(self, index: int) -> int:
+        return self.limits_offset + index * LIMIT.size
+
+    def guard(self, index: int) -> int:
+        return self.guards_offset + index * WORD
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ his own field only, and when somebody drops dead his field stays as it was.
 
 Rule 1: the supervisor creates it, workers inherit the mapping through fork,
     control and tools attach by name. No process locks anything.
-Rule 2: each word has one writer (see LAYOUT.md). Methods say whose they are.
-Rule 3: `record`, `add`, `beat` and `journal_write` are the operations of the
+Rule 2: each word has one writer (see LAYOUT.md), but for the table of limits,
+    which has rules of its own (shm.limits). Methods say whose they are.
+Rule 3: `record`, `add`, `beat`, `journal_write` and `charge` are operations of the
     cells themselves, bound at construction: a request pays one native call for
     all its counters. Their arguments are positional.
 
@@ -31,13 +32,14 @@ from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_seri
 from shm.faults import RegionBusy, RegionFault, RegionFull
 from shm.founding import found, recognise
 from shm.layout import HEADER, SERIES, Geometry
+from shm.limits import LimitsStatistics
 from shm.mapping import Mapping, open_name, place, reserve, unlink_name
 from shm.series import SeriesNames
 from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
 
 __all__ = [
-    "Counter", "Region", "RegionBusy", "RegionFault", "RegionFull", "RegionStatistics", "Role", "SeriesTotals", "Slot",
-    "Totals",
+    "Counter", "LimitsStatistics", "Region", "RegionBusy", "RegionFault", "RegionFull", "RegionStatistics", "Role",
+    "SeriesTotals", "Slot", "Totals",
 ]  # fmt: skip
 
 GENERATION_AT: Final = HEADER.offset("generation")
@@ -46,6 +48,9 @@ SERIES_RESERVED: Final = 64
 JOURNAL_RECORDS: Final = 4096
 """The last so many requests of each slot can be explained: 2 MiB a slot, so that a fleet of eight workers and
 its reloads (24 slots) fit in the 64 MiB that a container has for shared memory by default."""
+
+LIMITS_MAX: Final = 65_536
+"""Buckets of rate limits, 32 octets each: 2 MiB. A quarter of them live at a time is comfortable, see shm.limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,21 @@ class Region:
         """(slot, now_ns, open_connections, open_requests): gauges and heartbeat; the slot's process."""
         self.journal_write = cells.journal_write
         """(slot, record): append to the slot's ring; the slot's process."""
+        self.charge = cells.charge
+        """(slot, now_ns, keys, terms): take from several buckets, or from none; worker. See shm.cells.Cells."""
+        self.peek = cells.peek
+        """(now_ns, key): the theoretical arrival time of a key's bucket, 0 when it is full; anybody."""
+        self.reset = cells.reset
+        """(now_ns, key): make a key's bucket full; whether it was not. Control."""
 
     @classmethod
     def create(
-        cls, name: str, *, series_max: int = 1024, slots_max: int = 64, journal_records: int = JOURNAL_RECORDS
-    ) -> Region:
+        cls, name: str, *, series_max: int = 1024, slots_max: int = 64, journal_records: int = JOURNAL_RECORDS,
+        limits_max: int = LIMITS_MAX,
+    ) -> Region:  # fmt: skip
         """Make the region, removing what a dead instance left; RegionBusy if a live one has it. Supervisor."""
-        geometry = Geometry(slots_max=slots_max, series_max=series_max, journal_records=journal_records)
+        geometry = Geometry(slots_max=slots_max, series_max=series_max, journal_records=journal_records,
+                            limits_max=limits_max)  # fmt: skip
         region = cls(name, found(name, geometry), geometry)
         region._names.found()
         return region
@@ -124,6 +137,8 @@ class Region:
 
     def reap_slot(self, index: int) -> None:
         """Free the slot of a dead process: its counts and journal stay, its gauges go. Supervisor."""
+        # Before the slot is free: its next tenant signs with the same number.
+        self._cells.limits_reap(index)
         self._slots.free(index)
 
     def slots(self) -> list[Slot]:
@@ -175,6 +190,11 @@ class Region:
         """The untorn records of one ring, or of all, those of freed slots too; oldest first in each."""
         for index in range(self._slots.used()) if slot is None else (slot,):
             yield from journal.read(self._cells, self.geometry, index)
+
+    def limits_statistics(self, now_ns: int) -> LimitsStatistics:
+        """How full the table of limits is; reads all of it, for milliseconds in the largest tables. Control."""
+        used, live, void, busy = self._cells.limits_statistics(now_ns)
+        return LimitsStatistics(limits_max=self.geometry.limits_max, used=used, live=live, void=void, busy=busy)
 
     def statistics(self) -> RegionStatistics:
         try:

@@ -58,7 +58,7 @@ USED_AT: Final = HEADER.offset("slots_used")
 FREED_AT: Final = HEADER.offset("slots_freed")
 (
     LIFE, PID, BIRTH, ROLE, GENERATION, LANE, ORDER, SLOT_FREED_AT,
-    STATE, HEARTBEAT, CONNECTIONS, REQUESTS, HEAD, _COUNTERS, LIVES_AT,
+    STATE, HEARTBEAT, CONNECTIONS, REQUESTS, HEAD, *_LIMITS, _COUNTERS, LIVES_AT,
 ) = (offset for offset, _ in SLOT.places())  # fmt: skip
 
 assert max(Order) <= ORDER_MASK, "an order fits beside its deadline"

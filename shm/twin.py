@@ -8,9 +8,9 @@ Rule 1: a word is stored by one assignment to a memoryview of format "Q", which
     CPython compiles to one 8-byte store. So single words are not torn here
     either, and what has one writer stays right across processes.
 Rule 2: `fetch_add`, `compare_exchange` and `publish` are atomic only within one
-    process. No table of today has two writers of one word, so a fleet on the
-    twin is slow, not wrong; on weakly ordered machines a reader may besides see
-    publications late.
+    process. All that has one writer is right on the twin too, if slow; on weakly
+    ordered machines a reader may besides see publications late. The table of
+    limits has many: a fleet of several workers on the twin may admit too much.
 
 Rejected: `struct.pack_into("<Q")`, which writes octet by octet.
 """
@@ -25,10 +25,21 @@ from shm.layout import (
     BOUNDS_NS,
     CELL,
     COUNTERS_MAX,
+    HEADER,
     JOURNAL_LIMIT,
     JOURNAL_RECORD_BYTES,
     LENGTH_BITS,
     LIFE_WORDS,
+    LIMIT,
+    LIMIT_GUARDS_MIN,
+    LIMIT_KEY_BYTES_MAX,
+    LIMIT_KEYS_MAX,
+    LIMIT_STRIPE,
+    LIMIT_TERM_MAX_NS,
+    LIMIT_TERM_WORDS,
+    LIMIT_TIME_MAX_NS,
+    LIMITS_LIMIT,
+    LIMITS_MIN,
     LIVES,
     REASONS_MAX,
     SERIES,
@@ -39,6 +50,8 @@ from shm.layout import (
     STAGE_BITS,
     WORD,
 )  # fmt: skip
+from shm.limits import Limits, finish
+from shm.siphash import siphash_128
 
 MASK: Final = (1 << 64) - 1
 SLOT_WORDS: Final = SLOT.size // WORD
@@ -49,6 +62,7 @@ COUNTERS_AT: Final = SLOT.offset("counters") // WORD
 HEARTBEAT_AT: Final = SLOT.offset("heartbeat_ns") // WORD
 HEAD_AT: Final = SLOT.offset("journal_head") // WORD
 DURATION_AT: Final = SERIES.offset("duration_sum_ns") // WORD
+SECRET: Final = HEADER.offset("secret_low") // WORD
 HISTOGRAM_AT: Final = SERIES.offset("histogram") // WORD
 REASONS_AT: Final = SERIES.offset("reasons") // WORD
 
@@ -58,19 +72,23 @@ class Cells:
 
     def __init__(
         self, memory: memoryview, slots_max: int, series_max: int, journal_records: int,
-        slots_offset: int, rings_offset: int, ring_stride: int, counters_offset: int, counters_stride: int, /,
+        slots_offset: int, rings_offset: int, ring_stride: int, counters_offset: int, counters_stride: int,
+        limits_max: int, limits_offset: int, guards_offset: int, /,
     ) -> None:  # fmt: skip
         if memory.readonly or not memory.contiguous:
             raise BufferError("the region must be writable and contiguous")
         if memory.nbytes % WORD:
             raise ValueError("the region is not whole words")
         counts = ((slots_max, SLOTS_LIMIT), (series_max, SERIES_LIMIT), (journal_records, JOURNAL_LIMIT))
+        guards_max = max(LIMIT_GUARDS_MIN, limits_max // LIMIT_STRIPE)
         tables = (
             (slots_offset, 0, slots_max * SLOT.size),
             (rings_offset, (slots_max - 1) * ring_stride, journal_records * CELL.size),
             (counters_offset, (slots_max - 1) * counters_stride, series_max * SERIES.size),
+            (limits_offset, 0, limits_max * LIMIT.size),
+            (guards_offset, 0, guards_max * WORD),
         )
-        if not all(0 < count <= limit for count, limit in counts):
+        if not all(0 < count <= limit for count, limit in counts) or not _is_table(limits_max):
             raise ValueError("a table's size is out of bounds")
         if any(offset % WORD or span % WORD or offset + span + size > memory.nbytes for offset, span, size in tables):
             raise ValueError("a table does not fit in the region")
@@ -80,6 +98,8 @@ class Cells:
         self._slots = slots_offset // WORD
         self._rings, self._ring_stride = rings_offset // WORD, ring_stride // WORD
         self._counters, self._counters_stride = counters_offset // WORD, counters_stride // WORD
+        at = limits_offset // WORD, guards_offset // WORD
+        self._limits = Limits(self._words, *at, limits_max, self._place, slots_max)
 
     def release(self) -> None:
         self._words.release()
@@ -189,6 +209,53 @@ class Cells:
         total = [sum(cells) & MASK for cells in zip(*blocks, strict=True)] if count else [0] * words
         return array("Q", total).tobytes()
 
+    def charge(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        _words(slot, now_ns)
+        if not isinstance(keys, tuple) or not isinstance(terms, bytes):
+            raise TypeError("expected a tuple of keys, and bytes of terms")
+        self._slot(slot)
+        _check_time(now_ns)
+        if len(keys) > LIMIT_KEYS_MAX or len(terms) != len(keys) * LIMIT_TERM_WORDS * WORD:
+            raise ValueError(f"a charge is of at most {LIMIT_KEYS_MAX} keys, with three words of terms each")
+        numbers = memoryview(terms).cast("Q")
+        agreed = [(numbers[at], numbers[at + 1], numbers[at + 2]) for at in range(0, len(numbers), LIMIT_TERM_WORDS)]
+        hashes = []
+        for key, (increment, capacity, _) in zip(keys, agreed, strict=True):
+            hashes.append(self._hash(key))
+            if max(increment, capacity) > LIMIT_TERM_MAX_NS:
+                raise ValueError("an increment or a capacity is out of bounds")
+        return finish(self._limits.charge(slot, now_ns, hashes, agreed))
+
+    def peek(self, now_ns: int, key: bytes, /) -> int:
+        _words(now_ns)
+        found = finish(self._limits.look(self._timed(now_ns, key)))
+        return found[1] if found and found[1] > now_ns else 0
+
+    def reset(self, now_ns: int, key: bytes, /) -> bool:
+        _words(now_ns)
+        return finish(self._limits.reset(now_ns, self._timed(now_ns, key)))
+
+    def limits_reap(self, slot: int, /) -> None:
+        self._slot(*_words(slot))
+        finish(self._limits.reap(slot))
+
+    def limits_statistics(self, now_ns: int, /) -> tuple[int, int, int, int]:
+        _words(now_ns)
+        self._words[0]  # refuses when the region was released
+        return self._limits.statistics(now_ns)
+
+    def _timed(self, now_ns: int, key: bytes) -> tuple[int, int]:
+        hashed = self._hash(key)
+        _check_time(now_ns)
+        return hashed
+
+    def _hash(self, key: bytes) -> tuple[int, int]:
+        if not isinstance(key, bytes):
+            raise TypeError(f"expected bytes, {type(key).__name__} found")
+        if len(key) > LIMIT_KEY_BYTES_MAX:
+            raise ValueError(f"a key has at most {LIMIT_KEY_BYTES_MAX} octets")
+        return siphash_128(self._words[SECRET], self._words[SECRET + 1], key)
+
     def _bump(self, at: int, n: int) -> None:
         self._words[at] = (self._words[at] + n) & MASK
 
@@ -200,6 +267,9 @@ class Cells:
 
     def _slot(self, slot: int) -> int:
         _check("slot", slot, self._counts[0])
+        return self._place(slot)
+
+    def _place(self, slot: int) -> int:
         return self._slots + slot * SLOT_WORDS
 
     def _cell(self, slot: int, sequence: int) -> int:
@@ -214,6 +284,15 @@ def _words(*values: int) -> tuple[int, ...]:
         if not 0 <= value <= MASK:
             raise OverflowError("a cell holds 0 to 2**64 - 1")
     return values
+
+
+def _check_time(now_ns: int) -> None:
+    if now_ns > LIMIT_TIME_MAX_NS:
+        raise ValueError("a time is at most 73 years after boot")
+
+
+def _is_table(limits_max: int) -> bool:
+    return LIMITS_MIN <= limits_max <= LIMITS_LIMIT and limits_max & limits_max - 1 == 0
 
 
 def _check(name: str, value: int, limit: int) -> None:

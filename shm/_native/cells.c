@@ -4,12 +4,13 @@
  * array (METH_FASTCALL) and check each: a number that does not fit is IndexError or OverflowError, never
  * an access outside. Nothing is allocated but what a reading returns.
  *
- * The GIL is held throughout: an operation is shorter than letting go of it.
+ * The GIL is held throughout, since an operation is shorter than letting go of it; but for the one that
+ * reads the whole table of limits.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "kernel.h"
+#include "limits.h"
 
 typedef struct {
     PyObject_HEAD
@@ -192,6 +193,145 @@ static PyObject *cells_sums(PyObject *self, PyObject *const *args, Py_ssize_t co
     return PyBytes_FromStringAndSize((const char *)total, (Py_ssize_t)(a[3] * 8));
 }
 
+/* Limits */
+
+static int is_time_wrong(uint64_t now)
+{
+    if (now <= LIMIT_TIME_MAX_NS)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "a time is at most 73 years after boot");
+    return 1;
+}
+
+/* The hash of a key; 0 when it is none, with the exception set. */
+static int take_key(const struct region *region, PyObject *key, struct hash *hash)
+{
+    char *octets;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(key, &octets, &length) < 0)
+        return 0;
+    if (length > LIMIT_KEY_BYTES_MAX) {
+        PyErr_Format(PyExc_ValueError, "a key has at most %d octets", LIMIT_KEY_BYTES_MAX);
+        return 0;
+    }
+    *hash = limits_hash(region, (const unsigned char *)octets, (uint64_t)length);
+    return 1;
+}
+
+/* What is charged: count of keys, or -1 with the exception set. */
+static int take_charge(const struct region *region, PyObject *keys, PyObject *terms, struct hash *hashes,
+                       struct term *agreed)
+{
+    char *octets;
+    Py_ssize_t length, count;
+    if (!PyTuple_Check(keys) || !PyBytes_Check(terms)) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple of keys, and bytes of terms");
+        return -1;
+    }
+    count = PyTuple_Size(keys);
+    if (PyBytes_AsStringAndSize(terms, &octets, &length) < 0)
+        return -1;
+    if (count > LIMIT_KEYS_MAX || length != count * (Py_ssize_t)sizeof *agreed) {
+        PyErr_Format(PyExc_ValueError, "a charge is of at most %d keys, with three words of terms each",
+                     LIMIT_KEYS_MAX);
+        return -1;
+    }
+    memcpy(agreed, octets, (size_t)length);
+    for (Py_ssize_t at = 0; at < count; at++) {
+        if (!take_key(region, PyTuple_GetItem(keys, at), &hashes[at]))
+            return -1;
+        if (agreed[at].increment > LIMIT_TERM_MAX_NS || agreed[at].capacity > LIMIT_TERM_MAX_NS) {
+            PyErr_SetString(PyExc_ValueError, "an increment or a capacity is out of bounds");
+            return -1;
+        }
+    }
+    return (int)count;
+}
+
+/* A tuple of two small numbers and some words. */
+static PyObject *tuple_of(long first, long second, const uint64_t *words, int count)
+{
+    PyObject *tuple = PyTuple_New(count + 2);
+    if (tuple == NULL)
+        return NULL;
+    for (int at = 0; at < count + 2; at++) {
+        PyObject *number = at < 2 ? PyLong_FromLong(at ? second : first) : PyLong_FromUnsignedLongLong(words[at - 2]);
+        if (number == NULL || PyTuple_SetItem(tuple, at, number) < 0) {
+            Py_DECREF(tuple);
+            return NULL;
+        }
+    }
+    return tuple;
+}
+
+static PyObject *cells_charge(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[2], tats[LIMIT_KEYS_MAX];
+    struct hash keys[LIMIT_KEYS_MAX];
+    struct term terms[LIMIT_KEYS_MAX];
+    int index, keys_count;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 4, 4) || !take_words(args, 2, a))
+        return NULL;
+    if (!PyTuple_Check(args[2]) || !PyBytes_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple of keys, and bytes of terms");
+        return NULL;
+    }
+    if (is_out("slot", a[0], region->slots_max) || is_time_wrong(a[1])
+        || (keys_count = take_charge(region, args[2], args[3], keys, terms)) < 0)
+        return NULL;
+    enum outcome outcome = limits_charge(region, a[0], a[1], keys_count, keys, terms, tats, &index);
+    return tuple_of((long)outcome, index, tats, keys_count);
+}
+
+static PyObject *cells_peek(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t now;
+    struct hash key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 2, 2) || !take_words(args, 1, &now)
+        || !take_key(region, args[1], &key) || is_time_wrong(now))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(limits_peek(region, now, key));
+}
+
+static PyObject *cells_reset(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t now;
+    struct hash key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 2, 2) || !take_words(args, 1, &now)
+        || !take_key(region, args[1], &key) || is_time_wrong(now))
+        return NULL;
+    return PyBool_FromLong(limits_reset(region, now, key));
+}
+
+static PyObject *cells_limits_reap(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(1, 1);
+    if (is_out("slot", a[0], region->slots_max))
+        return NULL;
+    limits_reap(region, a[0]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_limits_statistics(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t counts[4];
+    Py_buffer held;
+    BEGIN(1, 1);
+    /* Held a second time: another thread may release these cells meanwhile, and the memory must stay. */
+    struct region mine = *region;
+    if (PyObject_GetBuffer(((Cells *)self)->view.obj, &held, PyBUF_SIMPLE) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    limits_statistics(&mine, a[0], counts);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&held);
+    return Py_BuildValue("(KKKK)", (unsigned long long)counts[0], (unsigned long long)counts[1],
+                         (unsigned long long)counts[2], (unsigned long long)counts[3]);
+}
+
 /* Making and ending */
 
 /* Whether a table of `count` blocks, `stride` octets apart, the last of `size` octets, lies inside. */
@@ -204,39 +344,44 @@ static int is_inside(uint64_t bytes, uint64_t offset, uint64_t count, uint64_t s
 
 static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
 {
+    uint64_t guards_max = a[8] / LIMIT_STRIPE > LIMIT_GUARDS_MIN ? a[8] / LIMIT_STRIPE : LIMIT_GUARDS_MIN;
     if (bytes % 8) {
         PyErr_SetString(PyExc_ValueError, "the region is not whole words");
         return 0;
     }
-    if (a[0] < 1 || a[0] > SLOTS_LIMIT || a[1] < 1 || a[1] > SERIES_LIMIT || a[2] < 1 || a[2] > JOURNAL_LIMIT) {
+    if (a[0] < 1 || a[0] > SLOTS_LIMIT || a[1] < 1 || a[1] > SERIES_LIMIT || a[2] < 1 || a[2] > JOURNAL_LIMIT
+        || a[8] < LIMITS_MIN || a[8] > LIMITS_LIMIT || a[8] & (a[8] - 1)) {
         PyErr_SetString(PyExc_ValueError, "a table's size is out of bounds");
         return 0;
     }
     if (!is_inside(bytes, a[3], 1, 0, a[0] * SLOT_WORDS * 8)
         || !is_inside(bytes, a[4], a[0], a[5], a[2] * CELL_WORDS * 8)
-        || !is_inside(bytes, a[6], a[0], a[7], a[1] * SERIES_WORDS * 8)) {
+        || !is_inside(bytes, a[6], a[0], a[7], a[1] * SERIES_WORDS * 8)
+        || !is_inside(bytes, a[9], 1, 0, a[8] * LIMIT_WORDS * 8)
+        || !is_inside(bytes, a[10], 1, 0, guards_max * 8)) {
         PyErr_SetString(PyExc_ValueError, "a table does not fit in the region");
         return 0;
     }
     *region = (struct region){
         .words_count = bytes / 8, .slots_max = a[0], .series_max = a[1], .journal_records = a[2],
         .slots = a[3] / 8, .rings = a[4] / 8, .ring_stride = a[5] / 8, .counters = a[6] / 8,
-        .counters_stride = a[7] / 8,
+        .counters_stride = a[7] / 8, .limits = a[9] / 8, .limits_mask = a[8] - 1, .guards = a[10] / 8,
+        .guards_mask = guards_max - 1, .stripe = a[8] / guards_max,
     };
     return 1;
 }
 
 static PyObject *cells_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *memory, *numbers[8];
-    uint64_t a[8];
+    PyObject *memory, *numbers[11];
+    uint64_t a[11];
     if (keywords != NULL && PyDict_Size(keywords) > 0) {
         PyErr_SetString(PyExc_TypeError, "Cells takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "OOOOOOOOO", &memory, &numbers[0], &numbers[1], &numbers[2], &numbers[3],
-                          &numbers[4], &numbers[5], &numbers[6], &numbers[7])
-        || !take_words(numbers, 8, a))
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOOOO", &memory, &numbers[0], &numbers[1], &numbers[2], &numbers[3],
+                          &numbers[4], &numbers[5], &numbers[6], &numbers[7], &numbers[8], &numbers[9], &numbers[10])
+        || !take_words(numbers, 11, a))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Cells *self = (Cells *)allocate(type, 0);
@@ -286,7 +431,8 @@ static void cells_dealloc(PyObject *self)
 
 static PyMethodDef methods[] = {
     FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
-    FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums),
+    FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(peek), FAST(reset),
+    FAST(limits_reap), FAST(limits_statistics),
     {"release", cells_release, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

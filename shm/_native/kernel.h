@@ -22,6 +22,7 @@ struct region {
     uint64_t words_count;
     uint64_t slots_max, series_max, journal_records;
     uint64_t slots, rings, ring_stride, counters, counters_stride;
+    uint64_t limits, limits_mask, guards, guards_mask, stripe;
 };
 
 static const uint64_t bounds_ns[] = BOUNDS_NS;

@@ -40,6 +40,11 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.OVERLOADS: ("overloads", "Connections or requests shed because a limit was reached."),
     Counter.DRAIN_CLOSED: ("drain_closed", "Connections closed at the drain deadline."),
     Counter.ACCEPT_FAILURES: ("accept_failures", "Connections that the kernel could not hand over."),
+    Counter.LIMITS_CHARGED: ("limits_charged", "Charges of rate limits that were admitted."),
+    Counter.LIMITS_REFUSED: ("limits_refused", "Requests that a rate limit refused."),
+    Counter.LIMITS_FULL: ("limits_full", "Charges that found no room in the table of limits."),
+    Counter.LIMITS_RECLAIMED: ("limits_reclaimed", "Expired buckets of rate limits that were given to another key."),
+    Counter.LIMITS_STOLEN: ("limits_stolen", "Insertions into the table of limits taken over from a silent worker."),
 }
 """Names and texts of the workers' counters, without prefix and `_total`."""
 

@@ -25,6 +25,6 @@ def name() -> Iterator[str]:
 @pytest.fixture(params=IMPLEMENTATIONS)
 def region(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Region]:
     environment(request.param, monkeypatch)
-    region = Region.create(name, series_max=16, slots_max=12, journal_records=8)
+    region = Region.create(name, series_max=16, slots_max=12, journal_records=8, limits_max=64)
     yield region
     region.close()

@@ -16,7 +16,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shm.cells import Cells, open_cells
-from shm.layout import BOUNDS_NS, JOURNAL_RECORD_BYTES, LIVES, PAGE, SERIES, SERIES_WORDS, SLOT, WORD
+from shm.layout import (
+    BOUNDS_NS,
+    JOURNAL_RECORD_BYTES,
+    LIMIT,
+    LIMIT_GRACE_NS,
+    LIMIT_TERM_MAX_NS,
+    LIMIT_TIME_MAX_NS,
+    LIVES,
+    OFFSET_BITS,
+    PAGE,
+    SERIES,
+    SERIES_WORDS,
+    SLOT,
+    TICKET_BITS,
+    WORD,
+)
 from shm.mapping import Mapping
 from tests.shm.implementations import IMPLEMENTATIONS, NEEDS_NATIVE, SMALL, open_on
 
@@ -33,6 +48,40 @@ MISFITS = st.sampled_from([-1, 1 << 64, "1", 1.0, None])
 SLOTS = st.one_of(st.integers(0, 2), st.sampled_from([3, HIGHEST]))
 DURATIONS = st.one_of(WORDS, st.sampled_from([bound + step for bound in BOUNDS_NS for step in (-1, 0, 1)]))
 RECORDS = st.one_of(st.binary(max_size=40), st.integers(0, JOURNAL_RECORD_BYTES + 1).map(bytes))
+
+
+TIMES = st.one_of(
+    st.integers(0, 40).map(lambda step: step * LIMIT_GRACE_NS // 2), WORDS,
+    st.sampled_from([LIMIT_TIME_MAX_NS, LIMIT_TIME_MAX_NS + 1]),
+)  # fmt: skip
+KEY = st.one_of(st.integers(0, 80).map(lambda number: b"%d" % number), st.integers(0, 1025).map(bytes), st.binary())
+KEYS = st.lists(KEY, max_size=17).map(tuple)
+NANOSECONDS = st.one_of(
+    st.integers(0, 20).map(lambda step: step * LIMIT_GRACE_NS), WORDS,
+    st.sampled_from([LIMIT_TERM_MAX_NS, LIMIT_TERM_MAX_NS + 1]),
+)  # fmt: skip
+GUARDED_WORDS = st.builds(
+    # What a slot may have left behind: tickets with and without marks.
+    lambda marks, place, slot, count: marks << 62 | place << OFFSET_BITS | slot << TICKET_BITS | count,
+    st.integers(0, 3), st.integers(0, 63), st.integers(0, 4), st.integers(0, 3),
+)  # fmt: skip
+
+
+def charges(slot: int, now_ns: int, charged: list[tuple[bytes, tuple[int, int, int]]]) -> tuple[str, tuple[Any, ...]]:
+    keys, terms = tuple(key for key, _ in charged), array("Q", [word for _, term in charged for word in term])
+    return "charge", (slot, now_ns, keys, terms.tobytes())
+
+
+SMALL_TERMS = st.tuples(st.integers(0, 3).map(lambda n: n * LIMIT_GRACE_NS), st.integers(0, 9).map(
+    lambda n: n * LIMIT_GRACE_NS), st.integers(0, 3))  # fmt: skip
+TERMS = st.one_of(SMALL_TERMS, SMALL_TERMS, st.tuples(NANOSECONDS, NANOSECONDS, WORDS))
+CHARGES = st.builds(
+    charges, st.integers(0, 2), TIMES, st.lists(st.tuples(KEY, TERMS), min_size=1, max_size=4)
+)
+LIMIT_OFFSETS = st.one_of(
+    st.integers(0, SMALL.limits_max * LIMIT.size // WORD).map(lambda word: SMALL.limit(0) + word * WORD),
+    st.integers(0, SMALL.guards_max - 1).map(SMALL.guard),
+)
 
 
 def operation(name: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[str, tuple[Any, ...]]]:
@@ -52,6 +101,7 @@ def spoilt(call: tuple[str, tuple[Any, ...]]) -> st.SearchStrategy[tuple[str, tu
 WELL_FORMED = st.one_of(
     operation("load", OFFSETS),
     operation("store", OFFSETS, WORDS),
+    operation("store", LIMIT_OFFSETS, st.one_of(WORDS, GUARDED_WORDS)),
     operation("fetch_add", OFFSETS, WORDS),
     operation("compare_exchange", OFFSETS, WORDS, WORDS),
     operation("publish", OFFSETS, WORDS),
@@ -63,6 +113,14 @@ WELL_FORMED = st.one_of(
     operation("journal_read", SLOTS, WORDS),
     operation("sums", OFFSETS, OFFSETS, st.integers(0, 4), st.integers(0, 8)),
     operation("sums", OFFSETS, WORDS, WORDS, WORDS),
+    operation("charge", SLOTS, TIMES, KEYS, st.binary(max_size=48)),
+    CHARGES,
+    CHARGES,
+    CHARGES,
+    operation("peek", TIMES, KEY),
+    operation("reset", TIMES, KEY),
+    operation("limits_reap", SLOTS),
+    operation("limits_statistics", TIMES),
 )
 OPERATIONS = st.one_of(WELL_FORMED, WELL_FORMED, WELL_FORMED, WELL_FORMED.flatmap(spoilt))
 
@@ -191,9 +249,16 @@ def use_the_last_of_everything(cells: Cells) -> None:
     assert cells.journal_read(slot, SMALL.journal_records - 1) == b"x" * JOURNAL_RECORD_BYTES
     assert cells.load(SMALL.size_bytes - WORD) == 0
     cells.sums(SMALL.counters(0, series), SMALL.counters_stride, SMALL.slots_max, SERIES_WORDS)
+    for number in range(SMALL.limits_max * 2):
+        terms = array("Q", (1 << 40, 1 << 50, 0) * 16).tobytes()
+        cells.charge(slot, 1 << 60, tuple(b"%d.%d" % (number, at) + bytes(1000) for at in range(16)), terms)
+    assert cells.limits_statistics(0)[0] > SMALL.limits_max // 2
     refused = [("load", (SMALL.size_bytes,)), ("load", (SMALL.size_bytes - 4,)),
                ("sums", (SMALL.size_bytes - WORD, WORD, 2, 1)), ("sums", (0, HIGHEST - 7, 256, 160))]  # fmt: skip
     assert [outcome(cells, call) for call in refused] == [IndexError] * len(refused)
+
+
+TWO_TERMS = array("Q", (1000, 1 << 50, 0) * 2).tobytes()
 
 
 def test_pure_is_asked_for_by_environment() -> None:
@@ -209,7 +274,10 @@ def test_no_operation_keeps_an_object() -> None:
     work = [("load", (0,)), ("store", (0, big)), ("fetch_add", (0, big)), ("compare_exchange", (0, big, 1)),
             ("publish", (0, big)), ("record", (0, 0, 200, 0, big, big, big)), ("add", (0, 0, big)),
             ("beat", (0, big, big, big)), ("journal_write", (0, b"x")), ("journal_read", (0, 0)),
-            ("sums", (0, 8, 1, 4)), ("load", (-1,)), ("record", (9, 0, 0, 0, 0, 0, 0)), ("load", ())]  # fmt: skip
+            ("sums", (0, 8, 1, 4)), ("charge", (0, big, (b"a", b"b"), TWO_TERMS)), ("peek", (big, b"a")),
+            ("charge", (0, big, (b"a", b"b"), b"")), ("charge", (0, big, (b"a", "b"), TWO_TERMS)),
+            ("reset", (big, b"a")), ("limits_reap", (0,)), ("limits_statistics", (big,)), ("load", (-1,)),
+            ("record", (9, 0, 0, 0, 0, 0, 0)), ("load", ())]  # fmt: skip
     for name, arguments in work:
         outcome(cells, (name, arguments))
         before = sys.getallocatedblocks()

@@ -49,24 +49,28 @@ def test_the_numbers_of_counters_have_no_gaps() -> None:
 
 
 @pytest.mark.parametrize("geometry", [
-    Geometry(slots_max=1, series_max=2, journal_records=1),
-    Geometry(slots_max=64, series_max=1024, journal_records=1024),
-    Geometry(slots_max=256, series_max=65_536, journal_records=1024),
+    Geometry(slots_max=1, series_max=2, journal_records=1, limits_max=64),
+    Geometry(slots_max=64, series_max=1024, journal_records=1024, limits_max=65_536),
+    Geometry(slots_max=256, series_max=65_536, journal_records=1024, limits_max=1 << 24),
 ], ids=str)  # fmt: skip
 def test_tables_follow_one_another(geometry: Geometry) -> None:
     last_slot, last_series = geometry.slots_max - 1, geometry.series_max - 1
     assert geometry.slot(geometry.slots_max) <= geometry.names_offset
     assert geometry.name(geometry.series_max) <= geometry.rings_offset
     assert geometry.ring(geometry.slots_max) == geometry.counters_offset
-    assert geometry.counters(last_slot, last_series) + layout.SERIES.size <= geometry.size_bytes
-    for table in (geometry.names_offset, geometry.rings_offset, geometry.ring_stride, geometry.counters_offset):
+    assert geometry.counters(last_slot, last_series) + layout.SERIES.size <= geometry.limits_offset
+    assert geometry.limit(geometry.limits_max) <= geometry.guards_offset
+    assert geometry.guard(geometry.guards_max) <= geometry.size_bytes
+    for table in (geometry.names_offset, geometry.rings_offset, geometry.ring_stride, geometry.counters_offset,
+                  geometry.limits_offset, geometry.guards_offset, geometry.size_bytes):  # fmt: skip
         assert table % PAGE == 0
     assert not geometry.faults()
 
 
 def test_sizes_out_of_bounds_are_named() -> None:
-    assert Geometry(slots_max=0, series_max=1, journal_records=1 << 40).faults() == [
+    assert Geometry(slots_max=0, series_max=1, journal_records=1 << 40, limits_max=96).faults() == [
         "slots_max is 0, outside 1..256",
         "series_max is 1, outside 2..65536",
         "journal_records is 1099511627776, outside 1..1048576",
+        "limits_max is 96, which is no power of two",
     ]
