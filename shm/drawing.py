@@ -54,6 +54,7 @@ def c_header() -> str:
         lines.append("")
     lines.append("/* numbers */")
     numbers = ("CLASSES", "BUCKETS", "REASONS_MAX", "COUNTERS_MAX", "LIVES", "LIFE_WORDS", "STAGE_BITS", "LENGTH_BITS",
+               "RELAYED_REASON",
                "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT", "LIMITS_LIMIT", "LIMITS_MIN",
                "LIMIT_WINDOW", "LIMIT_STRIPE", "LIMIT_GUARDS_MIN", "LIMIT_KEYS_MAX", "LIMIT_KEY_BYTES_MAX",
                "LIMIT_TERM_WORDS", "LIMIT_CLOSED", "LIMIT_OBSERVE", "LIMIT_GRACE_NS", "LIMIT_ATTEMPTS_MAX",
@@ -64,6 +65,9 @@ def c_header() -> str:
     lines += [f"#define {name} UINT64_C({getattr(layout, name)})" for name in words]
     lines += ["", "/* counters that the table of limits itself counts: shm.counters.Counter */"]
     lines += [_define(f"COUNTER_{counter.name}", counter) for counter in Counter if counter.name.startswith("LIMITS_")]
+    masks = [sum(1 << reason % 64 for reason in layout.FAILING_REASONS if reason // 64 == word) for word in (0, 1)]
+    lines += ["", "/* reasons that are failures, a bit each */",
+              f"#define FAILING_REASONS {{{masks[0]:#x}ull, {masks[1]:#x}ull}}"]  # fmt: skip
     bounds = ", ".join(f"{bound}ull" for bound in BOUNDS_NS)
     lines += ["", "/* upper bounds of the histogram's buckets, inclusive, in ns */",
               f"#define BOUNDS_NS {{{bounds}}}", "", "#endif", ""]  # fmt: skip

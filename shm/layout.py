@@ -41,8 +41,8 @@ PAGE: Final = 4096
 
 SERIES_LIMIT: Final = 65_536
 """No region has more series than this: beyond it a scrape would take seconds."""
-SLOTS_LIMIT: Final = 256
-"""More processes than cores by far; reloads need twice the workers for a while."""
+SLOTS_LIMIT: Final = 1024
+"""Three for each of 256 workers: those that drain, those that serve, and those that take over; and some that rest."""
 JOURNAL_LIMIT: Final = 1 << 20
 LIMITS_LIMIT: Final = 1 << 24
 """Half a gibibyte of buckets."""
@@ -51,6 +51,10 @@ LIMITS_MIN: Final = 64
 
 REASONS_MAX: Final = 128
 """As many as sentinel.core.reasons has numbers for; shm does not import it, so a test compares."""
+RELAYED_REASON: Final = 0
+FAILING_REASONS: Final = frozenset((*range(40, 50), 63))
+"""What speaks against a generation: a failure of the upstream's or of our own, or an answer 5xx that was relayed.
+Not what clients can bring about at will (a refusal with 501 or 505), else they could have a reload taken back."""
 CLASSES: Final = 6
 """Answers by the first digit of their status; 0 holds those that never got one."""
 BOUNDS_NS: Final[tuple[int, ...]] = tuple(

@@ -176,7 +176,7 @@ class Region:
         return Totals(series, read_counters(self._cells, self.geometry, used))
 
     def generation_totals(self, generation: int) -> tuple[int, int]:
-        """Requests and failures (5xx) of a generation; kept until its slots were claimed 32 times more."""
+        """Requests of a generation, and those that upstreams or we failed; kept until its slots had 32 more claims."""
         return self._slots.generation_totals(generation)
 
     def series_index(self, name: str) -> int:

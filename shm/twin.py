@@ -25,6 +25,7 @@ from shm.layout import (
     BOUNDS_NS,
     CELL,
     COUNTERS_MAX,
+    FAILING_REASONS,
     HEADER,
     JOURNAL_LIMIT,
     JOURNAL_RECORD_BYTES,
@@ -42,6 +43,7 @@ from shm.layout import (
     LIMITS_MIN,
     LIVES,
     REASONS_MAX,
+    RELAYED_REASON,
     SERIES,
     SERIES_LIMIT,
     SERIES_WORDS,
@@ -153,7 +155,7 @@ class Cells:
         self._bump(cell + DURATION_AT + 1, bytes_in)
         self._bump(cell + DURATION_AT + 2, bytes_out)
         self._bump(life + 1, 1)
-        if kind == 5:
+        if reason in FAILING_REASONS or (kind == 5 and reason == RELAYED_REASON):
             self._bump(life + 2, 1)
 
     def add(self, slot: int, counter: int, n: int = 1, /) -> None:

@@ -144,7 +144,6 @@ class Fleet:
         self.current = 0
         self.stop_deadline_ns = 0
         self.stop_status = 0
-        self.stop_why = ""
         self.is_forced = False
         self.sweepers_forked = 0
         self._generations: dict[int, Generation] = {}

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -62,6 +61,7 @@ from supervisor.requests import Requests
 from supervisor.sdnotify import Systemd
 from supervisor.sockets import BindFault, Sockets
 from supervisor.spawn import WorkerMain
+from supervisor.words import write_now
 
 GAP_NS: Final = 2_000_000_000
 """Turns are a quarter of a second apart. Longer than this, and we (so the machine, most likely) were asleep."""
@@ -70,12 +70,14 @@ STOP_WITHOUT_PLAN_NS: Final = 5_000_000_000
 HEIR_PAUSE_NS: Final = 20_000_000
 COUNTED: Final = frozenset({RolloutState.HANDOVER, RolloutState.CANARY, RolloutState.PROBATION})
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+UNRESTED: Final = UNDER_WAY - {RolloutState.CANARY}
+"""States in which systemd waits for the end of a reload. A canary waits for an operator, who may take days."""
 _encode = msgspec.json.Encoder().encode
 
 
 def say(text: str) -> None:
-    """One line on standard error: the supervisor's log."""
-    print(f"sentinel: {text}", file=sys.stderr, flush=True)
+    """One line on standard error: the supervisor's log. Lost when it is not taken at once (see supervisor.words)."""
+    write_now(2, f"sentinel: {text}\n".encode("utf-8", "backslashreplace"))
 
 
 class Loop:
@@ -127,7 +129,7 @@ class Loop:
             match number:
                 case signal.SIGHUP:
                     say("SIGHUP: reload")
-                    self._is_reload_owed = not self._event("reload")
+                    self._is_reload_owed = True
                 case signal.SIGUSR1:
                     say("SIGUSR1: logs are reopened")
                     self._crew.signal_all(signal.SIGUSR1)
@@ -182,7 +184,7 @@ class Loop:
         serving = fleet.serving()
         patience_ns = serving.terms.drain_deadline_ns if serving else STOP_WITHOUT_PLAN_NS
         fleet.mode = Mode.STOPPING
-        fleet.stop_status, fleet.stop_why = status, why
+        fleet.stop_status = status
         fleet.stop_deadline_ns = time.monotonic_ns() + patience_ns
         say(f"stops ({why}): what runs may finish within {patience_ns / 1e9:g} s")
         self._systemd.stopping()
@@ -197,6 +199,8 @@ class Loop:
         self._crew.pass_on_words()
         self._desk.pass_on_words()
         self._watchdog(now_ns)
+        if self._is_reload_owed:  # until somebody has taken it: control may be away, or its channel full
+            self._is_reload_owed = not self._event("reload")
         plan = policy.plan(self._facts(now_ns))
         for action in plan.actions:
             self._carry_out(action, now_ns)
@@ -307,8 +311,6 @@ class Loop:
             return
         self._nursery.start_soon(self._await_control, pidfd)
         self._nursery.start_soon(self._hear_control)
-        if self._is_reload_owed:  # asked for while nobody sat there
-            self._is_reload_owed = not self._event("reload")
 
     # What we say.
 
@@ -330,7 +332,7 @@ class Loop:
         elif self._is_ready and word == "starting":
             self._is_reloading = True
             self._systemd.reloading()
-        elif self._is_reloading and not any(one.state in UNDER_WAY for one in self._fleet.generations()):
+        elif self._is_reloading and not any(one.state in UNRESTED for one in self._fleet.generations()):
             self._is_reloading = False
             self._systemd.ready()
 

@@ -19,6 +19,7 @@ from typing import Final
 import trio
 
 from shm.faults import RegionDamaged
+from shm.layout import SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
 from shm.region import Region, RegionBusy, RegionFault
 from supervisor.controlling import COMMAND, Desk
 from supervisor.loop import Loop, say
@@ -27,6 +28,8 @@ from supervisor.sdnotify import Systemd
 from supervisor.sockets import BindFault, Sockets, listen_alone
 from supervisor.spawn import WorkerMain, name_process
 
+SLOTS_MIN: Final = 64
+SERIES_MIN: Final = 4096
 CANNOT_START: Final = 1
 DAMAGED: Final = 1
 """A failure, so that systemd starts the service again."""
@@ -48,8 +51,18 @@ class Options:
     config: str
     admin_address: str
     control: tuple[str, ...] = COMMAND
-    series_max: int = 4096
-    slots_max: int = 64
+    series_max: int = SERIES_MIN
+    slots_max: int = SLOTS_MIN
+
+
+def slots_for(workers: int) -> int:
+    """Room for those that drain, serve and take over, twice as many workers by a later reload, and some to rest."""
+    return min(SLOTS_LIMIT, max(SLOTS_MIN, 6 * workers + SLOTS_RESTING))
+
+
+def series_for(routes: int) -> int:
+    """Room for the names of twice as many routes: names of former generations are kept."""
+    return min(SERIES_LIMIT, max(SERIES_MIN, 2 * routes))
 
 
 def run(options: Options, worker_main: WorkerMain) -> int:

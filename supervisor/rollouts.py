@@ -52,7 +52,8 @@ def _staged(facts: Facts, generation: Generation) -> Iterator[Action]:
     staying = sum(one.is_able for one in facts.members)
     if staying + needed > facts.slots_max:
         slots = f"shared memory's {facts.slots_max} slots"
-        yield _failed(generation, f"{needed} more workers do not fit in {slots}: have fewer workers")
+        remedy = "have fewer, or restart the service, which makes room"
+        yield _failed(generation, f"{needed} more workers do not fit in {slots}: {remedy}")
     elif len(facts.members) + needed <= facts.slots_max:
         yield Prepare(generation.number)
 

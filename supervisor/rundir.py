@@ -1,6 +1,6 @@
 """The run-dir: the place of one instance on the disk, and the lock that makes it one.
 
-    run-dir/            0700
+    run-dir/            made with 0700; never one that others may write into
       lock              held (flock) as long as the supervisor lives; holds its pid
       control.sock      0600, the Unix door of control
       generations/      the plans, written by control
@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+WRITABLE_BY_OTHERS: Final = 0o022
 SOCKET_PATH_MAX: Final = 107
 """sun_path has 108 octets, the last of them a zero."""
 
@@ -45,6 +46,13 @@ class RunDir:
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as fault:
             raise RunDirFault(f"the run-dir {self.path} cannot be used: {fault.strerror}") from None
+        status = self.path.stat()
+        if status.st_uid not in (os.geteuid(), 0) or status.st_mode & WRITABLE_BY_OTHERS:
+            os.close(self._lock)
+            raise RunDirFault(
+                f"the run-dir {self.path} belongs to somebody else, or others may write into it: they could put "
+                f"their plan or their socket there; `chown` it, and `chmod go-w` it"
+            )
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

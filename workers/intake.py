@@ -49,11 +49,12 @@ class Intake:
     """What one listener makes of heads; shared by its connections."""
 
     __slots__ = (
-        "_hosts", "_targets", "listener", "open_count", "open_requests", "open_requests_max", "scheme", "trust",
+        "_hosts", "_targets", "listener", "name", "open_count", "open_requests", "open_requests_max", "scheme", "trust",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
+        self.name = listener.name
         self.scheme = "https" if listener.tls is not None else "http"
         self.trust = forwarded.Trust(listener.trusted_proxies, listener.trusted_hops)
         self.open_count = 0  # connections
@@ -99,8 +100,7 @@ class Intake:
         else:
             exchange.lines = downstream.stranger_lines + host_line + exchange.id_line
         request = exchange.request = Request(
-            method=method, scheme=self.scheme, host=host, path=target.path, query=target.query,
-            target=target.target, headers=head.headers, client_ip=client_ip, listener=self.listener.name,
+            method, self.scheme, host, target.path, target.query, target.target, head.headers, client_ip, self.name,
         )  # fmt: skip
         return request
 

@@ -122,8 +122,10 @@ class Acceptor:
 
     def _admit(self, connection: socket.socket) -> None:
         service = self._service
-        open_count = len(service.connections) + len(self._tasks) + len(self._peeking)
-        if open_count >= self.connections_max or self._intake.open_count >= self._intake.listener.max_connections:
+        coming_count = len(self._tasks) + len(self._peeking)  # in a handshake, or not even there
+        open_count = len(service.connections) + coming_count
+        limit = self._intake.listener.max_connections
+        if open_count >= self.connections_max or self._intake.open_count + coming_count >= limit:
             self._shed(connection, open_count)
         elif self._context is not None:
             self._peek(connection)

@@ -2,7 +2,7 @@
 
 Intuition: a night watchman with a list, instead of an alarm clock per door.
 Each connection carries one word, `deadline_ns`, that may be moved at the cost of
-an assignment. The watchman walks the list ten times a second and knocks where
+an assignment. The watchman walks the list twenty times a second and knocks where
 the time has passed: `expire(now_ns)`. Walking 10 000 idle connections costs
 about half a millisecond a second; arming and cancelling a loop timer for every
 request would cost more than that at a few hundred requests a second.

@@ -29,6 +29,8 @@ class Settings(TypedDict):
 
     run_dir: str
     admin_address: str
+    workers: int
+    routes: int
 
 
 @click.command()
@@ -51,11 +53,14 @@ def run_fleet(config: str) -> int:
     if settings is None:
         return INVALID
 
-    from supervisor.main import Options
+    from supervisor.main import Options, series_for, slots_for
     from supervisor.main import run as supervise
     from workers.main import run as worker_main
 
-    options = Options(run_dir=settings["run_dir"], config=path, admin_address=settings["admin_address"])
+    options = Options(
+        run_dir=settings["run_dir"], config=path, admin_address=settings["admin_address"],
+        slots_max=slots_for(settings["workers"]), series_max=series_for(settings["routes"]),
+    )  # fmt: skip
     return supervise(options, worker_main)
 
 
@@ -86,7 +91,10 @@ def _check_and_exit(path: str, writing: int) -> NoReturn:
             click.echo(render_problems(loaded.problems), err=True)
         else:
             plan = loaded.plan
-            settings = Settings(run_dir=plan.system.run_dir, admin_address=plan.admin.address)
+            settings = Settings(
+                run_dir=plan.system.run_dir, admin_address=plan.admin.address, workers=plan.system.workers,
+                routes=len(plan.routes),
+            )  # fmt: skip
             os.write(writing, json.dumps(settings).encode())
             status = 0
     except BaseException as fault:

@@ -99,7 +99,6 @@ class Places:
 
     def __init__(self, text: str, file: str) -> None:
         self.file = file
-        self._length = len(text)
         self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
 
     def span(self, offset: int) -> Span:

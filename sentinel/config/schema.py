@@ -140,7 +140,7 @@ SYSTEM: Final = Directive(
         Directive("probation", "How a new generation is watched after it has taken over. If it fails, the former "
                   "content is served again.", children=(
             _one("duration", k.duration("0s"), "How long it is watched.", '"10s"'),
-            _one("max-failure-share", k.PERCENT, "The share of answers 5xx above which it has failed.", '"50%"'),
+            _one("max-failure-share", k.PERCENT, "The share of requests that fail by an upstream (or by a fault of ours) above which it has failed: relayed 5xx, 502, 504. What clients or `respond` cause does not count.", '"50%"'),
             _one("min-requests", k.integer(1, 1_000_000), "Fewer requests than this prove nothing.", "20"),
             _one("ready-timeout", k.duration("100ms"), "How long its workers may take to become ready.", '"30s"'),
         )),

@@ -179,7 +179,7 @@ class Probation:
     """How a new generation is watched after it was published."""
 
     duration_ns: int = 10 * SECOND
-    failure_share_max: int = 500  # thousandths of requests answered 5xx by the gateway or upstreams
+    failure_share_max: int = 500  # thousandths of requests that upstreams, or faults of ours, made fail
     requests_min: int = 20  # fewer requests than this prove nothing
     ready_timeout_ns: int = 30 * SECOND
 

@@ -19,7 +19,7 @@ class Request:
     __slots__ = ("client_ip", "headers", "host", "listener", "method", "path", "query", "scheme", "target")
 
     def __init__(
-        self, *, method: str, scheme: str, host: str, path: str, query: str, target: str,
+        self, method: str, scheme: str, host: str, path: str, query: str, target: str,
         headers: Headers, client_ip: str, listener: str,
     ) -> None:  # fmt: skip
         self.method = method

@@ -29,6 +29,15 @@ static const uint64_t bounds_ns[] = BOUNDS_NS;
 _Static_assert(sizeof bounds_ns / sizeof bounds_ns[0] == BUCKETS - 1, "the last bucket has no bound");
 _Static_assert(CELL_PAYLOAD * 8 + JOURNAL_RECORD_BYTES == CELL_WORDS * 8, "a record fills its cell");
 
+static const uint64_t failing[] = FAILING_REASONS;
+_Static_assert(sizeof failing * 8 == REASONS_MAX, "a bit for each reason");
+
+/* Whether an exchange speaks against its generation; `reason` was checked. */
+static inline bool is_failure(uint64_t kind, uint64_t reason)
+{
+    return failing[reason / 64] >> reason % 64 & 1 || (kind == 5 && reason == RELAYED_REASON);
+}
+
 static inline word_t *slot_of(const struct region *region, uint64_t slot)
 {
     return region->words + region->slots + slot * SLOT_WORDS;
@@ -65,7 +74,7 @@ static inline void kernel_record(const struct region *region, uint64_t slot, uin
     bump_relaxed(cell + SERIES_BYTES_IN, bytes_in);
     bump_relaxed(cell + SERIES_BYTES_OUT, bytes_out);
     bump_relaxed(life + 1, 1);
-    if (kind == 5)
+    if (is_failure(kind, reason))
         bump_relaxed(life + 2, 1);
 }
 

@@ -82,8 +82,9 @@
 #define LIFE_WORDS 4
 #define STAGE_BITS 2
 #define LENGTH_BITS 16
+#define RELAYED_REASON 0
 #define JOURNAL_RECORD_BYTES 504
-#define SLOTS_LIMIT 256
+#define SLOTS_LIMIT 1024
 #define SERIES_LIMIT 65536
 #define JOURNAL_LIMIT 1048576
 #define LIMITS_LIMIT 16777216
@@ -113,6 +114,9 @@
 #define COUNTER_LIMITS_FULL 15
 #define COUNTER_LIMITS_RECLAIMED 16
 #define COUNTER_LIMITS_STOLEN 17
+
+/* reasons that are failures, a bit each */
+#define FAILING_REASONS {0x8003ff0000000000ull, 0x0ull}
 
 /* upper bounds of the histogram's buckets, inclusive, in ns */
 #define BOUNDS_NS {500000ull, 1000000ull, 2500000ull, 5000000ull, 10000000ull, 25000000ull, 50000000ull, 100000000ull, 250000000ull, 500000000ull, 1000000000ull, 2500000000ull, 5000000000ull, 10000000000ull, 30000000000ull, 60000000000ull}

@@ -170,6 +170,8 @@ class Api:
         found = await self._parts.journal.find(request_id)
         if found is None:
             remedy = "the journal is a ring: old records give way to new ones; look into the access log"
+            if (count := self._parts.journal.unreadable_count) > 0:
+                remedy += f" ({count} of its records cannot be read by this release)"
             return failure(404, f"no record of the request `{request_id}`", remedy)
         return reply(found)
 

@@ -133,7 +133,8 @@ def _requests(series: tuple[SeriesTotals, ...]) -> Iterator[Metric]:
         "sentinel_request_reasons", "Requests by route and the reason for their end.", labels=["route", "reason"]
     )
     durations = HistogramMetricFamily(
-        "sentinel_request_duration_seconds", "From the head's first octet to the answer's last.", labels=["route"]
+        "sentinel_request_duration_seconds", "From the end of the request's head to the answer's last octet.",
+        labels=["route"],
     )
     bytes_in = CounterMetricFamily("sentinel_request_bytes", "Octets received from clients.", labels=["route"])
     bytes_out = CounterMetricFamily("sentinel_response_bytes", "Octets sent to clients.", labels=["route"])

@@ -8,6 +8,9 @@ ends closes its own descriptor and nothing else, and who connects meanwhile wait
 in the queue for the next control process.
 
 uvicorn's handling of signals is turned off: there is one handler, and it stops both.
+
+Whoever connects and says nothing holds one of few places. uvicorn waits for ever for a head and
+for a body; `Impatient` does not.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import socket
 from collections.abc import Generator, Iterable
 from types import TracebackType
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 CONNECTIONS_MAX = 128
 """Per socket. Scrapers and operators are few; the rest is answered 503 by uvicorn."""
@@ -27,9 +32,41 @@ CONNECTIONS_MAX = 128
 HEAD_BYTES_MAX = 32 * 1024
 """Of one request's head. h11 and not httptools, because it bounds this, and nobody asks fast enough to notice."""
 
+REQUEST_S = 10.0
+"""For a head, and for a body: ours are short, and so is the way to us."""
 KEEP_ALIVE_S = 30
 GRACE_S = 3
 """Answers in flight get this long at the end. Whoever waits for a reload then asks the next control process."""
+
+
+class Impatient(H11Protocol):
+    """uvicorn's protocol, which closes a connection whose request is not there in time."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._let_go()
+
+    def _watch(self) -> None:
+        is_resting = self.timeout_keep_alive_task is not None  # between two requests: uvicorn's own timer runs
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and not is_resting:
+            self._timer = self._timer or self.loop.call_later(REQUEST_S, self.transport.abort)
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Server(uvicorn.Server):
@@ -74,7 +111,7 @@ def _server(app: ASGIApp) -> Server:
     return Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=Impatient,
             h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             ws="none",
             lifespan="off",

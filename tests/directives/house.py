@@ -1,6 +1,6 @@
 """A real worker whose plan was written by an operator.
 
-`serving` fills in what a test does not care about: one listener `web`, one upstream
+`serving` fills in what a test does not care about: one listener, one upstream
 `origin`, and a route for each.
 """
 
@@ -23,7 +23,7 @@ system {{
     {system}
 }}
 listeners {{
-    listener "web" {{
+    listener "{name}" {{
         address "127.0.0.1:{port}"
         {listener}
     }}
@@ -57,7 +57,7 @@ def plan_from(text: str) -> Plan:
 
 def written(directory: Path, port: int, *, origin: int = 0, **parts: str) -> str:
     """The text of a configuration; parts go where the template names them."""
-    settings = {"system": "", "listener": "", "routes": "", "route": "", "upstream": ""}
+    settings = {"system": "", "listener": "", "routes": "", "route": "", "upstream": "", "name": "web"}
     settings |= {"log": str(directory / "access.log"), "endpoints": f'endpoint "127.0.0.1:{origin or closed_port()}"'}
     return TEXT.format(port=port, **(settings | parts))
 

@@ -184,6 +184,16 @@ def test_ambiguous_paths_are_read_as_the_operator_says(tmp_path: Path, rule: str
         assert [head.split()[1].decode() for head in origin.heads] == ([seen] if seen else [])
 
 
+@pytest.mark.directive("listener")
+@pytest.mark.parametrize("name", ["inside", "outside"])
+def test_routes_and_logs_know_a_listener_by_its_name(tmp_path: Path, name: str) -> None:
+    bound = 'route "bound" { matches { path "/bound"; }; listeners "%s"; respond 204; }'
+    with serving(tmp_path, name=name, routes=bound % name) as worker:
+        assert Client(worker.port).get("/bound").status == 204
+        assert worker.log(1)[0]["listener"] == name
+    assert load_text(written(tmp_path, 8080, name=name, routes=bound % "other")).plan is None
+
+
 @pytest.mark.directive("listener/tls/certificate", "listener/tls/key")
 def test_the_certificate_that_is_named_is_served(tmp_path: Path) -> None:
     served = []

@@ -58,19 +58,23 @@ def one(matches: str, more: str = "") -> str:
 @pytest.mark.parametrize(
     ("matches", "holds", "fails"),
     [
-        ('host "a.example"', {}, {"host": "b.example"}),
+        ('host "x.example" "a.example"', {}, {"host": "b.example"}),
         ('host "*.a.example"', {"host": "x.a.example"}, {"host": "a.example"}),
-        ('path "/p"', {"path": "/p"}, {"path": "/p/q"}),
-        ('path-prefix "/p"', {"path": "/p/q"}, {"path": "/pq"}),
-        ('path-regex "/p[0-9]+"', {"path": "/p12"}, {"path": "/p12x"}),
+        ('path "/x" "/p"', {"path": "/p"}, {"path": "/p/q"}),
+        ('path-prefix "/x" "/p"', {"path": "/p/q"}, {"path": "/pq"}),
+        ('path-regex "/x" "/p[0-9]+"', {"path": "/p12"}, {"path": "/p12x"}),
         ('method "PUT" "POST"', {"method": "POST"}, {}),
         ('header "x-a"', {"headers": (("x-a", "1"),)}, {}),
-        ('header "x-a" "1"', {"headers": (("x-a", "1"),)}, {"headers": (("x-a", "2"),)}),
+        ('header "x-a" "0" "1"', {"headers": (("x-a", "1"),)}, {"headers": (("x-a", "2"),)}),
         ('header "x-a" regex="1+"', {"headers": (("x-a", "11"),)}, {"headers": (("x-a", "12"),)}),
         ('query "q"', {"query": "q"}, {"query": "p=q"}),
-        ('query "q" "1"', {"query": "q=1"}, {"query": "q=2"}),
+        ('query "q" "0" "1"', {"query": "q=1"}, {"query": "q=2"}),
         ('query "q" regex="1+"', {"query": "q=11"}, {"query": "q=12"}),
         ('not { method "GET"; }', {"method": "PUT"}, {}),
+        ('not { host "b.example"; }', {}, {"host": "b.example"}),
+        ('not { path "/p"; path-prefix "/q"; }', {"path": "/p/q"}, {"path": "/q/p"}),
+        ('not { path "/p"; path-regex "/q+"; }', {"path": "/"}, {"path": "/p"}),
+        ('not { path "/p"; path-regex "/q+"; }', {"path": "/qqp"}, {"path": "/qq"}),
         ('any { method "PUT"; query "q"; }', {"query": "q"}, {}),
         ('not { all { method "GET"; query "q"; }; }', {}, {"query": "q"}),
     ],
@@ -78,6 +82,15 @@ def one(matches: str, more: str = "") -> str:
 def test_a_condition_decides(matches: str, holds: dict[str, Any], fails: dict[str, Any]) -> None:
     assert winner(one(matches), **holds) == "one"
     assert winner(one(matches), **fails) == "rest"
+
+
+@pytest.mark.directive("route/matches")
+def test_several_matches_are_alternatives() -> None:
+    more = 'matches { path "/q"; method "PUT"; }'
+    for routes, routed in ((one('path "/p"'), "rest"), (one('path "/p"', more), "one")):
+        assert winner(routes, path="/p") == "one"
+        assert winner(routes, path="/q", method="PUT") == routed
+        assert winner(routes, path="/q") == "rest"
 
 
 @pytest.mark.directive("route/priority")
@@ -90,7 +103,7 @@ def test_a_higher_priority_is_tried_first() -> None:
     assert winner(routes(1), path="/p") == "wide"
 
 
-@pytest.mark.directive("route/listeners", "listener")
+@pytest.mark.directive("route/listeners")
 def test_a_route_may_belong_to_one_listener() -> None:
     bound = one('path-prefix "/"', 'listeners "inside"')
     assert winner(bound, listener="inside") == "one"

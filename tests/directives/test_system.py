@@ -12,6 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ def reload(theatre: Theatre, content: str, system: str) -> int:
     return int(answer["generation"])
 
 
+def has_a_line(path: Path) -> bool:
+    return path.exists() and path.read_text() != ""
+
+
 # Workers by themselves.
 
 
@@ -52,7 +57,7 @@ def test_the_access_log_is_where_it_is_said_to_be(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.log"
         with serving(tmp_path / name, log=str(path)) as worker:
             assert Client(worker.port).get("/fixed").status == 200
-            wait_until(lambda path=path: path.exists() and path.read_text(), "the line")
+            wait_until(partial(has_a_line, path), "the line")
             assert json.loads(path.read_text())["route"] == "fixed"
     with serving(tmp_path / "off", log="off") as worker:
         assert Client(worker.port).get("/fixed").status == 200

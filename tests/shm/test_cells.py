@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sentinel.core.reasons import Reason
 from shm.cells import Cells, open_cells
 from shm.layout import (
     BOUNDS_NS,
@@ -196,7 +197,30 @@ def test_a_record_counts_in_every_cell_once(implementation: str) -> None:
         expected[SERIES.offset(field) // WORD + cell] = count
     assert words == expected.tolist()
     life = SMALL.slot(1) + SLOT.offset("lives")
-    assert [cells.load(life + WORD), cells.load(life + 2 * WORD)] == [5, 2]
+    assert [cells.load(life + WORD), cells.load(life + 2 * WORD)] == [5, 0], "five requests, none of them failed"
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    ("status", "reason", "is_failure"),
+    [
+        (502, Reason.CONNECT_FAILED, True),
+        (200, Reason.UPSTREAM_ABORTED, True),
+        (500, Reason.PROXIED, True),
+        (500, Reason.INTERNAL, True),
+        (404, Reason.PROXIED, False),
+        (503, Reason.RESPONDED, False),
+        (505, Reason.BAD_VERSION, False),
+        (501, Reason.METHOD_REFUSED, False),
+        (503, Reason.OVERLOADED, False),
+    ],
+)
+def test_what_speaks_against_a_generation_is_nothing_that_clients_can_bring_about(
+    implementation: str, status: int, reason: Reason, is_failure: bool
+) -> None:
+    cells = open_on(implementation, memoryview(bytearray(SMALL.size_bytes)))
+    cells.record(0, 0, status, reason.number, 1, 0, 0)
+    assert cells.load(SMALL.slot(0) + SLOT.offset("lives") + 2 * WORD) == is_failure
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -89,7 +89,7 @@ def test_a_worker_that_dies_in_a_record_has_counted_it_or_not_in_each_cell(regio
     left, slot = mortal(region), claim(region)
     for stores in count():
         before = words_of(region, slot)
-        ended = cut_short(left, stores, lambda: region.record(slot, 0, 503, 3, 2_000_000, 100, 200))
+        ended = cut_short(left, stores, lambda: region.record(slot, 0, 503, 49, 2_000_000, 100, 200))
         after = words_of(region, slot)
         for at, full in ((0, 1), (SERIES.offset("histogram") // WORD, 1), (SERIES.offset("reasons") // WORD, 1)):
             size = {0: CLASSES, SERIES.offset("histogram") // WORD: BUCKETS}.get(at, REASONS_MAX)

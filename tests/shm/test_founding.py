@@ -58,8 +58,8 @@ class TestCreation:
         region.close()
 
     def test_sizes_out_of_bounds_are_refused(self, name: str) -> None:
-        with pytest.raises(RegionFault, match=r"slots_max is 300, outside 1\.\.256"):
-            Region.create(name, slots_max=300)
+        with pytest.raises(RegionFault, match=r"slots_max is 3000, outside 1\.\.1024"):
+            Region.create(name, slots_max=3000)
         assert not os.path.exists(place(name))
 
     def test_without_room_there_is_no_region_and_no_remains(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ class TestRecognition:
         words = [MAGIC, VERSION, 1, 1, 1 << 50, 1 << 20, 4, 2, 64, 5, 6, LAYOUT_CRC]
         for field, word in zip(HEADER.fields, (*words, founding._crc(words)), strict=False):
             poke(name, field.name, word)
-        with pytest.raises(RegionFault, match=r"slots_max is 1048576, outside 1\.\.256"):
+        with pytest.raises(RegionFault, match=r"slots_max is 1048576, outside 1\.\.1024"):
             Region.attach(name)
 
     @pytest.mark.parametrize("size", [0, 100, HEADER.size, SMALL.size_bytes - 1, SMALL.size_bytes + 4096])

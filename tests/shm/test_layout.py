@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from sentinel.core.reasons import REASONS_MAX
+from sentinel.core.reasons import REASONS_MAX, Reason
 from shm import drawing, layout
 from shm.counters import Counter
 from shm.layout import LINE, PAGE, RECORDS, WORD, Geometry, Record
@@ -44,6 +44,12 @@ def test_there_is_a_counter_for_every_reason() -> None:
     assert layout.REASONS_MAX == REASONS_MAX
 
 
+def test_failures_are_those_of_upstreams_and_our_own() -> None:
+    ours = {reason.number for reason in Reason if reason.value.culprit == "upstream"} | {Reason.INTERNAL.number}
+    assert ours == layout.FAILING_REASONS
+    assert Reason.PROXIED.number == layout.RELAYED_REASON
+
+
 def test_the_numbers_of_counters_have_no_gaps() -> None:
     assert sorted(Counter) == list(range(len(Counter)))
 
@@ -69,7 +75,7 @@ def test_tables_follow_one_another(geometry: Geometry) -> None:
 
 def test_sizes_out_of_bounds_are_named() -> None:
     assert Geometry(slots_max=0, series_max=1, journal_records=1 << 40, limits_max=96).faults() == [
-        "slots_max is 0, outside 1..256",
+        "slots_max is 0, outside 1..1024",
         "series_max is 1, outside 2..65536",
         "journal_records is 1099511627776, outside 1..1048576",
         "limits_max is 96, which is no power of two",

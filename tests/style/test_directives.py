@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 
-from sentinel.config.schema import INCLUDE, ROOT, Directive
+from sentinel.config.kinds import integer
+from sentinel.config.schema import INCLUDE, ROOT, Argument, Directive, Property
 from tests.style.sources import ROOT as TREE
+
+INTEGER = integer(0, 9)
 
 
 def paths(parent: Directive, prefix: str = "") -> Iterator[str]:
-    """Walk over everything that an operator can set, by name."""
+    """Walk over everything that an operator can set, by name; a block that may stand once only holds others."""
     for one in parent.children:
         path = prefix + one.name
-        if one.args or one.props or one.is_recursive:
+        if one.args or one.props or one.is_recursive or one.is_repeatable:
             yield path
         for prop in one.props:
             yield f"{path}@{prop.name}"
@@ -31,7 +35,7 @@ def marked() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in sorted((TREE / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
-            if not isinstance(node, ast.FunctionDef):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test_"):
                 continue
             for marker in node.decorator_list:
                 if isinstance(marker, ast.Call) and ast.unparse(marker.func) == "pytest.mark.directive":
@@ -41,10 +45,24 @@ def marked() -> dict[str, list[str]]:
     return found
 
 
+def missing(root: Directive) -> list[str]:
+    """What no test is marked with."""
+    return sorted({*paths(root), INCLUDE.name} - marked().keys())
+
+
 def test_every_directive_has_a_test_that_shows_what_it_changes() -> None:
-    wanted = {*paths(ROOT), INCLUDE.name}
-    missing = sorted(wanted - marked().keys())
-    assert not missing, "no test is marked with " + ", ".join(missing)
+    found = missing(ROOT)
+    assert not found, "no test is marked with " + ", ".join(found)
+
+
+def test_a_directive_without_a_test_is_noticed() -> None:
+    """Wherever it is added: at the root, in a table's entry, as a property."""
+    value = (Argument("value", INTEGER),)
+    property_ = Property("step", INTEGER, "")
+    inner = Directive("route", "", value, children=(Directive("retries", "", value, (property_,)),), is_repeatable=True)
+    added = (Directive("plugins", "", value), Directive("routes", "", children=(inner,), is_table=True))
+    root = replace(ROOT, children=(*ROOT.children, *added))
+    assert missing(root) == ["plugins", "route/retries", "route/retries@step"]
 
 
 def test_every_marker_names_a_directive() -> None:

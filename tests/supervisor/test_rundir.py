@@ -145,3 +145,12 @@ def test_something_else_in_the_place_of_the_door_is_a_clear_fault(tmp_path: Path
     with pytest.raises(RunDirFault, match=r"cannot listen on .*control\.sock"):
         run_dir.listen()
     run_dir.leave()
+
+
+@pytest.mark.parametrize("permissions", [0o777, 0o770, 0o702])
+def test_a_directory_into_which_others_may_write_is_refused(tmp_path: Path, permissions: int) -> None:
+    tmp_path.chmod(permissions)
+    with pytest.raises(RunDirFault, match="others may write into it"):
+        RunDir(str(tmp_path))
+    tmp_path.chmod(0o755)
+    RunDir(str(tmp_path)).leave()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from supervisor.words import BOX_BYTES_MAX, KEPT_BYTES, READ_BYTES, Words
+from supervisor.words import BOX_BYTES_MAX, KEPT_BYTES, READ_BYTES, READS_MAX, Words
 
 
 @pytest.fixture
@@ -62,7 +63,8 @@ def test_a_box_that_has_grown_is_emptied_and_goes_on(words: Words, out: int) -> 
     block = b"x" * READ_BYTES
     for _ in range(BOX_BYTES_MAX // READ_BYTES + 1):
         os.write(words.fd, block)
-    words.pass_on(out)
+    for _ in range(BOX_BYTES_MAX // READ_BYTES // READS_MAX + 1):  # so much in a turn
+        words.pass_on(out)
     assert os.fstat(words.fd).st_size == 0
     os.write(words.fd, b"after")
     words.pass_on(out)
@@ -96,3 +98,19 @@ def test_the_words_of_a_killed_child_are_there_after_its_end(words: Words, out: 
 
 def test_a_box_is_not_inherited_by_programs(words: Words) -> None:
     assert not os.get_inheritable(words.fd)
+
+
+def test_a_pipe_that_nobody_reads_stops_nobody_and_what_was_lost_is_counted(words: Words) -> None:
+    reading, writing = os.pipe()
+    try:
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        os.write(words.fd, b"x" * 10_000)
+        words.pass_on(writing)
+        assert os.read(reading, 65536) == b"x" * 4096
+        os.write(words.fd, b"again")
+        words.pass_on(writing)
+        assert os.read(reading, 65536) == b"(5904 octets were lost here)\n", "a pipe takes a page at a time"
+        assert words.last().endswith("xagain"), "the last words are kept all the same"
+    finally:
+        os.close(reading)
+        os.close(writing)

@@ -108,7 +108,11 @@ class Fleet:
             [sys.executable, "-m", "sentinel", "run", "-c", str(self.config)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )  # fmt: skip
-        wait_until(self.is_serving, "the fleet serves", 30)
+        try:
+            wait_until(self.is_serving, "the fleet serves", 30)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def is_serving(self) -> bool:

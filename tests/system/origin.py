@@ -11,7 +11,7 @@ It prints its port and serves until it is terminated. What a path does:
     /drip/N/MS       N chunks, one every MS milliseconds
     /status/N        that status
 
-While the file given by --fail exists, every answer is a 500: a fault that a
+While the file given by --fail exists, every second answer is a 500: a fault that a
 test switches on and off without restarting anything.
 """
 
@@ -32,6 +32,7 @@ class Origin:
 
     def __init__(self, fail: str) -> None:
         self.fail = fail
+        self.failing_count = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
@@ -73,7 +74,9 @@ class Origin:
         path = head.target.decode("latin-1").split("?")[0]
         words = path.strip("/").split("/")
         status, payload, pause_ms, chunks = 200, b"ok\n", 0, 0
-        if self.fail and os.path.exists(self.fail):
+        is_failing = bool(self.fail) and os.path.exists(self.fail)
+        self.failing_count += is_failing
+        if is_failing and self.failing_count % 2:
             status, payload = 500, b"switched to failing\n"
         elif words[0] == "echo":
             payload = body

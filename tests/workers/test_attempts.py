@@ -148,13 +148,13 @@ def test_a_post_does_not_use_a_link_that_has_said_farewell(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("parting", [b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n", b"stale octets"])
 def test_octets_on_an_idle_link_never_reach_the_next_client(tmp_path: Path, parting: bytes) -> None:
-    spoken = threading.Event()
+    spoken = threading.Semaphore(0)
 
     def script(conversation: Conversation) -> None:
         conversation.head()
         conversation.answer(b"mine")
         conversation.send(parting)
-        spoken.set()
+        spoken.release()
         conversation.rest()
 
     with scripted(script) as origin, working(upstream_of(origin.port), tmp_path) as worker:
@@ -162,7 +162,7 @@ def test_octets_on_an_idle_link_never_reach_the_next_client(tmp_path: Path, part
             client = Client(worker.port)
             answer = client.get(f"/{number}")
             assert (answer.status, answer.body) == (200, b"mine")
-            assert spoken.wait(5)
+            assert spoken.acquire(timeout=5)
         assert origin.connections == 5
 
 

@@ -234,26 +234,5 @@ class _Out:
         self._run_start = self._run_end
 
 
-class LengthBody:
-    """A body of known length; the same interface."""
-
-    __slots__ = ("left", "payload_bytes", "trailers")
-
-    def __init__(self, length: int) -> None:
-        self.left = length
-        self.payload_bytes = 0
-        self.trailers: list[tuple[str, str]] = []
-
-    @property
-    def done(self) -> bool:
-        return self.left == 0
-
-    def feed(self, data: bytes) -> tuple[bytes, int]:
-        size = min(self.left, len(data))
-        self.left -= size
-        self.payload_bytes += size
-        return (data if size == len(data) else data[:size]), size
-
-
 def malformed(fault: type[ClientFault] | type[UpstreamFault], detail: str) -> Fault:
     return fault(Reason.BAD_CHUNK if fault is ClientFault else Reason.UPSTREAM_MALFORMED, detail)

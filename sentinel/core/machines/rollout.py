@@ -90,8 +90,6 @@ TRANSITIONS: Final[dict[RolloutState, Row]] = {
 
 FINAL: Final = frozenset({REFUSED, ROLLED_BACK, RETIRED})
 """Nothing leads out of these."""
-PREPARING: Final = frozenset({STAGED, STARTING, PROMOTING})
-"""It wants workers that do not serve yet."""
 UNDER_WAY: Final = frozenset({STAGED, STARTING, HANDOVER, CANARY, PROMOTING, FAILING})
 """Another rollout has to wait: one at a time. PROBATION is not among them, it only watches."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sentinel.core.reasons import Reason
-from workers.http1.bodies import EXTENSIONS_MAX, LINE_MAX, TRAILERS_MAX, ChunkedBody, LengthBody
+from workers.http1.bodies import EXTENSIONS_MAX, LINE_MAX, TRAILERS_MAX, ChunkedBody
 from workers.http1.faults import ClientFault, UpstreamFault
 
 
@@ -85,13 +85,3 @@ def test_the_fault_names_its_culprit() -> None:
         with pytest.raises(kind) as caught:
             ChunkedBody(reframe=True, fault=kind).feed(b"0x5\r\n")
         assert caught.value.reason is reason
-
-
-def test_a_body_of_known_length_ends_there() -> None:
-    body = LengthBody(7)
-    data = b"hello"
-    assert body.feed(data)[0] is data and not body.done
-    assert body.feed(b"!!GET /") == (b"!!", 2)
-    assert body.done and body.payload_bytes == 7 and body.trailers == []
-    assert body.feed(b"GET /") == (b"", 0)
-    assert LengthBody(0).done

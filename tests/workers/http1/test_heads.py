@@ -13,7 +13,7 @@ from sentinel.core.reasons import Reason
 from tests.workers.http1.ambiguous import AMBIGUOUS, BEYOND_THE_CODEC, Case
 from tests.workers.http1.hostile_responses import HOSTILE, Hostile
 from tests.workers.http1.implementations import BYTES_MAX, HEADERS_MAX, IMPLEMENTATIONS, NEEDS_NATIVE, URI_MAX, codec
-from workers.http1.bodies import ChunkedBody, LengthBody
+from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault, Fault, UpstreamFault
 from workers.http1.grammar import OPTIONS_MAX
 from workers.http1.names import GUARDED, HOP_BY_HOP, ROLES
@@ -98,8 +98,10 @@ def answer_of(http1: Any, case: Hostile, step: int) -> tuple[bytes, bool] | None
         rest = octets[head.size :]
         if head.until_close:
             return rest, False
-        chunks = ChunkedBody(reframe=False, fault=UpstreamFault)
-        body = chunks if head.chunked else LengthBody(max(head.content_length, 0))
+        if not head.chunked:
+            length = max(head.content_length, 0)
+            return rest[:length], head.keep_alive and len(rest) == length
+        body = ChunkedBody(reframe=False, fault=UpstreamFault)
         seen, used = b"", 0
         for at in range(0, len(rest), step):
             passed, consumed = body.feed(rest[at : at + step])
