@@ -1,0 +1,173 @@
+"""Workers killed and stopped at random instructions while they insert, reclaim and charge limits.
+
+Their clock runs a thousand times too fast, so that buckets expire at once and most
+charges are insertions, into a table that is too small for all keys. After every
+kill and reap:
+
+- nothing is held by the dead: no busy entry, no guard;
+- no key is in two entries;
+- the key that is limited still is, and was never admitted more often than its burst,
+  in all lives together;
+- the others have gone on, also while one of them was stopped in the middle.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+import signal
+import time
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from shm.layout import LIMIT_BUSY, LIMIT_CLOSED, LIMIT_VOID
+from shm.limits import ADMITTED, SLOT_MASK, TICKET_BITS
+from shm.region import Counter, Region, Role
+from tests.shm.implementations import NEEDS_NATIVE
+
+KILLS = 2000
+WORKERS = 4
+LIMITS_MAX = 64
+KEYS = [b"key %d" % number for number in range(400)]
+HASTE = 1000
+ADMITTED_COUNT, TURNS = 0, 1
+YEAR = 365 * 86_400 * 10**9
+BURST = 3
+SLOW = array("Q", (YEAR, BURST * YEAR + YEAR // 2, LIMIT_CLOSED)).tobytes()
+QUICK = array("Q", (1000, 3000, LIMIT_CLOSED)).tobytes()
+BOTH = array("Q", (1000, 3000, LIMIT_CLOSED, 1000, 1000, LIMIT_CLOSED)).tobytes()
+ORPHAN_CHECK_TURNS = 1024
+
+pytestmark = [pytest.mark.slow, NEEDS_NATIVE]
+
+
+@dataclass
+class Worker:
+    pid: int
+    slot: int
+    tally: memoryview
+
+
+def charge_until_killed(region: Region, slot: int, seed: int, start: int, tally: memoryview) -> None:
+    dice, parent = random.Random(seed), os.getppid()
+    while tally[TURNS] % ORPHAN_CHECK_TURNS or os.getppid() == parent:
+        for key in dice.choices(KEYS, k=30):
+            now = (time.monotonic_ns() - start) * HASTE + 1
+            region.charge(slot, now, (key,), QUICK)
+        region.charge(slot, now, (key, b"common"), BOTH)
+        region.reset(now, dice.choice(KEYS))
+        if region.charge(slot, now, (b"slow",), SLOW)[0] == ADMITTED:
+            tally[ADMITTED_COUNT] += 1
+        tally[TURNS] += 1
+
+
+class Fleet:
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.start = time.monotonic_ns()
+        self.workers: list[Worker] = []
+        self.lives = self.admitted = 0
+
+    def spawn(self) -> None:
+        self.lives += 1
+        tally = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        slot = self.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=0)
+        worker = Worker(os.fork(), slot, tally)
+        if worker.pid == 0:
+            try:
+                charge_until_killed(self.region, slot, self.lives, self.start, tally)
+            finally:
+                os._exit(1)
+        self.workers.append(worker)
+
+    def kill(self, worker: Worker) -> None:
+        os.kill(worker.pid, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1]) == -signal.SIGKILL
+        self.workers.remove(worker)
+        self.region.reap_slot(worker.slot)
+        self.admitted += worker.tally[ADMITTED_COUNT]
+        self.check(worker.slot)
+
+    def wait_for_others(self, stopped: Worker) -> None:
+        """Everybody else goes on: a wait for the stopped one would be a wait for ever."""
+        for worker in self.workers:
+            before = worker.tally[TURNS]
+            while worker is not stopped and worker.tally[TURNS] < before + 3:
+                os.sched_yield()
+
+    def check(self, dead: int) -> None:
+        visible: dict[tuple[int, int], int] = {}
+        for index in range(LIMITS_MAX):
+            key, tat = self.entry(index)
+            assert not (tat & LIMIT_BUSY and tat >> TICKET_BITS & SLOT_MASK == dead), "held by the dead"
+            if tat == 0 or tat & (LIMIT_BUSY | LIMIT_VOID):
+                continue
+            if key in visible:
+                # The others move while we look; a key that was moved is not in both places at one moment.
+                first = self.entry(visible[key])
+                assert self.entry(index) != (key, tat) or self.entry(visible[key]) != first or first[0] != key or (
+                    first[1] & (LIMIT_BUSY | LIMIT_VOID)
+                ), f"a key is in entries {visible[key]} and {index}"  # fmt: skip
+            visible[key] = index
+        for stripe in range(self.region.geometry.guards_max):
+            guard = self.region._cells.load(self.region.geometry.guard(stripe))
+            assert not guard or guard >> TICKET_BITS & SLOT_MASK != dead, "a guard of the dead"
+        assert self.admitted + sum(worker.tally[ADMITTED_COUNT] for worker in self.workers) <= BURST
+
+    def entry(self, index: int) -> tuple[tuple[int, int], int]:
+        """Key and tat as they were at one moment, or busy."""
+        load, at = self.region._cells.load, self.region.geometry.limit(index)
+        for _ in range(1000):
+            tat = load(at + 16)
+            key = load(at), load(at + 8)
+            if load(at + 16) == tat:
+                return key, tat
+        return (0, 0), LIMIT_BUSY
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    name = f"/sentinel-test-{os.getpid()}-limits-kill"
+    region = Region.create(name, series_max=2, slots_max=16, journal_records=1, limits_max=LIMITS_MAX)
+    fleet = Fleet(region)
+    try:
+        yield fleet
+    finally:
+        for worker in fleet.workers:
+            os.kill(worker.pid, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)
+        region.unlink()
+        region.close()
+
+
+def test_workers_killed_and_stopped_at_any_instruction_hold_nobody_up(fleet: Fleet) -> None:
+    dice = random.Random(1)
+    for _ in range(WORKERS):
+        fleet.spawn()
+    for kill in range(KILLS):
+        victim = dice.choice(fleet.workers)
+        while victim.tally[TURNS] < dice.randrange(1, 4):
+            os.sched_yield()
+        if kill % 10 == 0:
+            os.kill(victim.pid, signal.SIGSTOP)
+            fleet.wait_for_others(victim)
+            if dice.random() < 0.5:
+                os.kill(victim.pid, signal.SIGCONT)
+        fleet.kill(victim)
+        fleet.spawn()
+    for worker in list(fleet.workers):
+        fleet.kill(worker)
+    now = (time.monotonic_ns() - fleet.start) * HASTE
+    statistics = fleet.region.limits_statistics(now)
+    assert statistics.busy == 0
+    assert fleet.region.peek(now, b"slow") > now
+    assert fleet.region.charge(0, now, (b"slow",), SLOW)[0] != ADMITTED
+    counters = fleet.region.totals().counters
+    assert counters[Counter.LIMITS_RECLAIMED] > KILLS and counters[Counter.LIMITS_FULL] > 0
+    # A table that lost an entry to each of the dead would have none left.
+    far = now + YEAR // 100
+    assert sum(fleet.region.charge(0, far, (key,), QUICK)[0] == ADMITTED for key in KEYS) >= LIMITS_MAX - 2
