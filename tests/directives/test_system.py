@@ -213,14 +213,23 @@ def cores(worker: dict[str, Any]) -> int:
 
 # The language itself.
 
+INCLUDING = """
+schema-version "1.0"
+listeners {{ listener "web" {{ address "127.0.0.1:1"; }}; }}
+routes {{
+    {}
+    route "rest" {{ matches {{ path-prefix "/"; }}; respond 404; }}
+}}
+"""
+
 
 @pytest.mark.directive("include")
 def test_a_file_is_read_where_it_is_included(tmp_path: Path) -> None:
-    text = 'schema-version "1.0"\nlisteners { listener "web" { address "127.0.0.1:1"; }; }\nroutes { %s }'
     (tmp_path / "one.kdl").write_text('route "one" { matches { path "/"; }; respond 200; }')
-    for inside, names in (("", []), ('include "*.kdl"', ["one"])):
-        loaded = load_text(text % inside, str(tmp_path / "main"))
-        assert [route.name for route in loaded.plan.routes] == names if loaded.plan else loaded.problems
+    for inside, names in (("", ["rest"]), ('include "*.kdl"', ["one", "rest"])):
+        loaded = load_text(INCLUDING.format(inside), str(tmp_path / "main"))
+        assert loaded.plan is not None, loaded.problems
+        assert [route.name for route in loaded.plan.routes] == names
 
 
 @pytest.mark.directive("schema-version")

@@ -51,7 +51,7 @@ def test_a_weight_is_a_share(tmp_path: Path) -> None:
         assert order(tmp_path / "3", one, two, count=12, weight=3).count(b"a") == 9
 
 
-@pytest.mark.directive("upstream/balance")
+@pytest.mark.directive("upstream/balance", "upstream/endpoint")
 def test_the_balance_is_the_one_that_is_named(tmp_path: Path) -> None:
     with pair() as (one, two):
         in_turn = order(tmp_path / "turn", one, two, count=60)
