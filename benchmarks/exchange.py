@@ -10,6 +10,7 @@ times as long, since the kernel's work empties the caches in between.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -46,7 +47,10 @@ CHUNKED: Final = FIELDS + b"Transfer-Encoding: chunked\r\n\r\n400\r\n" + b"x" * 
 
 
 class Paper:
-    """A transport that leads nowhere."""
+    """A transport that leads nowhere; its socket is real, since idle links are polled."""
+
+    def __init__(self) -> None:
+        self._socket, self._other = socket.socketpair()
 
     def write(self, data: bytes) -> None: ...
     def writelines(self, parts: Iterable[bytes]) -> None: ...
@@ -57,7 +61,7 @@ class Paper:
     def close(self) -> None: ...
 
     def get_extra_info(self, name: str) -> object:
-        return ("127.0.0.1", 4711)
+        return self._socket if name == "socket" else ("127.0.0.1", 4711)
 
     def is_closing(self) -> bool:
         return False

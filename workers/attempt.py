@@ -46,7 +46,7 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
         next_one(exchange, Reason.CONNECT_FAILED if place.pools else Reason.NAME_UNRESOLVED)
         return
     exchange.pool = pool
-    link = pool.take()
+    link = pool.take(for_once=exchange.head.method not in IDEMPOTENT)
     if link is None:
         connect(exchange, pool)
     else:
