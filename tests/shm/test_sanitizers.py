@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CC", "cc")
-RACE = Path(__file__).with_name("race.c")
+RACES = [Path(__file__).with_name(name) for name in ("race.c", "limits_race.c")]
 NATIVE = ROOT / "shm" / "_native"
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-g")
 BUILD = """
@@ -70,7 +70,7 @@ def test_cells_and_regions_under_address_and_undefined_behaviour_sanitizers(tmp_
         "PYTHONMALLOC": "malloc",  # else the interpreter's own pools hide where an object ends
         "PYTHONPATH": str(tmp_path),
     }
-    files = [f"tests/shm/test_{name}.py" for name in ("cells", "region", "processes")]
+    files = [f"tests/shm/test_{name}.py" for name in ("cells", "region", "processes", "limits", "limits_processes")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
@@ -78,20 +78,22 @@ def test_cells_and_regions_under_address_and_undefined_behaviour_sanitizers(tmp_
 
 
 @pytest.mark.parametrize(("sanitizer", "library"), [("thread", "libtsan.so"), ("address,undefined", "libasan.so")])
-def test_the_kernel_under_threads(tmp_path: Path, sanitizer: str, library: str) -> None:
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.stem)
+def test_the_kernel_under_threads(tmp_path: Path, race: Path, sanitizer: str, library: str) -> None:
     runtime_of(library)
     program = tmp_path / "race"
-    subprocess.run([COMPILER, *WARNINGS, "-O1", f"-fsanitize={sanitizer}", f"-I{NATIVE}", str(RACE), "-o", str(program),
+    subprocess.run([COMPILER, *WARNINGS, "-O1", f"-fsanitize={sanitizer}", f"-I{NATIVE}", str(race), "-o", str(program),
                     "-pthread"], check=True)  # fmt: skip
     done = subprocess.run([program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_kernel_under_threads_at_full_speed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.stem)
+def test_the_kernel_under_threads_at_full_speed(tmp_path: Path, race: Path) -> None:
     program = tmp_path / "race"
     if shutil.which(COMPILER) is None:
         pytest.skip(f"there is no compiler ({COMPILER})")
-    subprocess.run([COMPILER, *WARNINGS, "-O3", f"-I{NATIVE}", str(RACE), "-o", str(program), "-pthread"], check=True)
+    subprocess.run([COMPILER, *WARNINGS, "-O3", f"-I{NATIVE}", str(race), "-o", str(program), "-pthread"], check=True)
     for _ in range(20):
         done = subprocess.run([program], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
