@@ -4,14 +4,19 @@ Run by hand: `python -m benchmarks.shm` (with SENTINEL_PURE=1 for the twin). Eac
 figure is the best of several rounds, since whatever else the machine does only
 ever adds; the loop's own cost is measured and taken off. Nothing here is
 asserted: numbers belong to a machine, targets to its reader. Targets on the
-2-core reference machine: record 250, journal_write 300.
+2-core reference machine: record 250, journal_write 300, one charge 500.
+
+Charges of many keys go through a list of them in a random order: most of what they
+cost beside is that neither the key nor its bucket is in any cache.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import random
 import time
+from array import array
 from collections.abc import Callable
 from itertools import repeat
 
@@ -36,6 +41,73 @@ def _round(call: Callable[..., object], arguments: tuple[object, ...]) -> float:
     return (time.perf_counter_ns() - empty - (empty - start)) / CALLS
 
 
+def limits_of(limits_max: int) -> tuple[Region, int]:
+    name = f"/sentinel-benchmark-{os.getpid()}-limits"
+    region = Region.create(name, series_max=2, slots_max=4, limits_max=limits_max)
+    return region, region.claim_slot(pid=os.getpid(), birth_ns=0, role=Role.WORKER, generation=1, lane=0)
+
+
+def through_ns(call: Callable[..., object], keys: list[tuple[bytes, ...]], slot: int, now: int, terms: bytes) -> float:
+    start = time.perf_counter_ns()
+    for _ in keys:
+        pass
+    empty = time.perf_counter_ns()
+    for key in keys:
+        call(slot, now, key, terms)
+    return (time.perf_counter_ns() - empty - (empty - start)) / len(keys)
+
+
+def charges() -> None:
+    generous = array("Q", (1, 1 << 58, 1)).tobytes()
+    now = time.monotonic_ns()
+    region, slot = limits_of(65_536)
+    two_keys = (b"per-client/198.51.100.7", b"per-tenant/42")
+    refusing = array("Q", (1 << 50, 1 << 50, 1)).tobytes()
+    print(f"{'charge, 1 key':<28} {best_ns(region.charge, slot, now, two_keys[:1], generous):>8.0f} ns")
+    print(f"{'charge, 2 keys':<28} {best_ns(region.charge, slot, now, two_keys, generous * 2):>8.0f} ns")
+    print(f"{'charge refused':<28} {best_ns(region.charge, slot, now, two_keys[:1], refusing):>8.0f} ns")
+    print(f"{'peek':<28} {best_ns(region.peek, now, two_keys[0]):>8.0f} ns")
+    print(f"{'charge, 1 key, 2 processes':<28} {contended_ns(region, slot, now, two_keys[:1], generous):>8.0f} ns")
+    region.unlink()
+    region.close()
+    for count in (10, 10_000, 1_000_000):
+        live_keys(count, 1 << 22, now)
+
+
+def contended_ns(region: Region, slot: int, now: int, keys: tuple[bytes, ...], terms: bytes) -> float:
+    """The same while another process charges the same key without a pause."""
+    rival = region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=0)
+    parent, pid = os.getpid(), os.fork()
+    if pid == 0:
+        while os.getppid() == parent:
+            for _ in repeat(None, 10_000):
+                region.charge(rival, now, keys, terms)
+        os._exit(0)
+    try:
+        return best_ns(region.charge, slot, now, keys, terms)
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+def live_keys(count: int, limits_max: int, now: int) -> None:
+    """Charges of random keys among so many live ones, and what a new one costs."""
+    hour = array("Q", (3_600_000_000_000, 1 << 58, 1)).tobytes()
+    region, slot = limits_of(limits_max)
+    keys = [(b"per-client/%d" % number,) for number in range(count)]
+    inserted = through_ns(region.charge, keys, slot, now, hour)
+    random.Random(1).shuffle(keys)
+    calls = [keys[at % count] for at in range(max(count, CALLS))]
+    call = min(through_ns(region.charge, calls, slot, now, hour) for _ in range(3))
+    start = time.perf_counter_ns()
+    statistics = region.limits_statistics(now)
+    scan_ms = (time.perf_counter_ns() - start) / 1e6
+    print(f"{f'{count:,} of {limits_max:,} live':<28} {call:>8.0f} ns; first charges {inserted:.0f} ns; "
+          f"{count - statistics.live} found no room; statistics {scan_ms:.1f} ms; 32 octets a bucket")  # fmt: skip
+    region.unlink()
+    region.close()
+
+
 def main() -> None:
     region = Region.create(f"/sentinel-benchmark-{os.getpid()}")
     try:
@@ -54,6 +126,7 @@ def main() -> None:
         print(f"{type(region.record).__name__} on {platform.machine()}, Python {platform.python_version()}")
         for name, call, arguments in rows:
             print(f"{name:<22} {best_ns(call, *arguments):>8.0f} ns")
+        charges()
         for count in (3, 100, 1000):
             while len(region.series_names()) < count:
                 region.series_index(f"series-{len(region.series_names())}")
