@@ -50,8 +50,8 @@ JOURNAL_RECORDS: Final = 4096
 its reloads (24 slots) fit in the 64 MiB that a container has for shared memory by default."""
 
 LIMITS_MAX: Final = 65_536
-"""Buckets of rate limits, 32 octets each: 2 MiB. Up to half of them may limit somebody at a time and every new key finds
-room; at three quarters 3 in 100 new keys find none, at nine tenths 25."""
+"""Buckets of rate limits, 32 octets each: 2 MiB. While up to half of them limit somebody, every new key finds room; at
+three quarters 3 in 100 new keys find none, at nine tenths 25."""
 
 
 @dataclass(frozen=True, slots=True)
