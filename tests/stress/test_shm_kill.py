@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import pytest
 
 from shm.counters import SeriesTotals, read_series
-from shm.layout import SERIES_WORDS, SLOT
+from shm.layout import FAILING_REASONS, SERIES_WORDS, SLOT
 from shm.region import Counter, Region, Role
 from tests.shm.implementations import IMPLEMENTATIONS, environment
 
@@ -31,6 +31,8 @@ WRITERS = 3
 STARTED, FINISHED = 0, 1
 DURATION_NS, BYTES_IN, BYTES_OUT = 3_000_000, 11, 13
 ORPHAN_CHECK_TURNS = 256
+FAILING = min(FAILING_REASONS)
+"""A reason that counts as a failure of the generation."""
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +70,7 @@ def write_until_killed(region: Region, slot: int, life: int, tally: memoryview) 
         number += 1
         record = record_of(life, number)
         tally[STARTED] = number
-        region.record(slot, 0, 503, 7, DURATION_NS, BYTES_IN, BYTES_OUT)
+        region.record(slot, 0, 503, FAILING, DURATION_NS, BYTES_IN, BYTES_OUT)
         region.add(slot, Counter.ACCEPTED)
         region.journal_write(slot, record)
         tally[FINISHED] = number
@@ -116,7 +118,7 @@ class Fleet:
         base, now = writer.base, self.counted(writer.slot)
         for name, grown in (
             ("class", now.classes[5] - base.classes[5]),
-            ("reason", now.reasons.get(7, 0) - base.reasons.get(7, 0)),
+            ("reason", now.reasons.get(FAILING, 0) - base.reasons.get(FAILING, 0)),
             ("bucket", sum(now.histogram) - sum(base.histogram)),
             ("duration", (now.duration_sum_ns - base.duration_sum_ns) / DURATION_NS),
             ("octets in", (now.bytes_in - base.bytes_in) / BYTES_IN),
