@@ -43,6 +43,9 @@ UPSTREAM = Upstream("api", (Endpoint("127.0.0.1", 9001),))
 class Fixed:
     """A world with one answer."""
 
+    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        raise AssertionError("no limits here")
+
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
         return upstream.endpoints[0]
 

@@ -20,7 +20,7 @@ import trio
 
 from shm.faults import RegionDamaged
 from shm.layout import SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
-from shm.region import Region, RegionBusy, RegionFault
+from shm.region import LIMITS_MAX, Region, RegionBusy, RegionFault
 from supervisor.controlling import COMMAND, Desk
 from supervisor.loop import Loop, say
 from supervisor.rundir import RunDir, RunDirFault
@@ -44,7 +44,7 @@ class Options:
 
     config: the operator's main file, passed on to control unread. admin_address: "host:port" for control.
     control: the command that is control.
-    series_max, slots_max: sizes of the region, which are fixed for its life.
+    series_max, slots_max, limits_max: sizes of the region, which are fixed for its life.
     """
 
     run_dir: str
@@ -53,6 +53,7 @@ class Options:
     control: tuple[str, ...] = COMMAND
     series_max: int = SERIES_MIN
     slots_max: int = SLOTS_MIN
+    limits_max: int = LIMITS_MAX
 
 
 def slots_for(workers: int) -> int:
@@ -65,6 +66,11 @@ def series_for(routes: int) -> int:
     return min(SERIES_LIMIT, max(SERIES_MIN, 2 * routes))
 
 
+def limits_for(keys: int) -> int:
+    """A table in which so many keys find room: half full at most, and a power of two."""
+    return 1 << (2 * keys - 1).bit_length()
+
+
 def run(options: Options, worker_main: WorkerMain) -> int:
     """Keep a fleet alive; returns the exit status of the service."""
     systemd = Systemd()
@@ -74,7 +80,10 @@ def run(options: Options, worker_main: WorkerMain) -> int:
         with ExitStack() as stack:
             run_dir = RunDir(options.run_dir)
             stack.callback(run_dir.leave)
-            region = Region.create(run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max)
+            region = Region.create(
+                run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max,
+                limits_max=options.limits_max,
+            )  # fmt: skip
             stack.callback(region.close)
             stack.callback(region.unlink)
             heir_until_ns = time.monotonic_ns() + HEIR_NS if run_dir.was_abandoned else 0

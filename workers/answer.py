@@ -86,7 +86,7 @@ def _interim(exchange: Exchange, head: ResponseHead) -> None:
 def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     downstream, request, size = exchange.downstream, exchange.head, head.size
     keep = exchange.may_keep_alive()
-    raw, framing = build_response(head, exchange.id_line, keep, request.minor, DROPPED_FROM_ANSWERS)
+    raw, framing = build_response(head, exchange.answer_lines, keep, request.minor, DROPPED_FROM_ANSWERS)
     exchange.answer_started = True
     exchange.answer_head = head
     exchange.status = head.status
@@ -209,7 +209,7 @@ def _tunnel(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     if not exchange.head.upgrade or not exchange.body_done:
         exchange.fail(Reason.UPSTREAM_MALFORMED)
         return
-    raw, _ = build_response(head, exchange.id_line, True, exchange.head.minor, DROPPED_FROM_ANSWERS)
+    raw, _ = build_response(head, exchange.answer_lines, True, exchange.head.minor, DROPPED_FROM_ANSWERS)
     raw += data[head.size :]
     exchange.is_tunnel = True
     exchange.answer_started = True

@@ -19,6 +19,9 @@ from sentinel.core.reasons import Reason
 _PHRASES: Final[dict[int, str]] = {status.value: status.phrase for status in http.HTTPStatus} | {
     499: "Client Closed Request"
 }
+Fields = tuple[tuple[str, str], ...]
+"""Names and values of header fields."""
+
 _NO_BODY: Final = frozenset({204, 304})
 
 
@@ -37,7 +40,8 @@ def wants_json(headers: Iterable[tuple[str, str]]) -> bool:
 
 
 def refusal(
-    status: int, reason: Reason, request_id: str, *, as_json: bool, keep_alive: bool, minor: int, head_only: bool
+    status: int, reason: Reason, request_id: str, *, as_json: bool, keep_alive: bool, minor: int, head_only: bool,
+    fields: Fields = (),
 ) -> bytes:
     """A whole answer that says no, and why."""
     text = reason.value.text
@@ -47,12 +51,15 @@ def refusal(
     else:
         body, kind = f"{status} {reason.word}: {text}\nrequest id: {request_id}\n".encode(), "text/plain; charset=utf-8"
     lines = [f"content-type: {kind}", f"x-sentinel-reason: {reason.word}", "cache-control: no-store"]
+    lines += [f"{name}: {value}" for name, value in fields]
     return _assemble(status, lines, body, request_id, keep_alive=keep_alive, minor=minor, head_only=head_only)
 
 
-def fixed(respond: Respond, request_id: str, *, keep_alive: bool, minor: int, head_only: bool) -> bytes:
+def fixed(
+    respond: Respond, request_id: str, *, keep_alive: bool, minor: int, head_only: bool, fields: Fields = ()
+) -> bytes:
     """The whole answer of a `respond` route."""
-    lines = [f"{name}: {value}" for name, value in respond.headers]
+    lines = [f"{name}: {value}" for name, value in (*respond.headers, *fields)]
     if respond.body and not any(name == "content-type" for name, _ in respond.headers):
         lines.append("content-type: text/plain; charset=utf-8")
     body = respond.body.encode()

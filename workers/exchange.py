@@ -35,6 +35,7 @@ from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject
 from shm.counters import Counter
 from workers import answer, attempt, errors
+from workers.errors import Fields
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
 from workers.pool import Link, Pool
@@ -54,12 +55,12 @@ class Exchange:
     """The state of one request and its answer. Made once a request: no dataclass, no inheritance."""
 
     __slots__ = (
-        "answer_body", "answer_head", "answer_left", "answer_part", "answer_started", "attempts", "authority",
-        "backlog", "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out", "client_is_silent",
-        "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint", "endpoint_name", "framing",
-        "has_body", "head", "id_line", "interims", "is_ended", "is_repeated", "is_tunnel", "keep_alive", "kept",
-        "kept_bytes", "lines", "link", "pool", "request", "request_id", "route", "started_ns", "status", "total_ns",
-        "trace", "tried", "tried_pools", "upstream", "upstream_is_silent",
+        "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started", "attempts",
+        "authority", "backlog", "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out",
+        "client_is_silent", "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint",
+        "endpoint_name", "framing", "has_body", "head", "id_line", "interims", "is_ended", "is_repeated",
+        "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool", "request", "request_id", "route",
+        "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "upstream", "upstream_is_silent",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
@@ -68,7 +69,7 @@ class Exchange:
         self.started_ns = time.monotonic_ns()
         self.request: Request | None = None
         self.request_id = ""
-        self.id_line = b""
+        self.id_line = self.answer_lines = b""
         self.authority = ""
         self.lines = b""
         self.trace = Trace()
@@ -120,7 +121,7 @@ class Exchange:
     def name(self, request_id: str) -> None:
         """Give it the id that upstream, client and log shall see."""
         self.request_id = request_id
-        self.id_line = f"x-request-id: {request_id}\r\n".encode()
+        self.id_line = self.answer_lines = f"x-request-id: {request_id}\r\n".encode()
 
     def begin(self) -> None:
         """Decide, and act on the verdict."""
@@ -140,6 +141,8 @@ class Exchange:
             return
         verdict = run(decide(service.table, request, service.world, self.trace))
         route = self.route = verdict.route
+        if verdict.fields:
+            self.answer_lines += "".join([f"{name}: {value}\r\n" for name, value in verdict.fields]).encode("latin-1")
         if self.has_body:
             self.body_max = intake.body_max(route)
             if self.head.content_length > self.body_max or (self.body and self.body.payload_bytes > self.body_max):
@@ -151,15 +154,16 @@ class Exchange:
                 self.total_ns = service.ticker.after(verdict.route.timeout_ns)
             attempt.aim(self, verdict.endpoint)
         elif type(verdict) is Reject:
-            self.refuse(verdict.reason, verdict.status)
+            self.refuse(verdict.reason, verdict.status, verdict.fields)
         elif verdict.route is not None:
-            self._respond(verdict.route)
+            self._respond(verdict.route, verdict.fields)
 
-    def _respond(self, route: Route) -> None:
+    def _respond(self, route: Route, fields: Fields) -> None:
         assert route.respond is not None
         head, keep = self.head, self.may_keep_alive()
         raw = errors.fixed(
-            route.respond, self.request_id, keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD"
+            route.respond, self.request_id, keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD",
+            fields=fields,
         )
         self._say(raw, route.respond.status)
         self.end(Reason.RESPONDED, keep)
@@ -265,7 +269,7 @@ class Exchange:
         else:
             self.refuse(reason)
 
-    def refuse(self, reason: Reason, status: int = 0) -> None:
+    def refuse(self, reason: Reason, status: int = 0, fields: Fields = ()) -> None:
         """Answer with a refusal; a client whose bytes were ambiguous or too many is not listened to any longer."""
         self.drop_link()
         head = self.head
@@ -274,7 +278,7 @@ class Exchange:
         keep = reason.value.culprit != "client" and self.may_keep_alive()
         raw = errors.refusal(
             status or reason.status, reason, self.request_id, as_json=errors.wants_json(head.headers),
-            keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD",
+            keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD", fields=fields,
         )  # fmt: skip
         self._say(raw, status or reason.status)
         self.end(reason, keep)

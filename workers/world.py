@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import time
 from typing import TYPE_CHECKING
 
 from sentinel.core.balance import smooth_round_robin, weighted_choice
@@ -100,12 +101,18 @@ class Group:
 class LiveWorld:
     """Answers for one worker (sentinel.core.world.World)."""
 
-    __slots__ = ("_groups", "_places")
+    __slots__ = ("_charge", "_groups", "_places", "_slot")
 
     def __init__(self, service: Service, plan: Plan) -> None:
+        self._charge, self._slot = service.region.charge, service.slot
         self._groups = {upstream.name: Group(service, upstream) for upstream in plan.upstreams}
         # By identity: the plan's endpoints live as long as the worker, and hashing one by value costs a microsecond.
         self._places = {id(place.endpoint): place for group in self._groups.values() for place in group.places}
+
+    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        now_ns = time.monotonic_ns()
+        outcome, index, *times = self._charge(self._slot, now_ns, keys, terms)
+        return outcome, index, *[tat - now_ns if tat > now_ns else 0 for tat in times]
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
         return self._groups[upstream.name].choose(tried)

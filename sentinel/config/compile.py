@@ -25,6 +25,7 @@ from sentinel.core import plan as p
 from sentinel.core.span import NOWHERE, Span
 
 LISTENERS_MAX = 64
+BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,13 @@ class Compiler:
         system, admin = root.one("system"), root.one("admin")
         listeners = self._listeners(root)
         upstreams = tuple(self._upstream(block) for block in root.one("upstreams").all("upstream"))
-        names = {listener.name for listener in listeners}, {upstream.name for upstream in upstreams}
+        limits = tuple(self._rate_limit(block) for block in root.one("filters").all("rate-limit"))
+        names = {one.name for one in listeners}, {one.name for one in upstreams}, {one.name for one in limits}
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._unused(root, listeners, routes)
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
-            routes=routes, upstreams=upstreams, sources=sources, secrets=tuple(sorted(secrets)),
+            routes=routes, upstreams=upstreams, rate_limits=limits, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
 
     def _admin(self, block: Block) -> p.Admin:
@@ -141,7 +143,9 @@ class Compiler:
             span=block.span,
         )  # fmt: skip
 
-    def _route(self, block: Block, order: int, listeners: set[str], upstreams: set[str]) -> p.Route:
+    def _route(
+        self, block: Block, order: int, listeners: set[str], upstreams: set[str], limits: set[str]
+    ) -> p.Route:
         name = block.args[0] if block.args and block.args[0] else ""
         is_answered, is_forwarded = block.has("respond"), block.has("upstream")
         if is_answered and is_forwarded:
@@ -160,21 +164,48 @@ class Compiler:
                 block.one("timeout").span, "`timeout` has no effect where nothing is forwarded", "remove it"
             )
         self._reference(block.one("upstream"), upstreams, "upstream")
+        filters = block.one("filters")
+        if block.has("filters"):
+            self._reference(filters, limits, "rate-limit", "filters")
+            for wanted, span in zip(filters.args, filters.arg_spans, strict=True):
+                if wanted is not None and filters.args.count(wanted) > 1:
+                    self.problems.add(span, f"`{wanted}` is charged twice here", "name it once, and see its `cost`")
         served = block.one("listeners")
         if block.has("listeners"):
             self._reference(served, listeners, "listener")
         return p.Route(
             name=name, matches=tuple(self._match(one) for one in block.all("matches")), order=order,
             priority=block.value("priority") or 0, listeners=tuple(one for one in served.args if one),
+            filters=tuple(one for one in filters.args if one),
             respond=_respond(block.one("respond")) if is_answered else None,
             upstream=block.value("upstream") if is_forwarded else None, timeout_ns=block.value("timeout") or 0,
             max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
         )  # fmt: skip
 
-    def _reference(self, block: Block, known: set[str], what: str) -> None:
+    def _rate_limit(self, block: Block) -> p.RateLimit:
+        count, period_ns = block.value("rate") or (1, p.SECOND)
+        burst, cost = block.value("burst") or count, block.value("cost") or 1
+        key, exempt = block.one("key"), block.one("exempt")
+        if cost > burst:
+            self.problems.add(
+                block.one("cost").span, f"a request costs {cost}, and the bucket holds {burst}: none would be admitted",
+                "raise `burst`, or lower `cost`",
+            )  # fmt: skip
+        if -(-period_ns // count) * max(burst, cost) > BUCKET_MAX_NS:
+            remedy = "lower `burst`, or raise `rate`"
+            self.problems.add(block.span, "the bucket takes more than ten years to fill", remedy)
+        return p.RateLimit(
+            name=block.args[0] if block.args and block.args[0] else "", period_ns=period_ns, count=count, burst=burst,
+            key=tuple(sorted({one for one in key.args if one is not None} - {"all"})), cost=cost,
+            on_limit=block.value("on-limit"), when_full=block.value("when-full"),
+            exempt=tuple(one for one in exempt.args if one is not None), ipv4_prefix=block.value("ipv4-prefix"),
+            ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
+        )  # fmt: skip
+
+    def _reference(self, block: Block, known: set[str], what: str, table: str = "") -> None:
         for name, span in zip(block.args, block.arg_spans, strict=True):
             if name is not None and name not in known:
-                remedy = meant(name, sorted(known)) or f'add `{what} "{name}" {{ … }}` to `{what}s`'
+                remedy = meant(name, sorted(known)) or f'add `{what} "{name}" {{ … }}` to `{table or what + "s"}`'
                 self.problems.add(span, f"there is no {what} `{name}`", remedy)
 
     def _match(self, block: Block) -> p.Match:
@@ -227,6 +258,10 @@ class Compiler:
                 self.warnings.add(
                     block.span, f'no route forwards to upstream "{block.args[0]}"', "remove it, or use it"
                 )
+        asked = {name for route in routes for name in route.filters}
+        for block in root.one("filters").all("rate-limit"):
+            if block.args and block.args[0] not in asked:
+                self.warnings.add(block.span, f'no route asks rate-limit "{block.args[0]}"', "remove it, or use it")
         for listener in listeners:
             if not any(not route.listeners or listener.name in route.listeners for route in routes):
                 self.warnings.add(
@@ -242,6 +277,7 @@ def _system(block: Block) -> p.System:
         heartbeat_timeout_ns=block.value("heartbeat-timeout"),
         max_worker_connections=block.value("max-worker-connections"),
         max_worker_requests=block.value("max-worker-requests"),
+        limit_keys=block.value("limit-keys"),
         access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
         cpu_affinity=block.value("cpu-affinity"),
         probation=p.Probation(

@@ -51,6 +51,8 @@ UNITS_NS: Final = {
     "h": 3600 * 10**9,
     "d": 86_400 * 10**9,
 }
+KEY_WORDS: Final = ("client-ip", "host", "listener", "method", "route", "all")
+RATE_PERIOD_MAX_NS: Final = 30 * UNITS_NS["d"]
 DURATION_MAX_NS: Final = 365 * UNITS_NS["d"]
 UNITS_BYTES: Final = {
     "B": 1,
@@ -158,6 +160,33 @@ def _shown_size(amount: int) -> str:
         if amount and amount % UNITS_BYTES[unit] == 0:
             return f"{amount // UNITS_BYTES[unit]}{unit}"
     return f"{amount}B"
+
+
+def rate(value: Any) -> tuple[int, int]:
+    """How many, and in how many ns."""
+    found = re.fullmatch(r"([0-9]{1,9}) */ *([0-9]{0,4}) *([A-Za-z]+)", value) if isinstance(value, str) else None
+    if found is None or found.group(3) not in UNITS_NS:
+        raise Unfit("a rate is a number of requests in a time", 'for example "100/s", "60/m" or "5/10s"')
+    count, period_ns = int(found.group(1)), int(found.group(2) or 1) * UNITS_NS[found.group(3)]
+    if not 0 < count <= period_ns <= RATE_PERIOD_MAX_NS:
+        raise Unfit("it must be between one in 30 days and one in a nanosecond")
+    return count, period_ns
+
+
+def key_part(value: Any) -> str:
+    """A part of a key (sentinel.core.limits)."""
+    kind, colon, name = _text(value).partition(":")
+    if kind in KEY_WORDS and not colon:
+        return kind
+    if kind == "header" and FIELD_NAME.read(name):
+        return f"header:{name.lower()}"
+    if kind in ("cookie", "query") and name and name.isprintable():
+        return f"{kind}:{name}"
+    if kind == "path-segment" and re.fullmatch(r"[1-9][0-9]?", name):
+        return f"path-segment:{name}"
+    known = [f"`{word}`" for word in KEY_WORDS]
+    named = "`header:NAME`, `cookie:NAME`, `query:NAME`, `path-segment:N`"
+    raise Unfit("not a part of a key", f"one of {', '.join(known)}, {named}")
 
 
 def percent(value: Any) -> int:
@@ -317,6 +346,8 @@ PATTERN: Final = Kind("pattern", "a regular expression (linear time; no look-aro
 METHOD: Final = Kind("method", 'a method like "GET"', method)
 FIELD_NAME: Final = Kind("header-name", 'a header name like "x-tenant"', field_name)
 FIELD_VALUE_KIND: Final = Kind("header-value", "the value of a header", field_value)
+RATE: Final = Kind("rate", 'a rate like "100/s"', rate)
+KEY_PART: Final = Kind("key-part", 'a part of a key like "client-ip" or "header:x-tenant"', key_part)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
 FILE: Final = Kind("file", "the path of a file", file_path)
 

@@ -132,6 +132,8 @@ SYSTEM: Final = Directive(
              "listeners. More are answered 503.", "20000"),
         _one("max-worker-requests", k.integer(0, 1_000_000), "Requests in flight per worker, over all listeners. More are "
              "answered 503; 0: no limit but the connections'.", "0"),
+        _one("limit-keys", k.integer(1024, 16_777_216), "How many keys of rate limits shared memory has room for, 64 octets each; "
+             "a full table is `when-full`. Rounded up to a power of two. Changing it needs a restart.", "65536"),
         Directive("access-log", "Where the access log goes: `-` is standard output, `off` is nowhere, else a file.",
                   (Argument("target", k.FILE),),
                   (Property("buffer", k.size("4KiB", "1GiB"), "How much may wait for a slow disk; lines beyond it are "
@@ -212,6 +214,8 @@ ROUTE: Final = Directive(
                              (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
                              example='header "cache-control" "no-store"'),),
                   example='respond 404 body="nothing here"'),
+        Directive("filters", "Rate limits that requests must be within, all of them. A request that one of them refuses is "
+                  "charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
         _one("timeout", k.duration("1ms"), "Time for the whole exchange; longer is answered 504. Without it: no limit.",
              example='timeout "30s"'),
@@ -243,6 +247,29 @@ UPSTREAM: Final = Directive(
     example='upstream "api" { endpoint "127.0.0.1:9001"; }',
 )  # fmt: skip
 
+RATE_LIMIT: Final = Directive(
+    "rate-limit", "A limit that routes share by its name, exact over all workers, and kept over reloads.",
+    (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        _one("rate", k.RATE, "How many requests in how much time.", is_required=True, example='rate "100/s"'),
+        _one("burst", k.integer(1, 1_000_000_000), "How many at once, after a pause. Without it: as many as in the time of "
+             "the rate.", example="burst 20"),
+        Directive("key", "What has a bucket of its own: each value of `client-ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, "
+                  "`path-segment:N`, `host`, `listener`, `method`, `route`, or of several together; `all`: one bucket for all. Requests "
+                  "without the header (cookie, …) share one.", (Argument("parts", k.KEY_PART, True),), default='"client-ip"',
+                  example='key "client-ip" "path-segment:1"'),
+        _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length share a bucket.", "32"),
+        _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length share a bucket.", "64"),
+        _one("cost", k.integer(1, 1_000_000), "What one request takes from its bucket.", "1"),
+        _one("on-limit", k.one_of("reject", "observe"), "Answer 429, or only write down that it would be.", '"reject"'),
+        _one("when-full", k.one_of("admit", "reject"), "What happens while shared memory has no room for another key (see "
+             "`limit-keys`): admit it uncounted, or answer 503. Keys that are limited are never forgotten for it.", '"admit"'),
+        Directive("exempt", "Clients of these networks are not limited.", (Argument("networks", k.NETWORK, True),),
+                  example='exempt "10.0.0.0/8"'),
+    ),
+    example='rate-limit "per-client" { rate "100/s"; burst 20; }',
+)  # fmt: skip
+
 ROOT: Final = Directive(
     "", "A configuration file.",
     children=(
@@ -252,13 +279,14 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
+        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT,), is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
     ),
 )  # fmt: skip
 
 INCLUDE: Final = Directive(
     "include", "Read these files here. The pattern is relative to the file that says it; files come in the order of their "
-    "names. Allowed in a file and in `listeners`, `routes` and `upstreams`.", (Argument("pattern", k.FILE),),
+    "names. Allowed in a file and in `listeners`, `routes`, `filters` and `upstreams`.", (Argument("pattern", k.FILE),),
     example='include "conf.d/*.kdl"', is_repeatable=True,
 )  # fmt: skip
 

@@ -26,7 +26,8 @@ from sentinel.core.conditions import (
     path_has_prefix,
     path_literal,
 )
-from sentinel.core.plan import Condition, Match, Plan, Route, Upstream
+from sentinel.core.limits import Limiter
+from sentinel.core.plan import Condition, Match, Plan, RateLimit, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
 from sentinel.core.request import Request
@@ -53,9 +54,10 @@ Key = tuple[int, int, int, int, int, int, int, int]
 class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
-    __slots__ = ("answer", "answer_step", "step", "tests", "unreachable", "upstream")
+    __slots__ = ("answer", "answer_step", "limits", "step", "tests", "unreachable", "upstream")
 
-    def __init__(self, route: Route, match: Match, upstream: Upstream | None) -> None:
+    def __init__(self, route: Route, match: Match, upstream: Upstream | None, limits: tuple[Limiter, ...]) -> None:
+        self.limits = limits
         self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
         self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
         self.upstream = upstream
@@ -71,7 +73,7 @@ class Candidate:
     """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
 
     __slots__ = (
-        "answer", "answer_step", "conditions", "host", "host_kind", "key", "match", "path", "path_kind",
+        "answer", "answer_step", "conditions", "host", "host_kind", "key", "limits", "match", "path", "path_kind",
         "pattern", "rank", "route", "step", "tests", "unreachable", "upstream",
     )  # fmt: skip
 
@@ -91,6 +93,7 @@ class Candidate:
         self.rank = 0  # set by `ranked`: 0 is the best of the plan
         self.step = shared.step
         self.upstream = shared.upstream
+        self.limits = shared.limits
         self.unreachable = shared.unreachable
         self.answer = shared.answer
         self.answer_step = shared.answer_step
@@ -124,19 +127,21 @@ class Candidate:
 def ranked(plan: Plan) -> tuple[Candidate, ...]:
     """Return all candidates of the plan, the best first; their `rank` is their place."""
     upstreams = {upstream.name: upstream for upstream in plan.upstreams}
-    candidates = [one for route in plan.routes for one in candidates_of(route, upstreams)]
+    limits = {limit.name: limit for limit in plan.rate_limits}
+    candidates = [one for route in plan.routes for one in candidates_of(route, upstreams, limits)]
     candidates.sort(key=lambda candidate: candidate.key)  # stable: equal orders keep the plan's
     for rank, candidate in enumerate(candidates):
         candidate.rank = rank
     return tuple(candidates)
 
 
-def candidates_of(route: Route, upstreams: dict[str, Upstream]) -> list[Candidate]:
+def candidates_of(route: Route, upstreams: dict[str, Upstream], limits: dict[str, RateLimit]) -> list[Candidate]:
     """Multiply out the matches of one route; a route without any matches everything."""
     upstream = None if route.upstream is None else upstreams[route.upstream]
+    limiters = tuple(Limiter(limits[name], route.name) for name in route.filters)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream)
+        shared = Shared(route, match, upstream, limiters)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)

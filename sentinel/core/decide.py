@@ -5,8 +5,9 @@ ask questions (the world), but never leaves the room. Whoever answers the same
 questions in the same way gets the same verdict and the same reasons. That is
 why a dry run can be believed.
 
-    match → respond                       the route answers by itself
-          → forward → Forward | Reject    the world chose an endpoint, or had none
+    match → limit → Reject(429)           a rate limit is used up
+                  → respond               the route answers by itself
+                  → forward → Forward | Reject    the world chose an endpoint, or had none
     no match → Reject(404)
 
 Each stage adds its conclusion to the trace, with the place in the
@@ -16,9 +17,12 @@ wait will be asked here; where none is asked, `core.drive.run` runs it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.stages.forward import forward
+from sentinel.core.stages.limit import limit
 from sentinel.core.stages.match import match
 from sentinel.core.stages.respond import respond
 from sentinel.core.trace import Trace
@@ -31,4 +35,10 @@ async def decide(table: RouteTable, request: Request, world: World, trace: Trace
     candidate = match(table, request, trace)
     if candidate is None:
         return table.no_route
-    return respond(candidate, trace) or forward(table, candidate, world, trace)
+    if not candidate.limits:
+        return respond(candidate, trace) or forward(table, candidate, world, trace)
+    refusal, fields = limit(candidate, request, world, trace)
+    if refusal is not None:
+        return refusal
+    verdict = respond(candidate, trace) or forward(table, candidate, world, trace)
+    return replace(verdict, fields=fields) if fields else verdict

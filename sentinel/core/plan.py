@@ -77,6 +77,29 @@ class Respond:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`count` requests in each `period_ns`, and `burst` at once, for each value of the key.
+
+    key: parts as in core.limits (`client-ip`, `header:x-tenant`, ...), all of which together name a bucket.
+    exempt: networks of clients that it does not concern. when_full: what happens when shared memory has no
+    room for another key.
+    """
+
+    name: str
+    period_ns: int
+    count: int
+    burst: int
+    key: tuple[str, ...] = ("client-ip",)
+    cost: int = 1
+    on_limit: Literal["reject", "observe"] = "reject"
+    when_full: Literal["admit", "reject"] = "admit"
+    exempt: tuple[str, ...] = ()
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One route; exactly one of `respond` and `upstream` is set. Several matches are alternatives.
 
@@ -90,6 +113,7 @@ class Route:
     priority: int = 0
     series: int = 0
     listeners: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()  # names of rate limits, in the order in which they are told of
     respond: Respond | None = None
     upstream: str | None = None
     timeout_ns: int = 0  # of the whole exchange; 0: none
@@ -192,6 +216,7 @@ class System:
     heartbeat_timeout_ns: int = 10 * SECOND  # a worker silent for longer is killed
     max_worker_connections: int = 20_000
     max_worker_requests: int = 0  # in flight; 0: no limit
+    limit_keys: int = 65_536  # room for so many keys of rate limits
     access_log: str = "-"  # "-": standard output; "off"; else a path
     access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted
     cpu_affinity: bool = False
@@ -217,4 +242,5 @@ class Plan:
     routes: tuple[Route, ...]
     upstreams: tuple[Upstream, ...]
     sources: tuple[str, ...] = field(default=())  # the files it was made from
+    rate_limits: tuple[RateLimit, ...] = field(default=())
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

@@ -83,6 +83,12 @@ class Reason(Enum):
     DRAIN_DEADLINE = Meaning(62, "drain-deadline", 503, "gateway", "the worker's drain deadline came before the exchange ended", "raise `drain-deadline`")
     INTERNAL = Meaning(63, "internal", 500, "gateway", "a fault in the gateway; it was counted and logged", "please report it with the log line")
 
+    # What policy decided.
+    WITHIN_LIMIT = Meaning(70, "within-limit", 0, "none", "a rate limit was charged and admits the request", "nothing to do")
+    RATE_LIMITED = Meaning(71, "rate-limited", 429, "operator", "a rate limit of the route is used up", "wait as long as `Retry-After` says, or raise the `rate` or `burst` of the limit that is named")
+    WOULD_BE_LIMITED = Meaning(72, "would-be-limited", 0, "none", "a rate limit that only observes is used up", "nothing to do; with `on-limit \"reject\"` this request would be refused")
+    LIMITS_FULL = Meaning(73, "limits-full", 503, "gateway", "shared memory has no room for another rate limit key, and the limit says `when-full \"reject\"`", "raise `limit-keys`, or say `when-full \"admit\"`")
+
     @property
     def number(self) -> int:
         return self.value.number

@@ -15,6 +15,7 @@ class Forward:
     route: Route
     upstream: Upstream
     endpoint: Endpoint
+    fields: tuple[tuple[str, str], ...] = ()  # what the answer shall have besides
 
 
 @dataclass(slots=True)
@@ -22,6 +23,7 @@ class Respond:
     """The route answers by itself."""
 
     route: Route
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Reject:
     status: int
     reason: Reason
     route: Route | None
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 Verdict = Forward | Respond | Reject

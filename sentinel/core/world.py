@@ -15,5 +15,11 @@ from sentinel.core.plan import Endpoint, Upstream
 class World(Protocol):
     """Whoever answers the core's questions."""
 
+    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        """Take from all these buckets, or from none (core.limits.TERM for each, in order).
+
+        Returns outcome (core.limits), index of the one that refused (or -1), then of each how many ns it is used.
+        """
+
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
         """Which endpoint shall be tried next; None when none may be."""

@@ -21,6 +21,7 @@ from sentinel.core.balance import smooth_round_robin
 from sentinel.core.candidates import Candidate, PathKind
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
+from sentinel.core.limits import ADMITTED, TERM
 from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
@@ -59,6 +60,9 @@ class Comparison:
 
 class Preview:
     """A world that charges nothing: each upstream as if this were its first request."""
+
+    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        return ADMITTED, -1, *[increment_ns for increment_ns, _, _ in TERM.iter_unpack(terms)]
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
         allowed = [at for at, endpoint in enumerate(upstream.endpoints) if endpoint not in tried]

@@ -28,6 +28,12 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"upstream `{details[0]}`: endpoint {address(str(details[1]), int(details[2]))}"
         case Reason.RESPONDED if len(details) == 1:
             return f"the route answers {details[0]} by itself"
+        case Reason.WITHIN_LIMIT if len(details) == 2:
+            return f"rate limit `{details[0]}` admits it, {details[1]} left"
+        case Reason.RATE_LIMITED if len(details) == 2:
+            return f"rate limit `{details[0]}` is used up for another {details[1]} s"
+        case Reason.WOULD_BE_LIMITED if len(details) == 1:
+            return f"rate limit `{details[0]}` is used up, and only observes"
         case Reason.NO_ENDPOINT if len(details) == 1:
             return f"upstream `{details[0]}` has no endpoint that may be tried"
         case _:

@@ -61,6 +61,9 @@ def test_no_route() -> None:
 
 def test_no_endpoint() -> None:
     class Empty:
+        def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+            raise AssertionError("no limits here")
+
         def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> None:
             return None
 

@@ -40,6 +40,9 @@ routes {{
         {route}
     }}
 }}
+filters {{
+    {filters}
+}}
 upstreams {{
     upstream "origin" {{
         {endpoints}
@@ -57,7 +60,7 @@ def plan_from(text: str) -> Plan:
 
 def written(directory: Path, port: int, *, origin: int = 0, **parts: str) -> str:
     """The text of a configuration; parts go where the template names them."""
-    settings = {"system": "", "listener": "", "routes": "", "route": "", "upstream": "", "name": "web"}
+    settings = {"system": "", "listener": "", "routes": "", "route": "", "upstream": "", "filters": "", "name": "web"}
     settings |= {"log": str(directory / "access.log"), "endpoints": f'endpoint "127.0.0.1:{origin or closed_port()}"'}
     return TEXT.format(port=port, **(settings | parts))
 

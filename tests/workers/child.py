@@ -36,6 +36,7 @@ from sentinel.core.plan import (
 )  # fmt: skip
 from shm.heritage import Heritage
 from shm.region import Counter, Region, Role
+from supervisor.main import limits_for
 from workers.main import run
 
 MS = 1_000_000
@@ -88,7 +89,10 @@ class Worker:
         self.content = msgspec.json.encode(self.plan)
         self.plan_path = directory / "plan.json"
         self.plan_path.write_bytes(self.content)
-        self.region = Region.create(f"/sentinel-test-{os.getpid()}-{next(_numbers)}", series_max=16, slots_max=4)
+        self.region = Region.create(
+            f"/sentinel-test-{os.getpid()}-{next(_numbers)}", series_max=16, slots_max=4,
+            limits_max=limits_for(self.plan.system.limit_keys),
+        )  # fmt: skip
         self.slot = self.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=7, lane=0)
         self.pid = 0
         self.leash: socket.socket | None = None

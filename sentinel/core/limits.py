@@ -1,0 +1,153 @@
+"""Rate limits as the core sees them: which bucket, how much, and what the answer means.
+
+Intuition: a customs tariff. It says for each traveller which account is charged (the key) and
+how much, but has no till: the money is the world's (`World.charge`), and what comes
+back is how deep the account is in use now.
+
+A bucket is a time (GCRA, generic cell rate algorithm: ITU-T I.371). `used_ns` is how long it
+takes until the bucket is full again; a request costs `increment_ns` of that, and is
+admitted while it stays within `capacity_ns`. In any time t no more are admitted than
+t / interval + burst.
+
+Rules:
+1. Each part of a key is written with its length before it, so that no two requests make
+   one key of different parts. A part that the request does not have (no such header) is a
+   value like any other: who leaves it out shares a bucket, and escapes none.
+2. Addresses are cut to a prefix: who has one IPv6 address has 2**64 of them.
+3. Key parts are as the route conditions read them: fields joined, query decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from sentinel.core.conditions import field_values, query_values
+from sentinel.core.plan import SECOND, RateLimit
+from sentinel.core.request import Request
+
+ADMITTED, REFUSED, FULL = range(3)
+"""Outcomes of a charge (World.charge)."""
+CLOSED: Final = 1
+"""Flag of a term: where the table is full, refuse."""
+TERM: Final = struct.Struct("=QQQ")
+"""increment_ns, capacity_ns, flags."""
+KEY_CHARS_MAX: Final = 512
+"""A longer key stands for itself by its hash."""
+REMEMBERED_MAX: Final = 8192
+
+Part = Callable[[Request], str]
+Field = tuple[str, str]
+
+
+class Limiter:
+    """One rate limit as one route asks it; made with the route table."""
+
+    __slots__ = (
+        "_networks", "_parts", "_prefix", "burst", "capacity_ns", "increment_ns", "interval_ns", "is_observer", "name",
+        "policy", "span", "term",
+    )  # fmt: skip
+
+    def __init__(self, limit: RateLimit, route: str) -> None:
+        self.name = limit.name
+        self.span = limit.span
+        self.burst = limit.burst
+        self.interval_ns = -(-limit.period_ns // limit.count)  # rounded up: never more than the rate
+        self.increment_ns = self.interval_ns * limit.cost
+        self.capacity_ns = self.interval_ns * limit.burst
+        self.is_observer = limit.on_limit == "observe"
+        self.term = TERM.pack(self.increment_ns, self.capacity_ns, CLOSED if limit.when_full == "reject" else 0)
+        self.policy = f'"{limit.name}";q={limit.burst};w={seconds(self.capacity_ns)}'
+        self._prefix = f"{len(limit.name)}:{limit.name}"
+        if "route" in limit.key:
+            self._prefix += f"{len(route)}:{route}"
+        self._parts = tuple(_part(key, limit) for key in limit.key if key != "route")
+        self._networks = limit.exempt
+
+    def is_exempt(self, request: Request) -> bool:
+        return bool(self._networks) and is_within(request.client_ip, self._networks)
+
+    def key(self, request: Request) -> bytes:
+        """The octets that name the bucket of this request."""
+        text = self._prefix
+        for part in self._parts:
+            value = part(request)
+            text += f"{len(value)}:{value}"
+        octets = text.encode("utf-8", "surrogatepass")
+        return octets if len(octets) <= KEY_CHARS_MAX else hashlib.blake2b(octets, digest_size=32).digest()
+
+    def remaining(self, used_ns: int) -> int:
+        """How many requests of cost 1 the bucket still admits."""
+        return max(0, self.capacity_ns - used_ns) // self.interval_ns
+
+    def retry_ns(self, used_ns: int) -> int:
+        """How long until the request that was refused would be admitted."""
+        return max(0, used_ns + self.increment_ns - self.capacity_ns)
+
+    def state(self, used_ns: int) -> str:
+        """The member of `RateLimit` (draft-ietf-httpapi-ratelimit-headers): what is left, and when all is."""
+        return f'"{self.name}";r={self.remaining(used_ns)};t={seconds(used_ns)}'
+
+
+def seconds(duration_ns: int) -> int:
+    """Whole seconds, rounded up: who waits so long has waited long enough."""
+    return -(-duration_ns // SECOND)
+
+
+def _part(key: str, limit: RateLimit) -> Part:
+    kind, _, name = key.partition(":")
+    match kind:
+        case "client-ip":
+            lengths = limit.ipv4_prefix, limit.ipv6_prefix
+            return lambda request: network_of(request.client_ip, *lengths)
+        case "header":
+            return lambda request: ", ".join(field_values(request, name)[:1])
+        case "cookie":
+            return lambda request: _cookie(request, name)
+        case "query":
+            return lambda request: "&".join(query_values(request, name))
+        case "path-segment":
+            at = int(name)
+            return lambda request: "".join(request.path.split("/", at + 1)[at : at + 1])
+        case "listener":
+            return lambda request: request.listener
+        case "host":
+            return lambda request: request.host
+        case "method":
+            return lambda request: request.method
+        case _:
+            raise ValueError(f"no such part of a key: {key!r}")  # a checked plan has none
+
+
+def _cookie(request: Request, name: str) -> str:
+    for line in request.values("cookie"):
+        for pair in line.split(";"):
+            key, _, value = pair.strip().partition("=")
+            if key == name:
+                return value
+    return ""
+
+
+@lru_cache(maxsize=REMEMBERED_MAX)
+def network_of(address: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    """The network of an address; what is no address (a Unix socket's peer) stands for itself."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    prefix = ipv4_prefix if found.version == 4 else ipv6_prefix
+    return str(ipaddress.ip_network((found, prefix), strict=False))
+
+
+@lru_cache(maxsize=REMEMBERED_MAX)
+def is_within(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether an address lies in one of the networks."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in ipaddress.ip_network(network) for network in networks)

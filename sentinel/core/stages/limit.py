@@ -1,0 +1,74 @@
+"""The stage that asks whether the request is within its route's rate limits.
+
+Intuition: one payment for all stamps. The limits that may refuse are charged together, all or
+none: a request that one of them refuses has cost nothing at the others. Those that only
+observe are asked afterwards, one by one, and are told of in the trace.
+
+What the client is told (RFC 9110 section 10.2.3, draft-ietf-httpapi-ratelimit-headers): `Retry-After` of a refusal, and
+of every answer the policies and what is left of each.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sentinel.core.candidates import Candidate
+from sentinel.core.limits import ADMITTED, FULL, Field, Limiter, seconds
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+from sentinel.core.trace import Trace
+from sentinel.core.verdict import Reject
+from sentinel.core.world import World
+
+RATE_LIMITED: Final = Reason.RATE_LIMITED
+LIMITS_FULL: Final = Reason.LIMITS_FULL
+WITHIN_LIMIT: Final = Reason.WITHIN_LIMIT
+WOULD_BE_LIMITED: Final = Reason.WOULD_BE_LIMITED
+
+
+def limit(
+    candidate: Candidate, request: Request, world: World, trace: Trace
+) -> tuple[Reject | None, tuple[Field, ...]]:
+    """Return the refusal, or None; and the fields that the answer shall have."""
+    asked = [one for one in candidate.limits if not one.is_exempt(request)]
+    fields: tuple[Field, ...] = ()
+    enforced = [one for one in asked if not one.is_observer]
+    if enforced:
+        outcome, index, *used = world.charge(
+            tuple([one.key(request) for one in enforced]), b"".join([one.term for one in enforced])
+        )
+        fields = _fields(enforced, used)
+        if outcome != ADMITTED:
+            return _refused(candidate, enforced[index], outcome, used[index], fields, trace), fields
+        for one, used_ns in zip(enforced, used, strict=True):
+            trace.add((WITHIN_LIMIT, one.span, (one.name, one.remaining(used_ns))))
+    for one in asked:
+        if one.is_observer:
+            _observe(one, request, world, trace)
+    return None, fields
+
+
+def _refused(
+    candidate: Candidate, one: Limiter, outcome: int, used_ns: int, fields: tuple[Field, ...], trace: Trace
+) -> Reject:
+    if outcome == FULL:
+        trace.add((LIMITS_FULL, one.span, (one.name,)))
+        return Reject(LIMITS_FULL.status, LIMITS_FULL, candidate.route, (("retry-after", "1"),))
+    retry_s = max(1, seconds(one.retry_ns(used_ns)))
+    trace.add((RATE_LIMITED, one.span, (one.name, retry_s)))
+    return Reject(RATE_LIMITED.status, RATE_LIMITED, candidate.route, (("retry-after", str(retry_s)), *fields))
+
+
+def _observe(one: Limiter, request: Request, world: World, trace: Trace) -> None:
+    outcome, _, used_ns = world.charge((one.key(request),), one.term)
+    if outcome == ADMITTED:
+        trace.add((WITHIN_LIMIT, one.span, (one.name, one.remaining(used_ns))))
+    else:
+        trace.add((WOULD_BE_LIMITED, one.span, (one.name,)))
+
+
+def _fields(limits: list[Limiter], used: list[int]) -> tuple[Field, ...]:
+    return (
+        ("ratelimit-policy", ", ".join([one.policy for one in limits])),
+        ("ratelimit", ", ".join([one.state(used_ns) for one, used_ns in zip(limits, used, strict=True)])),
+    )
