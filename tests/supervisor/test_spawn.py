@@ -184,7 +184,7 @@ def test_what_a_child_prints_last_is_kept_and_a_killed_one_shows_its_stack(famil
     assert family.hear() == "hung"
     child.kill(signal.SIGABRT)
     assert family.end(child) == -signal.SIGABRT
-    said = child.words.last()
+    said = os.pread(child.words.fd, 1 << 16, 0).decode()  # all of it: under a test runner the stack is long
     assert said.startswith("about to hang")
     assert "Fatal Python error: Aborted" in said
     assert "in main" in said
