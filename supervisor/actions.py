@@ -100,6 +100,13 @@ class EndControl:
 
 
 @dataclass(frozen=True, slots=True)
+class KillControl:
+    """It hangs: end it as a crash would, so that another one is started."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Begin to end the whole service, which will exit with this status."""
 
@@ -116,7 +123,7 @@ class Exit:
 
 Action = (
     Prepare | Advance | Restore | Fork | ForkSweeper | Give | Kill | Hush | Close | Enter
-    | StartControl | EndControl | Stop | Exit
+    | StartControl | EndControl | KillControl | Stop | Exit
 )  # fmt: skip
 
 
@@ -141,6 +148,7 @@ class Control:
     pid: int = 0
     deaths_ns: tuple[int, ...] = ()
     ordered_ns: int = 0  # when it was told to end
+    heard_ns: int = 0  # when it said something, or was started; 0: nobody watches
     last_words: str = ""
 
 

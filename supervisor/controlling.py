@@ -32,8 +32,9 @@ from supervisor.words import Words
 
 ROOT: Final = str(Path(__file__).resolve().parents[1])
 """Where the packages are found, for an interpreter that starts in another directory."""
-COMMAND: Final = (sys.executable, "-m", "supervisor.control")
+COMMAND: Final = (sys.executable, "-X", "faulthandler", "-m", "supervisor.control")
 DEATHS_MAX: Final = 16
+ABRT_NS: Final = 5_000_000_000
 READ_AT_ONCE: Final = 16
 """Messages answered in a row: a control process that floods us does not keep workers waiting."""
 
@@ -44,6 +45,7 @@ class Desk:
     def __init__(self, *, admin: socket.socket, unix: socket.socket, address: str, config: str, region: str,
                  run_dir: str, command: tuple[str, ...] = COMMAND) -> None:  # fmt: skip
         self.restarts = 0
+        self.heard_ns = 0
         self._admin = admin
         self._unix = unix
         self._address = address
@@ -69,8 +71,9 @@ class Desk:
 
     def facts(self) -> Control:
         return Control(
-            pid=self.pid, deaths_ns=tuple(self._deaths_ns), ordered_ns=self._ordered_ns, last_words=self._last_words
-        )
+            pid=self.pid, deaths_ns=tuple(self._deaths_ns), ordered_ns=self._ordered_ns, last_words=self._last_words,
+            heard_ns=self.heard_ns,
+        )  # fmt: skip
 
     def start(self) -> int:
         """Start control; returns a descriptor that becomes readable at its end. OSError if there can be none."""
@@ -109,6 +112,13 @@ class Desk:
         self._ordered_ns = self._ordered_ns or now_ns
         if self._process:
             self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End one that hangs. SIGABRT leaves its stack in its last words; SIGCONT lets a stopped one die of it."""
+        if self._process:
+            self._process.send_signal(signal.SIGABRT)
+            self._process.send_signal(signal.SIGCONT)
+            self.heard_ns += ABRT_NS  # and if it does not, again in a while
 
     def bury(self, now_ns: int) -> int:
         """Enter its end, after its pidfd has become readable; returns its exit status."""

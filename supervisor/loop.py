@@ -49,6 +49,7 @@ from supervisor.actions import (
     Give,
     Hush,
     Kill,
+    KillControl,
     Prepare,
     Restore,
     StartControl,
@@ -165,6 +166,7 @@ class Loop:
             messages = self._desk.messages()
             if messages is None:
                 return  # it ends, or has ended; its pidfd tells
+            self._desk.heard_ns = time.monotonic_ns()
             for data in messages:
                 self._desk.say(self._requests.answer(data))
             self._stir()
@@ -256,6 +258,9 @@ class Loop:
                 say(f"the fleet is {mode.value}")
             case StartControl():
                 self._start_control(now_ns)
+            case KillControl(why):
+                say(why)
+                self._desk.kill()
             case EndControl(number):
                 self._desk.end(number, now_ns)
             case Stop(status, why):
@@ -309,6 +314,7 @@ class Loop:
             self._desk.fail(now_ns, f"control cannot be started: {fault.strerror}")
             say(f"control cannot be started: {fault.strerror}")
             return
+        self._desk.heard_ns = now_ns
         self._nursery.start_soon(self._await_control, pidfd)
         self._nursery.start_soon(self._hear_control)
 

@@ -38,6 +38,7 @@ from supervisor.actions import (
     ForkSweeper,
     Give,
     Hush,
+    KillControl,
     Plan,
     StartControl,
     Stop,
@@ -62,6 +63,8 @@ CONTROL_WINDOW_NS: Final = 60_000 * MS
 CONTROL_DEATHS_MAX: Final = 3
 """Before the first generation: whoever starts a service wants to know soon that it cannot start."""
 CONTROL_END_NS: Final = 3_000 * MS
+CONTROL_SILENT_NS: Final = 20_000 * MS
+"""Control asks for the status every two seconds (supervisor.control.process): ten times missed."""
 MOVING: Final = UNDER_WAY - {RolloutState.CANARY}
 """States that a generation is about to leave by itself."""
 
@@ -103,6 +106,9 @@ def _control(facts: Facts) -> tuple[list[Action], list[int]]:
         is_last = not facts.members and not facts.doors
         return (list(_end_control(facts, control)) if control.pid and (is_last or facts.is_forced) else []), []
     if control.pid:
+        silent_ns = facts.now_ns - max(control.heard_ns, facts.awake_ns)
+        if control.heard_ns and silent_ns > CONTROL_SILENT_NS and not control.ordered_ns:
+            return [KillControl(f"control has said nothing for {silent_ns // 10**9} s")], []
         return [], []
     recent = [at_ns for at_ns in control.deaths_ns if facts.now_ns - at_ns < CONTROL_WINDOW_NS]
     if not facts.current and len(recent) > CONTROL_DEATHS_MAX:

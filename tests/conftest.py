@@ -1,12 +1,23 @@
-"""Shared by all tests: where the repository is, and an origin that lives as long as a module's tests."""
+"""Shared by all tests: how properties are searched, and an origin that lives as long as a module's tests.
+
+Properties are tried with the same examples in every run, so that a failure is a change's and not a
+day's, and without deadlines: how long an example takes says something of the machine. To look for
+new ones: `HYPOTHESIS_PROFILE=explore make test`.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.system.fleet import running_origin
+
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ from supervisor.control.running import PlanFault, RunningPlan
 from supervisor.control.serving import Serving
 from supervisor.control.store import PlanStore
 
+BREATH_S = 2.0
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 """A terminal sends these to the whole group. They mean the supervisor, which tells us what to do."""
 
@@ -80,6 +81,7 @@ class ControlProcess:
         async with Serving(doors) as serving:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.stop)
             self._start(self._begin())
+            self._start(self._breathe())
             self._start(self._end_with_supervisor(serving))
             await serving.wait()
         for task in self._tasks:
@@ -128,6 +130,13 @@ class ControlProcess:
             _say(outcome)
         if outcome.outcome in FATAL:
             await self.fleet.channel.ask("stop", status=1, why=outcome.why)
+
+    async def _breathe(self) -> None:
+        """Show the supervisor that this loop turns: one that hangs is replaced."""
+        while True:
+            await asyncio.sleep(BREATH_S)
+            with contextlib.suppress(ChannelFault, SupervisorRefusal):
+                await self.fleet.status()
 
     async def _follow(self) -> None:
         """Know the plan that runs: for the token of the TCP door, before anybody asks."""

@@ -26,12 +26,13 @@ from supervisor.actions import (
     Give,
     Hush,
     Kill,
+    KillControl,
     Prepare,
     StartControl,
     Stop,
 )  # fmt: skip
 from supervisor.fleet import Death, Generation, Member, Mode
-from supervisor.policy import CONTROL_END_NS, HUSH_NS, IDLE_NS, plan
+from supervisor.policy import CONTROL_END_NS, CONTROL_SILENT_NS, HUSH_NS, IDLE_NS, plan
 from supervisor.roster import LEAVE_GRACE_NS, QUIT_GRACE_NS
 from supervisor.terms import Terms
 from tests.supervisor.theatre import S, terms_of
@@ -153,6 +154,13 @@ def test_control_is_told_last_and_killed_when_it_does_not_hear() -> None:
     assert plan(facts(**stopping, control=deaf)).actions == (EndControl(signal.SIGKILL),)
     assert plan(facts(**stopping, control=Control(), stop_status=4)).actions == (Exit(4),)
     assert EndControl(signal.SIGTERM) not in plan(facts(mode=Mode.STOPPING)).actions
+
+
+def test_a_control_that_hangs_is_killed_unless_the_machine_slept() -> None:
+    silent = Control(pid=1, heard_ns=NOW_NS - CONTROL_SILENT_NS - 1)
+    assert [type(one) for one in plan(facts(control=silent, awake_ns=0)).actions] == [KillControl]
+    assert plan(facts(control=silent, awake_ns=NOW_NS - 1)).actions == ()
+    assert plan(facts(control=Control(pid=1, heard_ns=NOW_NS - CONTROL_SILENT_NS), awake_ns=0)).actions == ()
 
 
 def test_control_is_missed_at_once_and_a_service_that_serves_never_ends_for_its_sake() -> None:
