@@ -33,6 +33,7 @@ from sentinel.core.plan import (
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable, compile_routes
 from sentinel.core.trace import Trace
+from sentinel.core.world import Choice, Wish
 
 SIZES = (10, 1_000, 10_000)
 LOOKUPS = 20_000
@@ -46,8 +47,8 @@ class Fixed:
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         raise AssertionError("no limits here")
 
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
-        return upstream.endpoints[0]
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+        return Choice(upstream.endpoints[0])
 
 
 def hosts(number: int) -> Match:

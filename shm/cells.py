@@ -78,6 +78,39 @@ class Cells(Protocol):
     def limits_statistics(self, now_ns: int, /) -> tuple[int, int, int, int]:
         """How many entries were ever used, are live (limit something now), void, and busy."""
 
+    def begin(self, slot: int, endpoint: int, upstream: int, now_ns: int, terms: bytes, /) -> int | tuple[int, int]:
+        """Let an attempt begin: 0, or the rounds that it probes in; negative (shm.places): it may not."""
+
+    def finish(
+        self, slot: int, endpoint: int, upstream: int, now_ns: int, permit: int | tuple[int, int], outcome: int,
+        latency_ns: int, terms: bytes, /,
+    ) -> int:  # fmt: skip
+        """An attempt that was let begin is over: what that changed (shm.places.OPENED, CLOSED)."""
+
+    def standing(self, places: bytes, now_ns: int, probes: int, /) -> bytes:
+        """An octet for each place (native 32 bits each): why it may not be used. `probes` 0: it has no breaker."""
+
+    def flights(self, places: bytes, /) -> tuple[int, ...]:
+        """What the fleet has in flight at each place."""
+
+    def ewmas(self, places: bytes, now_ns: int, half_life_ns: int, /) -> tuple[int, ...]:
+        """The peak latency of each place in µs, as it has faded by now; 0 where nothing was measured lately."""
+
+    def least(self, places: bytes, weights: bytes, allowed: bytes, start: int, /) -> int:
+        """The position with the least (in flight + 1) / weight of those allowed, from `start` on round; -1 for none."""
+
+    def spend(self, place: int, now_ns: int, per_second: int, /) -> bool:
+        """Take one retry from an upstream's budget, which gets `per_second` besides what attempts earn it."""
+
+    def lead(self, slot: int, generation: int, now_ns: int, lease_ns: int, /) -> bool:
+        """Become, or stay, the one that leads; a worker of the published generation asks."""
+
+    def toll(self, slot: int, place: int, counter: int, n: int = 1, /) -> None:
+        """Add to a counter of a place (shm.places), whose one writer is the slot."""
+
+    def places_reap(self, slot: int, /) -> None:
+        """Nothing of a dead process is in flight any more, and it leads no more. Twice is as once."""
+
     def release(self) -> None:
         """Let go of the memory; every later call raises ValueError."""
 
@@ -87,7 +120,9 @@ def open_cells(memory: memoryview, geometry: Geometry, environ: Mapping[str, str
     arguments = (
         memory, geometry.slots_max, geometry.series_max, geometry.journal_records, geometry.slots_offset,
         geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
-        geometry.limits_max, geometry.limits_offset, geometry.guards_offset,
+        geometry.limits_max, geometry.limits_offset, geometry.guards_offset, geometry.places_max,
+        geometry.places_offset, geometry.flights_offset, geometry.flights_stride, geometry.tolls_offset,
+        geometry.tolls_stride,
     )  # fmt: skip
     if not environ.get("SENTINEL_PURE"):
         try:

@@ -12,7 +12,22 @@ from typing import Final
 
 from shm import layout
 from shm.counters import Counter
-from shm.layout import BOUNDS_NS, BUCKETS, CELL, HEADER, LIMIT, NAME, RECORDS, SERIES, SLOT, WORD, Geometry, Record
+from shm.layout import (
+    BOUNDS_NS,
+    BUCKETS,
+    CELL,
+    HEADER,
+    LIMIT,
+    NAME,
+    PLACE,
+    RECORDS,
+    SERIES,
+    SLOT,
+    TOLL,
+    WORD,
+    Geometry,
+    Record,
+)  # fmt: skip
 
 HERE: Final = Path(__file__).resolve().parent
 C_HEADER: Final = HERE / "_native" / "layout.h"
@@ -20,8 +35,11 @@ DRAWING: Final = HERE / "LAYOUT.md"
 USAGE: Final = "usage: python -m shm.layout --write | --check"
 INSIDE: Final = 76
 """Width of the boxes' inside: the drawing fits a terminal of 80 columns."""
-EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=4096, limits_max=65_536)
-C_NAMES: Final = {HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT"}
+EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=4096, limits_max=65_536, places_max=256)
+C_NAMES: Final = {
+    HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT", PLACE: "PLACE",
+    TOLL: "TOLL",
+}  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
@@ -58,7 +76,9 @@ def c_header() -> str:
                "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT", "LIMITS_LIMIT", "LIMITS_MIN",
                "LIMIT_WINDOW", "LIMIT_STRIPE", "LIMIT_GUARDS_MIN", "LIMIT_KEYS_MAX", "LIMIT_KEY_BYTES_MAX",
                "LIMIT_TERM_WORDS", "LIMIT_CLOSED", "LIMIT_OBSERVE", "LIMIT_GRACE_NS", "LIMIT_ATTEMPTS_MAX",
-               "LIMIT_SPINS", "LIMIT_SPIN_DOUBLINGS", "TICKET_BITS", "OFFSET_BITS")  # fmt: skip
+               "LIMIT_SPINS", "LIMIT_SPIN_DOUBLINGS", "TICKET_BITS", "OFFSET_BITS", "PLACES_LIMIT",
+               "SUBWINDOWS", "WINDOW_BITS", "STAMP_BITS", "PLACE_TERM_WORDS", "BUDGET_MAX", "BUDGET_PAID_MS",
+               "LEADER_SLOT_BITS", "LEADER_GENERATION_BITS")  # fmt: skip
     lines += [_define(name, getattr(layout, name)) for name in numbers]
     # Beyond an int: said to be words, or a shift of them would be undefined.
     words = ("LIMIT_TIME_MAX_NS", "LIMIT_TERM_MAX_NS", "LIMIT_VOID", "LIMIT_BUSY")
@@ -81,7 +101,8 @@ def _define(name: str, value: int) -> str:
 def drawing() -> str:
     parts = [PREFACE.format(version=layout.VERSION, crc=layout.LAYOUT_CRC), _map(EXAMPLE)]
     for record, preface in ((HEADER, HEADER_TEXT), (SLOT, SLOT_TEXT), (NAME, NAME_TEXT),
-                            (CELL, CELL_TEXT), (SERIES, SERIES_TEXT), (LIMIT, LIMIT_TEXT)):  # fmt: skip
+                            (CELL, CELL_TEXT), (SERIES, SERIES_TEXT), (LIMIT, LIMIT_TEXT),
+                            (PLACE, PLACE_TEXT), (TOLL, TOLL_TEXT)):  # fmt: skip
         parts += [f"\n## {record.name.capitalize()}\n\n{preface}\n", _boxes(record)]
     limits = " ".join(f"{bound // 1000}" for bound in BOUNDS_NS)
     parts.append(f"\nThe {BUCKETS} buckets end at (microseconds, inclusive): {limits}, and without bound.\n")
@@ -97,6 +118,9 @@ def _map(geometry: Geometry) -> str:
         (geometry.counters_offset, "counters", f"{geometry.slots_max} x {geometry.series_max} x {SERIES.size}"),
         (geometry.limits_offset, "limits", f"{geometry.limits_max} x {LIMIT.size}: one bucket a key"),
         (geometry.guards_offset, "guards", f"{geometry.guards_max} x {WORD}: who inserts where"),
+        (geometry.places_offset, "places", f"{geometry.places_max} x {PLACE.size}: upstreams and endpoints"),
+        (geometry.flights_offset, "in flight", f"{geometry.slots_max} x {geometry.places_max} x {WORD}"),
+        (geometry.tolls_offset, "tolls", f"{geometry.slots_max} x {geometry.places_max} x {TOLL.size}"),
     ]
     lines = ["```", f"{'offset':>12}  (a region of {geometry.slots_max} slots and {geometry.series_max} series)"]
     rule = " " * 14 + "+" + "-" * (INSIDE - 12) + "+"
@@ -162,4 +186,10 @@ A bucket, in open addressing: a key lives within a window from its home on. How
 it is claimed, charged and given away is told in `shm/limits.py`. A guard is one
 word for each stripe of homes: 0, or the ticket of whoever inserts there (slot
 << 46 | count), with bit 63 and the entry's place << 56 once it is decided."""
+PLACE_TEXT: Final = """\
+An upstream, named by its name, or an endpoint, named `upstream/address`. Numbers are
+given by control alone, in order, and never taken back. How its words change is told
+in `shm/places.py`. In flight are, for each slot, a row of one word a place; what the
+fleet has in flight at a place is the sum over the slots."""
+TOLL_TEXT: Final = "What was counted of a place, per slot; sums over all slots are the fleet's."
 SERIES_TEXT: Final = "One of these per slot and series; sums over all slots are the fleet's."

@@ -1,4 +1,4 @@
-"""The one description of shared memory: header, slots, series names, journal rings, counters, limits.
+"""The one description of shared memory: header, slots, series names, journal rings, counters, limits, places.
 
 Intuition: a floor plan. Everyone who builds reads the same sheet: this file is
 it, `_native/layout.h` and `LAYOUT.md` are copies made by `python -m shm.layout
@@ -9,8 +9,9 @@ Rule 1: everything is a 64-bit word in native order, on an 8-byte boundary. A
     words tell a machine of the other byte order apart by the magic.
 Rule 2: each word has one writer, named here, and words of different writers do
     not share a cache line (64 octets): nobody waits for another's line. The table
-    of limits is the exception: all workers write it, by compare-and-swap only,
-    and shm/limits.py tells the rules by which they do.
+    of limits and the places of endpoints are exceptions: all workers write them, by
+    compare-and-swap only; shm/limits.py and shm/places.py tell the rules by which they
+    do. What readers ask of a place with every request is in one line, and seldom written.
 Rule 3: the first four words never move, in no version: whoever finds a region
     of another version can still ask whether its creator is alive.
 Rule 4: a change of meaning or place bumps VERSION. That a change of place is
@@ -32,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -52,7 +53,7 @@ LIMITS_MIN: Final = 64
 REASONS_MAX: Final = 128
 """As many as sentinel.core.reasons has numbers for; shm does not import it, so a test compares."""
 RELAYED_REASON: Final = 0
-FAILING_REASONS: Final = frozenset((*range(40, 50), 63))
+FAILING_REASONS: Final = frozenset((*range(40, 53), 63))
 """What speaks against a generation: a failure of the upstream's or of our own, or an answer 5xx that was relayed.
 Not what clients can bring about at will (a refusal with 501 or 505), else they could have a reload taken back."""
 CLASSES: Final = 6
@@ -113,7 +114,24 @@ LIMIT_VOID: Final = 1 << 62
 LIMIT_BUSY: Final = 1 << 63
 """In an entry's `tat`: between two keys; below it the ticket of whoever holds it. In a guard: decided."""
 
+PLACES_LIMIT: Final = 65_536
+SUBWINDOWS: Final = 10
+"""A breaker's window moves on by a tenth of itself."""
+WINDOW_BITS: Final = 14
+"""Of each count in a word of the window: a tenth of it counts its first 16,383 calls, which are a fair sample."""
+STAMP_BITS: Final = 28
+"""Below the time (ms) in words that are a quantity and when it was right."""
+PLACE_TERM_WORDS: Final = 24
+"""What an attempt says of its upstream: two breakers of ten words, two ceilings, a half life, what a budget earns."""
+BUDGET_MAX: Final = 100_000_000
+"""Thousandths of a retry that can be saved up."""
+BUDGET_PAID_MS: Final = 10_000
+"""A pause saves up at most so much of a budget's minimum."""
+LEADER_SLOT_BITS: Final = 12
+LEADER_GENERATION_BITS: Final = 16
+
 BOTH, SUPERVISOR, CONTROL, WORKER, WORKERS = "both", "supervisor", "control", "worker", "workers"
+LEADER: Final = "leader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +182,20 @@ HEADER: Final = Record("header", (
     Field("series_max", SUPERVISOR, "how many series there are"),
     Field("journal_records", SUPERVISOR, "how many records a ring holds"),
     Field("limits_max", SUPERVISOR, "how many buckets the table of limits holds; a power of two"),
+    Field("places_max", SUPERVISOR, "how many upstreams and endpoints there is room for"),
     Field("secret_low", SUPERVISOR, "keys of limits are hashed with it; known to this instance alone"),
     Field("secret_high", SUPERVISOR, "its other half"),
     Field("layout_crc", SUPERVISOR, "CRC-32 of this description"),
-    Field("header_crc", SUPERVISOR, "CRC-32 of the twelve words above"),
+    Field("header_crc", SUPERVISOR, "CRC-32 of the words above"),
     Field("ready", SUPERVISOR, "1 once all of it is written; the last word of a creation"),
     Field("generation", SUPERVISOR, "the published generation; never goes back", on_line=True),
     Field("slots_used", SUPERVISOR, "slots from here on were never claimed", on_line=True),
     Field("slots_freed", SUPERVISOR, "how many slots were freed so far: the clock of resting"),
     Field("series_count", CONTROL, "names below this are complete", on_line=True),
     Field("series_refused", CONTROL, "names that found the table full and count as (other)"),
+    Field("places_count", CONTROL, "places below this have a name"),
+    Field("leader", WORKERS, "who checks endpoints for all: expiry in ms << 28 | generation << 12 | slot + 1",
+          on_line=True),
 ), PAGE)  # fmt: skip
 
 SLOT: Final = Record("slot", (
@@ -225,7 +247,38 @@ LIMIT: Final = Record("limit", (
     Field("peak", WORKERS, "highest tat that was ever given back; not reclaimed before"),
 ), 32)  # fmt: skip
 
-RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT)
+PLACE: Final = Record("place", (
+    Field("length", CONTROL, "octets of the name; set before header.places_count"),
+    Field("text", CONTROL, "UTF-8", 31),
+    Field("admin", CONTROL, "0 ready, 1 drain, 2 maintenance", on_line=True),
+    Field("health", LEADER, "sentinel.core.machines.health.Health"),
+    Field("ejected_until_ms", LEADER, "left out until then"),
+    Field("breaker", WORKERS, "sentinel.core.machines.breaker: until_ms << 24 | passed << 16 | given << 8 | trips << 2 "
+          "| state"),
+    Field("consecutive", WORKERS, "failures in a row", on_line=True),
+    Field("ewma", WORKERS, "peak latency: ms of its last change << 28 | microseconds"),
+    Field("budget", WORKERS, "of retries: ms of its last change << 28 | thousandths of a retry"),
+    Field("window", WORKERS, "calls of a tenth of the breaker's window: its number << 42 | slow << 28 | failures << 14 "
+          "| calls", SUBWINDOWS, on_line=True),
+    Field("checked_ms", LEADER, "when it was last checked", on_line=True),
+    Field("finding", LEADER, "what that found: sentinel.core.machines.health.Finding"),
+    Field("changed_ms", LEADER, "since when its health is what it is"),
+    Field("ejections", LEADER, "how often it was ejected, less what was forgiven"),
+    Field("recovered_ms", LEADER, "when it became healthy again, or its ejection ended; 0 never"),
+), 640)  # fmt: skip
+
+TOLL: Final = Record("toll", (
+    Field("requests", WORKER, "attempts that ended with an outcome"),
+    Field("failures", WORKER, "those that failed"),
+    Field("latency_sum_us", WORKER, "of all of them"),
+    Field("refused", WORKER, "attempts that a breaker or a limit did not let begin"),
+    Field("connects", WORKER, "connections made"),
+    Field("connect_failures", WORKER, "connections that could not be made"),
+    Field("retries", WORKER, "attempts that repeated another one"),
+    Field("opened", WORKER, "how often its breaker opened"),
+), LINE)  # fmt: skip
+
+RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, PLACE, TOLL)
 LIFE_WORDS: Final = 4
 NAME_BYTES_MAX: Final = NAME.size - WORD
 JOURNAL_RECORD_BYTES: Final = CELL.size - WORD
@@ -247,6 +300,7 @@ def _described() -> bytes:
     lines = [f"{record.name} {record.size} {offset} {field.name} {field.words}"
              for record in RECORDS for offset, field in record.places()]  # fmt: skip
     lines.append(f"{BOUNDS_NS} {LIVES} {STAGE_BITS} {ORDER_BITS} {LENGTH_BITS}")
+    lines.append(f"{WINDOW_BITS} {STAMP_BITS} {LEADER_SLOT_BITS} {LEADER_GENERATION_BITS}")
     lines.append(f"{LIMIT_WINDOW} {LIMIT_STRIPE} {LIMIT_GUARDS_MIN} {LIMIT_GRACE_NS} {TICKET_BITS} {OFFSET_BITS}")
     return "\n".join(lines).encode()
 
@@ -256,18 +310,20 @@ LAYOUT_CRC: Final = zlib.crc32(_described())
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the tables of one region begin, from the four numbers chosen at its creation."""
+    """Where the tables of one region begin, from the five numbers chosen at its creation."""
 
     slots_max: int
     series_max: int
     journal_records: int
     limits_max: int
+    places_max: int
 
     def faults(self) -> list[str]:
         """What is wrong with the numbers, in words; they may come from a damaged header."""
         limits = (("slots_max", self.slots_max, 1, SLOTS_LIMIT), ("series_max", self.series_max, 2, SERIES_LIMIT),
                   ("journal_records", self.journal_records, 1, JOURNAL_LIMIT),
-                  ("limits_max", self.limits_max, LIMITS_MIN, LIMITS_LIMIT))  # fmt: skip
+                  ("limits_max", self.limits_max, LIMITS_MIN, LIMITS_LIMIT),
+                  ("places_max", self.places_max, 1, PLACES_LIMIT))  # fmt: skip
         outside = (limit for limit in limits if not limit[2] <= limit[1] <= limit[3])
         faults = [f"{name} is {value}, outside {low}..{high}" for name, value, low, high in outside]
         if self.limits_max & self.limits_max - 1:
@@ -311,8 +367,29 @@ class Geometry:
         return _aligned(self.limits_offset + self.limits_max * LIMIT.size, PAGE)
 
     @property
-    def size_bytes(self) -> int:
+    def places_offset(self) -> int:
         return _aligned(self.guards_offset + self.guards_max * WORD, PAGE)
+
+    @property
+    def flights_offset(self) -> int:
+        """Requests in flight: a row of words for each slot, one word for each place."""
+        return _aligned(self.places_offset + self.places_max * PLACE.size, PAGE)
+
+    @property
+    def flights_stride(self) -> int:
+        return _aligned(self.places_max * WORD, LINE)
+
+    @property
+    def tolls_offset(self) -> int:
+        return _aligned(self.flights_offset + self.slots_max * self.flights_stride, PAGE)
+
+    @property
+    def tolls_stride(self) -> int:
+        return self.places_max * TOLL.size
+
+    @property
+    def size_bytes(self) -> int:
+        return _aligned(self.tolls_offset + self.slots_max * self.tolls_stride, PAGE)
 
     def slot(self, index: int) -> int:
         return self.slots_offset + index * SLOT.size
@@ -331,6 +408,15 @@ class Geometry:
 
     def guard(self, index: int) -> int:
         return self.guards_offset + index * WORD
+
+    def place(self, index: int) -> int:
+        return self.places_offset + index * PLACE.size
+
+    def flight(self, slot: int, place: int) -> int:
+        return self.flights_offset + slot * self.flights_stride + place * WORD
+
+    def toll(self, slot: int, place: int) -> int:
+        return self.tolls_offset + slot * self.tolls_stride + place * TOLL.size
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ Rule 1: the supervisor creates it, workers inherit the mapping through fork,
     control and tools attach by name. No process locks anything.
 Rule 2: each word has one writer (see LAYOUT.md), but for the table of limits,
     which has rules of its own (shm.limits). Methods say whose they are.
-Rule 3: `record`, `add`, `beat`, `journal_write` and `charge` are operations of the
-    cells themselves, bound at construction: a request pays one native call for
+Rule 3: what workers do with every request (`record`, `charge`, `begin`, …) are operations of the
+    cells themselves (shm.cells.Cells), bound at construction: a request pays one native call for
     all its counters. Their arguments are positional.
 
 Rejected: one region per kind of table. They would be created, checked and lost
@@ -19,7 +19,7 @@ separately, and half an instance is worse than none.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -27,6 +27,7 @@ from typing import Final
 from sentinel.core.machines.worker import Order, WorkerState
 from shm import journal
 from shm.birth import birth_ns as birth_of
+from shm.board import Board, PlaceView
 from shm.cells import open_cells
 from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_series
 from shm.faults import RegionBusy, RegionFault, RegionFull
@@ -38,7 +39,8 @@ from shm.series import SeriesNames
 from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
 
 __all__ = [
-    "Counter", "LimitsStatistics", "Region", "RegionBusy", "RegionFault", "RegionFull", "RegionStatistics", "Role",
+    "Counter", "LimitsStatistics", "PlaceView", "Region", "RegionBusy", "RegionFault", "RegionFull", "RegionStatistics",
+    "Role",
     "SeriesTotals", "Slot", "Totals",
 ]  # fmt: skip
 
@@ -52,6 +54,10 @@ its reloads (24 slots) fit in the 64 MiB that a container has for shared memory 
 LIMITS_MAX: Final = 65_536
 """Buckets of rate limits, 32 octets each: 2 MiB. While up to half of them limit somebody, every new key finds room; at
 three quarters 3 in 100 new keys find none, at nine tenths 25."""
+
+
+PLACES_MAX: Final = 256
+"""Upstreams and endpoints: 640 octets each, and 72 for each slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class Region:
         self._cells = cells = open_cells(mapping.memory, geometry)
         self._slots = Slots(cells, geometry, place(name))
         self._names = SeriesNames(cells, geometry, mapping.memory, partial(_reserve_series, self))
+        self.board = Board(cells, geometry, mapping.memory)
         self.record = cells.record
         """(slot, series, status, reason_number, duration_ns, bytes_in, bytes_out): count one exchange; worker."""
         self.add = cells.add
@@ -93,15 +100,18 @@ class Region:
         """(now_ns, key): the theoretical arrival time of a key's bucket, 0 when it is full; anybody."""
         self.reset = cells.reset
         """(now_ns, key): make a key's bucket full; whether it was not. Control."""
+        self.begin, self.finish, self.standing = cells.begin, cells.finish, cells.standing
+        self.flights, self.ewmas, self.least = cells.flights, cells.ewmas, cells.least
+        self.spend, self.lead, self.toll = cells.spend, cells.lead, cells.toll
 
     @classmethod
     def create(
         cls, name: str, *, series_max: int = 1024, slots_max: int = 64, journal_records: int = JOURNAL_RECORDS,
-        limits_max: int = LIMITS_MAX,
+        limits_max: int = LIMITS_MAX, places_max: int = PLACES_MAX,
     ) -> Region:  # fmt: skip
         """Make the region, removing what a dead instance left; RegionBusy if a live one has it. Supervisor."""
         geometry = Geometry(slots_max=slots_max, series_max=series_max, journal_records=journal_records,
-                            limits_max=limits_max)  # fmt: skip
+                            limits_max=limits_max, places_max=places_max)  # fmt: skip
         region = cls(name, found(name, geometry), geometry)
         region._names.found()
         return region
@@ -140,6 +150,7 @@ class Region:
         """Free the slot of a dead process: its counts and journal stay, its gauges go. Supervisor."""
         # Before the slot is free: its next tenant signs with the same number.
         self._cells.limits_reap(index)
+        self._cells.places_reap(index)
         self._slots.free(index)
 
     def slots(self) -> list[Slot]:
@@ -192,6 +203,18 @@ class Region:
         for index in range(self._slots.used()) if slot is None else (slot,):
             yield from journal.read(self._cells, self.geometry, index)
 
+    def place_numbers(self, names: Sequence[str]) -> list[int]:
+        """The numbers of upstreams and endpoints, given now if need be; RegionFull, and none given. Control."""
+        return self.board.numbers(names, place(self.name))
+
+    def place(self, index: int) -> PlaceView:
+        """One upstream or endpoint, at this moment."""
+        return self.board.view(index, self._slots.used())
+
+    def places(self) -> list[PlaceView]:
+        """All upstreams and endpoints that ever were."""
+        return self.board.views(self._slots.used())
+
     def limits_statistics(self, now_ns: int) -> LimitsStatistics:
         """How full the table of limits is; reads all of it, for milliseconds in the largest tables. Control."""
         used, live, void, busy = self._cells.limits_statistics(now_ns)
@@ -214,7 +237,10 @@ def _reserve_slot(region: Region, index: int) -> None:
     geometry = region.geometry
     chunks = -(-region._names.count() // SERIES_RESERVED)
     size = min(chunks * SERIES_RESERVED * SERIES.size, geometry.counters_stride)
-    _reserve(region, [(geometry.ring(index), geometry.ring_stride), (geometry.counters(index, 0), size)])
+    _reserve(region, [
+        (geometry.ring(index), geometry.ring_stride), (geometry.counters(index, 0), size),
+        (geometry.flight(index, 0), geometry.flights_stride), (geometry.toll(index, 0), geometry.tolls_stride),
+    ])  # fmt: skip
 
 
 def _reserve_series(region: Region, index: int) -> None:

@@ -42,6 +42,8 @@ from shm.layout import (
     LIMITS_LIMIT,
     LIMITS_MIN,
     LIVES,
+    PLACE,
+    PLACES_LIMIT,
     REASONS_MAX,
     RELAYED_REASON,
     SERIES,
@@ -50,12 +52,16 @@ from shm.layout import (
     SLOT,
     SLOTS_LIMIT,
     STAGE_BITS,
+    TOLL,
     WORD,
 )  # fmt: skip
 from shm.limits import Limits, finish
+from shm.places import TERM_MAX, TERMS, TOLL_WORDS, Permit, Places
 from shm.siphash import siphash_128
 
 MASK: Final = (1 << 64) - 1
+MS: Final = 1_000_000
+PLACES_AT_ONCE_MAX: Final = 4096
 SLOT_WORDS: Final = SLOT.size // WORD
 CELL_WORDS: Final = CELL.size // WORD
 LIFE: Final = SLOT.offset("life") // WORD
@@ -75,13 +81,17 @@ class Cells:
     def __init__(
         self, memory: memoryview, slots_max: int, series_max: int, journal_records: int,
         slots_offset: int, rings_offset: int, ring_stride: int, counters_offset: int, counters_stride: int,
-        limits_max: int, limits_offset: int, guards_offset: int, /,
+        limits_max: int, limits_offset: int, guards_offset: int, places_max: int, places_offset: int,
+        flights_offset: int, flights_stride: int, tolls_offset: int, tolls_stride: int, /,
     ) -> None:  # fmt: skip
         if memory.readonly or not memory.contiguous:
             raise BufferError("the region must be writable and contiguous")
         if memory.nbytes % WORD:
             raise ValueError("the region is not whole words")
-        counts = ((slots_max, SLOTS_LIMIT), (series_max, SERIES_LIMIT), (journal_records, JOURNAL_LIMIT))
+        counts = (
+            (slots_max, SLOTS_LIMIT), (series_max, SERIES_LIMIT), (journal_records, JOURNAL_LIMIT),
+            (places_max, PLACES_LIMIT),
+        )  # fmt: skip
         guards_max = max(LIMIT_GUARDS_MIN, limits_max // LIMIT_STRIPE)
         tables = (
             (slots_offset, 0, slots_max * SLOT.size),
@@ -89,6 +99,9 @@ class Cells:
             (counters_offset, (slots_max - 1) * counters_stride, series_max * SERIES.size),
             (limits_offset, 0, limits_max * LIMIT.size),
             (guards_offset, 0, guards_max * WORD),
+            (places_offset, 0, places_max * PLACE.size),
+            (flights_offset, (slots_max - 1) * flights_stride, places_max * WORD),
+            (tolls_offset, (slots_max - 1) * tolls_stride, places_max * TOLL.size),
         )
         if not all(0 < count <= limit for count, limit in counts) or not _is_table(limits_max):
             raise ValueError("a table's size is out of bounds")
@@ -97,11 +110,16 @@ class Cells:
         self._octets = memory.cast("B")
         self._words = self._octets.cast("Q")
         self._counts = slots_max, series_max, journal_records
+        self._places_max = places_max
         self._slots = slots_offset // WORD
         self._rings, self._ring_stride = rings_offset // WORD, ring_stride // WORD
         self._counters, self._counters_stride = counters_offset // WORD, counters_stride // WORD
         at = limits_offset // WORD, guards_offset // WORD
         self._limits = Limits(self._words, *at, limits_max, self._place, slots_max)
+        self._places = Places(
+            self._words, places_offset // WORD, flights_offset // WORD, flights_stride // WORD, tolls_offset // WORD,
+            tolls_stride // WORD, slots_max, places_max,
+        )  # fmt: skip
 
     def release(self) -> None:
         self._words.release()
@@ -246,6 +264,90 @@ class Cells:
         self._words[0]  # refuses when the region was released
         return self._limits.statistics(now_ns)
 
+    def begin(self, slot: int, endpoint: int, upstream: int, now_ns: int, terms: bytes, /) -> int | Permit:
+        _words(slot, endpoint, upstream, now_ns)
+        self._slot(slot)
+        self._check_places(endpoint, upstream)
+        _check_time(now_ns)
+        return self._places.begin(slot, endpoint, upstream, now_ns // MS, _terms(terms))
+
+    def finish(
+        self, slot: int, endpoint: int, upstream: int, now_ns: int, permit: int | Permit, outcome: int,
+        latency_ns: int, terms: bytes, /,
+    ) -> int:  # fmt: skip
+        _words(slot, endpoint, upstream, now_ns)
+        self._slot(slot)
+        self._check_places(endpoint, upstream)
+        _check_time(now_ns)
+        rounds = _permit(permit)
+        _words(outcome, latency_ns)
+        return self._places.finish(
+            slot, endpoint, upstream, now_ns // MS, rounds, outcome, latency_ns // 1000, _terms(terms)
+        )
+
+    def standing(self, places: bytes, now_ns: int, probes: int, /) -> bytes:
+        _words(now_ns, probes)
+        _check_time(now_ns)
+        return bytes(self._places.standing(place, now_ns // MS, probes) for place in self._numbers(places))
+
+    def flights(self, places: bytes, /) -> tuple[int, ...]:
+        return tuple(self._places.flights(place) for place in self._numbers(places))
+
+    def ewmas(self, places: bytes, now_ns: int, half_life_ns: int, /) -> tuple[int, ...]:
+        _words(now_ns, half_life_ns)
+        _check_time(now_ns)
+        numbers = self._numbers(places)
+        return tuple(self._places.ewma(place, now_ns // MS, half_life_ns // MS) for place in numbers)
+
+    def least(self, places: bytes, weights: bytes, allowed: bytes, start: int, /) -> int:
+        numbers = self._numbers(places)
+        if not isinstance(weights, bytes) or not isinstance(allowed, bytes):
+            raise TypeError("expected bytes")
+        _words(start)
+        if len(weights) != len(places) or len(allowed) != len(numbers):
+            raise ValueError("each place has a weight, and is allowed or not")
+        at = start % len(numbers) if numbers else 0
+        return self._places.least(numbers, memoryview(weights).cast("I").tolist(), allowed, at)
+
+    def spend(self, place: int, now_ns: int, per_second: int, /) -> bool:
+        _words(place, now_ns, per_second)
+        self._check_places(place)
+        _check_time(now_ns)
+        _check("rate", per_second, TERM_MAX)
+        return self._places.spend(place, now_ns // MS, per_second)
+
+    def lead(self, slot: int, generation: int, now_ns: int, lease_ns: int, /) -> bool:
+        _words(slot, generation, now_ns, lease_ns)
+        self._slot(slot)
+        _check_time(now_ns)
+        _check_time(lease_ns)
+        return self._places.lead(slot, generation, now_ns // MS, lease_ns // MS)
+
+    def toll(self, slot: int, place: int, counter: int, n: int = 1, /) -> None:
+        _words(slot, place, counter, n)
+        self._slot(slot)
+        self._check_places(place)
+        _check("counter", counter, TOLL_WORDS)
+        self._places.toll(slot, place, counter, n)
+
+    def places_reap(self, slot: int, /) -> None:
+        self._slot(*_words(slot))
+        self._places.reap(slot)
+
+    def _check_places(self, *places: int) -> None:
+        for place in places:
+            _check("place", place, self._places_max)
+
+    def _numbers(self, places: bytes) -> list[int]:
+        if not isinstance(places, bytes):
+            raise TypeError(f"expected bytes, {type(places).__name__} found")
+        if len(places) % 4 or len(places) > 4 * PLACES_AT_ONCE_MAX:
+            raise ValueError(f"expected at most {PLACES_AT_ONCE_MAX} numbers of 32 bits")
+        numbers: list[int] = memoryview(places).cast("I").tolist()
+        self._check_places(*numbers)
+        self._words[0]  # refuses when the region was released
+        return numbers
+
     def _timed(self, now_ns: int, key: bytes) -> tuple[int, int]:
         hashed = self._hash(key)
         _check_time(now_ns)
@@ -300,3 +402,24 @@ def _is_table(limits_max: int) -> bool:
 def _check(name: str, value: int, limit: int) -> None:
     if value >= limit:
         raise IndexError(f"{name} {value} is out of range, there are {limit}")
+
+
+def _permit(permit: int | Permit) -> Permit:
+    if not isinstance(permit, tuple):
+        _words(permit)
+    if len(permit) != 2 if isinstance(permit, tuple) else permit != 0:
+        raise ValueError("a permit is 0 or two rounds")
+    rounds = permit if isinstance(permit, tuple) else (0, 0)
+    _words(*rounds)
+    return rounds
+
+
+def _terms(terms: bytes) -> tuple[int, ...]:
+    if not isinstance(terms, bytes):
+        raise TypeError(f"expected bytes, {type(terms).__name__} found")
+    if len(terms) != TERMS.size:
+        raise ValueError(f"the terms of an upstream are {TERMS.size // WORD} words")
+    numbers = TERMS.unpack(terms)
+    if max(numbers) > TERM_MAX:
+        raise ValueError("a term is out of bounds")
+    return numbers

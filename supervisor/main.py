@@ -19,8 +19,8 @@ from typing import Final
 import trio
 
 from shm.faults import RegionDamaged
-from shm.layout import SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
-from shm.region import LIMITS_MAX, Region, RegionBusy, RegionFault
+from shm.layout import PLACES_LIMIT, SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
+from shm.region import LIMITS_MAX, PLACES_MAX, Region, RegionBusy, RegionFault
 from supervisor.controlling import COMMAND, Desk
 from supervisor.loop import Loop, say
 from supervisor.rundir import RunDir, RunDirFault
@@ -44,7 +44,7 @@ class Options:
 
     config: the operator's main file, passed on to control unread. admin_address: "host:port" for control.
     control: the command that is control.
-    series_max, slots_max, limits_max: sizes of the region, which are fixed for its life.
+    series_max, slots_max, limits_max, places_max: sizes of the region, which are fixed for its life.
     """
 
     run_dir: str
@@ -54,6 +54,7 @@ class Options:
     series_max: int = SERIES_MIN
     slots_max: int = SLOTS_MIN
     limits_max: int = LIMITS_MAX
+    places_max: int = PLACES_MAX
 
 
 def slots_for(workers: int) -> int:
@@ -71,6 +72,11 @@ def limits_for(keys: int) -> int:
     return 1 << (2 * keys - 1).bit_length()
 
 
+def places_for(places: int) -> int:
+    """Room for the names of twice as many upstreams and endpoints: those of former generations are kept."""
+    return min(PLACES_LIMIT, max(PLACES_MAX, 2 * places))
+
+
 def run(options: Options, worker_main: WorkerMain) -> int:
     """Keep a fleet alive; returns the exit status of the service."""
     systemd = Systemd()
@@ -82,7 +88,7 @@ def run(options: Options, worker_main: WorkerMain) -> int:
             stack.callback(run_dir.leave)
             region = Region.create(
                 run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max,
-                limits_max=options.limits_max,
+                limits_max=options.limits_max, places_max=options.places_max,
             )  # fmt: skip
             stack.callback(region.close)
             stack.callback(region.unlink)

@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
@@ -85,6 +86,10 @@ def _interim(exchange: Exchange, head: ResponseHead) -> None:
 
 def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     downstream, request, size = exchange.downstream, exchange.head, head.size
+    exchange.answered_ns = time.monotonic_ns()
+    group = exchange.group
+    if group is not None and group.chooser.tags is not None:
+        exchange.answer_lines += group.tag(exchange)
     keep = exchange.may_keep_alive()
     raw, framing = build_response(head, exchange.answer_lines, keep, request.minor, DROPPED_FROM_ANSWERS)
     exchange.answer_started = True
@@ -211,6 +216,7 @@ def _tunnel(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
         return
     raw, _ = build_response(head, exchange.answer_lines, True, exchange.head.minor, DROPPED_FROM_ANSWERS)
     raw += data[head.size :]
+    exchange.answered_ns = time.monotonic_ns()
     exchange.is_tunnel = True
     exchange.answer_started = True
     exchange.answer_head = head

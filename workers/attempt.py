@@ -14,11 +14,13 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Endpoint
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
+from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS
 from workers.http1.heads import build_request
 from workers.pool import Link, Pool
@@ -26,6 +28,7 @@ from workers.timers import NEVER
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
+    from workers.places import Group
 
 ATTEMPTS_MAX: Final = 8
 """Connects of one exchange over all addresses: a dead upstream must not hold a client for minutes."""
@@ -33,11 +36,24 @@ ATTEMPTS_MAX: Final = 8
 FIRST_BYTE_TIMEOUT: Final = Reason.FIRST_BYTE_TIMEOUT
 UPSTREAM_REUSES: Final = Counter.UPSTREAM_REUSES
 
+FULL: Final = frozenset({ENDPOINT_FULL, UPSTREAM_FULL})
+FOR_ALL: Final = frozenset({UPSTREAM_FULL, UPSTREAM_BREAKER})
+"""Refusals that no other endpoint of the upstream would change."""
+
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
 def aim(exchange: Exchange, endpoint: Endpoint) -> None:
-    """Send the request to this endpoint: over an idle link, or a new one."""
+    """Send the request to this endpoint, if its breaker and limits let it: over an idle link, or a new one."""
+    group = exchange.group
+    assert group is not None
+    permit = group.begin(endpoint)
+    if type(permit) is int and permit < 0:
+        _not_let_in(exchange, group, endpoint, permit)
+        return
+    exchange.permit = permit
+    exchange.is_pending = False
+    exchange.try_started_ns = time.monotonic_ns()
     place = exchange.downstream.service.world.place(endpoint)
     exchange.endpoint = endpoint
     exchange.endpoint_name = place.name
@@ -53,6 +69,49 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
         _send(exchange, link)
 
 
+def over(exchange: Exchange, outcome: int) -> None:
+    """The try that is under way, if one is, has come to this (shm.places.SUCCESS, FAILURE, NEUTRAL)."""
+    permit, group, endpoint = exchange.permit, exchange.group, exchange.endpoint
+    if permit is None:
+        return
+    assert group is not None and endpoint is not None
+    exchange.permit = None
+    answered_ns = exchange.answered_ns or time.monotonic_ns()
+    group.finish(endpoint, permit, outcome, answered_ns - exchange.try_started_ns)
+    if group.waiting:
+        group.wake()
+
+
+def _not_let_in(exchange: Exchange, group: Group, endpoint: Endpoint, refusal: int) -> None:
+    """Another try had the place, or the breaker opened, between the choice and now."""
+    exchange.tried += (endpoint,)
+    choice = None if refusal in FOR_ALL else group.choose(exchange.tried, exchange.wish)
+    if choice is not None and choice.endpoint is not None:
+        aim(exchange, choice.endpoint)
+        return
+    exchange.tried = ()
+    if refusal in FULL and exchange.is_pending:
+        group.waiting.appendleft(exchange)  # it keeps its place, and its deadline
+        return
+    if refusal in FULL and len(group.waiting) < group.upstream.max_pending:
+        exchange.is_pending = True
+        exchange.arm(group.upstream.pending_timeout_ns, Reason.UPSTREAM_FULL)
+        group.waiting.append(exchange)
+        return
+    exchange.fail(Reason.UPSTREAM_FULL if refusal in FULL else Reason.BREAKER_OPEN)
+
+
+def after_waiting(exchange: Exchange) -> None:
+    """There may be room now: choose as if the request had just come."""
+    group = exchange.group
+    assert group is not None
+    choice = group.choose((), exchange.wish)
+    if choice.endpoint is None:
+        exchange.fail(choice.refusal or Reason.NO_ENDPOINT)
+    else:
+        aim(exchange, choice.endpoint)
+
+
 def next_one(exchange: Exchange, reason: Reason) -> None:
     """This attempt failed before anything was sent: try elsewhere, or fail with its reason."""
     task, exchange.connecting = exchange.connecting, None
@@ -63,6 +122,7 @@ def next_one(exchange: Exchange, reason: Reason) -> None:
     service = exchange.downstream.service
     if exchange.pool is not None:
         service.region.add(service.slot, Counter.UPSTREAM_CONNECT_FAILURES)
+        service.region.toll(service.slot, endpoint.place, CONNECT_FAILURES)
         exchange.tried_pools += (exchange.pool,)
         exchange.pool = None
     if exchange.attempts >= ATTEMPTS_MAX:
@@ -74,11 +134,13 @@ def next_one(exchange: Exchange, reason: Reason) -> None:
         exchange.pool = pool
         connect(exchange, pool)
         return
+    over(exchange, FAILURE)
     exchange.tried += (endpoint,)
-    other = world.choose_endpoint(upstream, exchange.tried)
+    other = world.choose_endpoint(upstream, exchange.tried, exchange.wish).endpoint
     if other is None:
         exchange.fail(reason)
     else:
+        exchange.trace.step(Reason.TRIED_ANOTHER, upstream.span, endpoint.name, reason.word, other.name)
         aim(exchange, other)
 
 

@@ -33,7 +33,9 @@ from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject
+from sentinel.core.world import NO_WISH
 from shm.counters import Counter
+from shm.places import FAILURE, NEUTRAL, SUCCESS
 from workers import answer, attempt, errors
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
@@ -44,7 +46,9 @@ from workers.timers import NEVER, SLACK_NS
 if TYPE_CHECKING:
     from workers.downstream import Downstream
     from workers.http1.bodies import ChunkedBody
+    from workers.places import Group, Permit
 
+PROXIED: Final = Reason.PROXIED
 TOTAL_TIMEOUT: Final = Reason.TOTAL_TIMEOUT  # an enum's member costs a search where it is named: once is enough
 
 KEPT_BYTES_MAX: Final = 64 * 1024
@@ -55,12 +59,14 @@ class Exchange:
     """The state of one request and its answer. Made once a request: no dataclass, no inheritance."""
 
     __slots__ = (
-        "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started", "attempts",
-        "authority", "backlog", "body", "body_done", "body_left", "body_max", "bytes_in", "bytes_out",
-        "client_is_silent", "connecting", "deadline_ns", "deadline_reason", "downstream", "endpoint",
-        "endpoint_name", "framing", "has_body", "head", "id_line", "interims", "is_ended", "is_repeated",
-        "is_tunnel", "keep_alive", "kept", "kept_bytes", "lines", "link", "pool", "request", "request_id", "route",
-        "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "upstream", "upstream_is_silent",
+        "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
+        "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
+        "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
+        "downstream", "endpoint", "endpoint_name", "framing", "group", "has_body", "head", "id_line",
+        "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes",
+        "lines", "link", "permit", "pool", "request", "request_id", "route", "started_ns", "status",
+        "total_ns", "trace", "tried", "tried_pools", "try_started_ns", "upstream", "upstream_is_silent",
+        "wish",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
@@ -76,11 +82,17 @@ class Exchange:
         # The decision and its attempts.
         self.route: Route | None = None
         self.upstream: Upstream | None = None
+        self.group: Group | None = None
+        self.wish = NO_WISH
         self.endpoint: Endpoint | None = None
         self.endpoint_name = ""
         self.pool: Pool | None = None
         self.link: Link | None = None
         self.connecting: asyncio.Task[None] | None = None
+        self.permit: Permit | None = None  # while a try is under way
+        self.is_pending = False  # it waits for room below the upstream's limits
+        self.try_started_ns = 0
+        self.answered_ns = 0  # when the head of the answer was there
         self.attempts = 0
         self.tried: tuple[Endpoint, ...] = ()
         self.tried_pools: tuple[Pool, ...] = ()
@@ -150,6 +162,8 @@ class Exchange:
                 return
         if type(verdict) is Forward:
             self.upstream = verdict.upstream
+            self.wish = verdict.wish
+            self.group = service.world.group(verdict.upstream)
             if verdict.route.timeout_ns:
                 self.total_ns = service.ticker.after(verdict.route.timeout_ns)
             attempt.aim(self, verdict.endpoint)
@@ -314,8 +328,20 @@ class Exchange:
             return
         self.is_ended = True
         downstream = self.downstream
+        if self.permit is not None:
+            attempt.over(self, self._outcome(reason))
         downstream.service.ledger.enter(self, reason)
         downstream.exchange_ended(self, keep_alive)
+
+    def _outcome(self, reason: Reason) -> int:
+        """What the try that was under way says about its endpoint."""
+        if self.answer_head is not None and self.answer_head.status >= 500:
+            return FAILURE
+        if reason is PROXIED or reason is Reason.UPGRADED:
+            return SUCCESS
+        if reason.value.culprit == "upstream":
+            return FAILURE
+        return SUCCESS if self.answer_head is not None else NEUTRAL
 
     def _say(self, raw: bytes, status: int) -> None:
         self.status = status

@@ -219,6 +219,7 @@ class Life:
         for connection in list(service.connections):  # QUIT, or deaf after the deadline
             connection.drain_deadline()
             connection.cut()
+        service.round.stop()
         await self._resolver.stop()
         service.world.close()
         await asyncio.sleep(0)

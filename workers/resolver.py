@@ -22,7 +22,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from workers.world import Group, Place
+from workers.places import Group, Place
 
 WARM_UP_S: Final = 2.0
 AT_ONCE: Final = 3

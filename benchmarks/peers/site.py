@@ -32,6 +32,7 @@ class Site:
     core: int
     load_cores: frozenset[int]
     upstream_port: int
+    upstream_ports: tuple[int, ...] = ()  # more of the same upstream, where there are several endpoints
     tools: Path | None = None  # a virtual environment with peers from PyPI
     ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)  # what the end of it all must undo
 

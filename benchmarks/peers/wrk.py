@@ -20,6 +20,16 @@ from benchmarks.peers.site import Broken, find_tool, on_cores
 
 WORDS_S: Final = 10.0  # until it has summed up
 
+CLIENTS: Final = """
+local count, paths, at = %d, %d, 0
+request = function()
+  at = (at + 1) %% (count * paths)
+  return string.format("GET %s HTTP/1.1\\r\\nHost: bench.example\\r\\nx-client: c%%d\\r\\n\\r\\n",
+    (at * %d) %% paths, at %% paths, (at * %d) %% count)
+end
+"""
+"""`count` clients (the header `x-client`) ask for the paths of `paths` groups, all in turn."""
+
 DONE: Final = """
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -72,6 +82,13 @@ def script(room: Path, *, paths: str = "", count: int = 0, groups: int = 1, stri
     """
     path = room / f"wrk-{count}.lua"
     path.write_text(DONE + (IN_TURN % (count, paths, groups, stride) if paths else ""))
+    return path
+
+
+def clients_script(room: Path, *, paths: str, groups: int, clients: int, stride: int) -> Path:
+    """Write a script whose requests name `clients` clients, for paths (a format of two numbers) of `groups` groups."""
+    path = room / f"wrk-clients-{clients}.lua"
+    path.write_text(DONE + CLIENTS % (clients, groups, paths, stride, stride))
     return path
 
 

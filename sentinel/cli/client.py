@@ -82,10 +82,10 @@ class Client:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def get(self, *segments: str, **query: str | int | None) -> Answer:
+    def get(self, *segments: str, **query: str | int | list[str] | None) -> Answer:
         """GET /api/v1/<segments>; queries that are None are left out."""
         chosen = {key: value for key, value in query.items() if value is not None}
-        target = _target(segments) + (f"?{urlencode(chosen)}" if chosen else "")
+        target = _target(segments) + (f"?{urlencode(chosen, doseq=True)}" if chosen else "")
         return self._ask("GET", target, None, TIMEOUT_S)
 
     def post(self, *segments: str, **options: Any) -> Answer:

@@ -154,8 +154,71 @@ def why(
     _print(_get(client.get("why", request_id)), is_json, show.why)
 
 
+@click.command()
+@click.argument("change", nargs=-1, metavar="[set UPSTREAM ADDRESS STATE]")
+@fleet_verb
+def endpoints(client: Client, is_json: bool, change: tuple[str, ...]) -> None:
+    """List the endpoints with their health, or set one: ready, drain (sticky clients only), or maintenance.
+
+    What is set outlives reloads, and is in the audit log.
+    """
+    if not change:
+        _print(_get(client.get("endpoints")), is_json, show.endpoints)
+        return
+    upstream, endpoint, state = _words(change, "set", "UPSTREAM ADDRESS STATE")
+    _print(_get(client.post("endpoints", upstream=upstream, endpoint=endpoint, state=state)), is_json, show.change)
+
+
+@click.command()
+@click.argument("change", nargs=-1, metavar="[open|close UPSTREAM[/ADDRESS]]")
+@fleet_verb
+def breakers(client: Client, is_json: bool, change: tuple[str, ...]) -> None:
+    """List the circuit breakers, or set one: open it until it is closed by hand, or close it.
+
+    To close one forgets what it has counted. The change is in the audit log.
+    """
+    if not change:
+        _print(_get(client.get("breakers")), is_json, show.breakers)
+        return
+    action = change[0]
+    if action not in ("open", "close"):
+        raise click.UsageError(f"breakers open or close, not `{action}`")
+    (name,) = _words(change, action, "UPSTREAM[/ADDRESS]")
+    upstream, _, endpoint = name.partition("/")
+    state = "open" if action == "open" else "closed"
+    _print(_get(client.post("breakers", upstream=upstream, endpoint=endpoint, state=state)), is_json, show.change)
+
+
+@click.command()
+@click.argument("change", nargs=-1, metavar="[show|reset LIMIT VALUE...]")
+@fleet_verb
+def limits(client: Client, is_json: bool, change: tuple[str, ...]) -> None:
+    """List the rate limits, show one bucket of a limit, or make it full again.
+
+    A bucket is named by a value for each part of the limit's key, in the order in which the list shows them. What is
+    reset is in the audit log.
+    """
+    if not change:
+        _print(_get(client.get("limits")), is_json, show.limits)
+        return
+    action, name, values = change[0], change[1:2], change[2:]
+    if action not in ("show", "reset") or not name:
+        raise click.UsageError("give `show LIMIT VALUE...` or `reset LIMIT VALUE...`")
+    if action == "show":
+        _print(_get(client.get("limits", name[0], key=list(values))), is_json, show.bucket)
+    else:
+        _print(_get(client.post("limits", "reset", limit=name[0], key=list(values))), is_json, show.change)
+
+
+def _words(given: tuple[str, ...], first: str, form: str) -> tuple[str, ...]:
+    if given[0] != first or len(given) != 1 + len(form.split()):
+        raise click.UsageError(f"give `{first} {form}`")
+    return given[1:]
+
+
 COMMANDS: list[click.Command] = [
-    status, reload, promote, rollback, drain, resume, workers, generations, config, metrics, why,
+    status, reload, promote, rollback, drain, resume, workers, generations, config, metrics, why, endpoints, breakers,
+    limits,
 ]  # fmt: skip
 
 

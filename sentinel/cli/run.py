@@ -32,6 +32,7 @@ class Settings(TypedDict):
     workers: int
     routes: int
     limit_keys: int
+    places: int
 
 
 @click.command()
@@ -54,14 +55,14 @@ def run_fleet(config: str) -> int:
     if settings is None:
         return INVALID
 
-    from supervisor.main import Options, limits_for, series_for, slots_for
+    from supervisor.main import Options, limits_for, places_for, series_for, slots_for
     from supervisor.main import run as supervise
     from workers.main import run as worker_main
 
     options = Options(
         run_dir=settings["run_dir"], config=path, admin_address=settings["admin_address"],
         slots_max=slots_for(settings["workers"]), series_max=series_for(settings["routes"]),
-        limits_max=limits_for(settings["limit_keys"]),
+        limits_max=limits_for(settings["limit_keys"]), places_max=places_for(settings["places"]),
     )  # fmt: skip
     return supervise(options, worker_main)
 
@@ -87,6 +88,7 @@ def _check_and_exit(path: str, writing: int) -> NoReturn:
     status = INVALID
     try:
         from sentinel.config import load, render_problems
+        from sentinel.core.places import place_names
 
         loaded = load(path)
         if loaded.problems or loaded.plan is None:
@@ -95,7 +97,7 @@ def _check_and_exit(path: str, writing: int) -> NoReturn:
             plan = loaded.plan
             settings = Settings(
                 run_dir=plan.system.run_dir, admin_address=plan.admin.address, workers=plan.system.workers,
-                routes=len(plan.routes), limit_keys=plan.system.limit_keys,
+                routes=len(plan.routes), limit_keys=plan.system.limit_keys, places=len(place_names(plan)),
             )  # fmt: skip
             os.write(writing, json.dumps(settings).encode())
             status = 0

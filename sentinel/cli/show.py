@@ -95,6 +95,66 @@ def config(document: Document) -> None:
     click.echo(json.dumps(document.get("plan"), indent=2))
 
 
+def endpoints(documents: Iterable[Document]) -> None:
+    columns = ("upstream", "endpoint", "standing", "health", "in flight", "requests", "failures", "mean ms", "priority")
+    table = _table(columns, right={"in flight", "requests", "failures", "mean ms", "priority"})
+    for one in documents:
+        word, left = str(one.get("standing") or DASH), one.get("ejected_ms_left")
+        if left and word == "ejected":
+            word += f" for {duration(left)}"
+        table.add_row(
+            _text(one.get("upstream")), _text(one.get("endpoint")), Text(word, style=GOOD if word == "usable" else BAD),
+            _text(f"{one.get('health', DASH)} ({one.get('finding', DASH)})"), _text(one.get("in_flight")),
+            _text(one.get("requests")), _text(one.get("failures")), _text(one.get("latency_ms_mean")),
+            _text(one.get("priority")),
+        )  # fmt: skip
+    _console().print(table)
+
+
+def breakers(documents: Iterable[Document]) -> None:
+    columns = ("upstream", "endpoint", "state", "for", "in a row", "calls", "failed", "slow", "opened")
+    table = _table(columns, right=set(columns) - {"upstream", "endpoint", "state"})
+    for one in documents:
+        word, window, left = str(one.get("state") or DASH), one.get("window") or {}, one.get("ms_left")
+        rest = duration(left) if left else Text("closed by hand" if left is None else DASH)
+        table.add_row(
+            _text(one.get("upstream")), _text(one.get("endpoint") or "(all)"),
+            Text(word, style=GOOD if word == "closed" else BAD), rest, _text(one.get("consecutive_failures")),
+            _text(window.get("calls")), _text(window.get("failures")), _text(window.get("slow")),
+            _text(one.get("opened")),
+        )  # fmt: skip
+    _console().print(table)
+
+
+def limits(document: Document) -> None:
+    table = _table(("limit", "rate", "burst", "cost", "key", "on limit", "routes"), right={"burst", "cost"})
+    for one in document.get("limits") or ():
+        table.add_row(
+            _text(one.get("name")), _text(f"{one.get('count')}/{duration(one.get('period_ms'))}"),
+            _text(one.get("burst")), _text(one.get("cost")), _text(" ".join(one.get("key") or ()) or "all"),
+            _text(one.get("on_limit")), _text(", ".join(one.get("routes") or ()) or DASH),
+        )  # fmt: skip
+    console, sizes = _console(), document.get("table") or {}
+    console.print(table)
+    live, size = sizes.get("live", DASH), sizes.get("size", DASH)
+    console.print(Text(f"{live} keys are limited now; the table has {size} places"))
+
+
+def bucket(document: Document) -> None:
+    style = BAD if document.get("is_limited") else GOOD
+    line = Text(f"{document.get('remaining', DASH)} of {document.get('burst', DASH)} left", style=style)
+    line.append("  full in ", style="default").append_text(duration(document.get("full_in_ms")))
+    _console().print(line)
+
+
+def change(document: Document) -> None:
+    """What an operator changed, from what to what."""
+    console = _console()
+    console.print(Text(f"{document.get('what', DASH)}: {document.get('before')} -> {document.get('after')}"))
+    if document.get("warning"):
+        console.print(Text(f"warning: {document['warning']}", style=MEDIUM), soft_wrap=True)
+
+
 def mode(document: Document) -> None:
     _console().print(Text.assemble("mode ", _state(document.get("mode"))))
 

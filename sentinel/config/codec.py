@@ -39,6 +39,9 @@ def redacted(plan: Plan) -> dict[str, Any]:
     for listener in document["listeners"]:
         if listener["tls"]:
             listener["tls"]["key_pem"] = REDACTED
+    for upstream in document["upstreams"]:
+        if upstream["sticky"]:
+            upstream["sticky"]["secrets"] = [REDACTED] * len(upstream["sticky"]["secrets"])
     shown: dict[str, Any] = _hide(document, hidden)
     return shown
 

@@ -21,6 +21,7 @@ from sentinel.config.certificates import read_tls
 from sentinel.config.check import Block, meant
 from sentinel.config.problem import Problems
 from sentinel.config.source import Source
+from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
 from sentinel.core.span import NOWHERE, Span
 
@@ -41,7 +42,8 @@ class Compiler:
         """The plan; it means something only if no problem was reported."""
         system, admin = root.one("system"), root.one("admin")
         listeners = self._listeners(root)
-        upstreams = tuple(self._upstream(block) for block in root.one("upstreams").all("upstream"))
+        groups = root.one("upstreams").all("upstream")
+        upstreams = tuple(compile_upstream(block, self.problems, self.warnings) for block in groups)
         limits = tuple(self._rate_limit(block) for block in root.one("filters").all("rate-limit"))
         names = {one.name for one in listeners}, {one.name for one in upstreams}, {one.name for one in limits}
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
@@ -129,17 +131,6 @@ class Compiler:
                 encoded_slash=paths.value("encoded-slash"), double_slash=paths.value("double-slash"),
                 dot_segments=paths.value("dot-segments"), parameters=paths.value("parameters"),
             ),
-            span=block.span,
-        )  # fmt: skip
-
-    def _upstream(self, block: Block) -> p.Upstream:
-        timeouts, keepalive = block.one("timeouts"), block.one("keepalive")
-        endpoints = tuple(_endpoint(one) for one in block.all("endpoint"))
-        return p.Upstream(
-            name=block.args[0] if block.args else "", endpoints=endpoints, balance=block.value("balance"),
-            connect_timeout_ns=timeouts.value("connect"), first_byte_timeout_ns=timeouts.value("first-byte"),
-            idle_timeout_ns=timeouts.value("idle"), keepalive_timeout_ns=keepalive.value("timeout"),
-            keepalive_connections=keepalive.value("connections"), resolve_interval_ns=block.value("resolve-interval"),
             span=block.span,
         )  # fmt: skip
 
@@ -287,11 +278,6 @@ def _system(block: Block) -> p.System:
         restarts_max=budget.value("restarts"), restarts_window_ns=budget.value("window"),
         run_dir_span=block.one("run-dir").span,
     )  # fmt: skip
-
-
-def _endpoint(block: Block) -> p.Endpoint:
-    host, port = block.args[0] if block.args and block.args[0] else ("", 0)
-    return p.Endpoint(host, port, weight=block.props["weight"], span=block.span)
 
 
 def _respond(block: Block) -> p.Respond:

@@ -200,6 +200,43 @@ def percent(value: Any) -> int:
     return share
 
 
+def load(value: Any) -> int:
+    """Thousandths, of an average: more than all of it."""
+    found = re.fullmatch(r"([0-9]{3,4}) *%", value) if isinstance(value, str) else None
+    if found is None or not 101 <= int(found.group(1)) <= 1000:
+        raise Unfit("a share of the average between 101% and 1000% is expected", 'for example "125%"')
+    return int(found.group(1)) * 10
+
+
+def factor(value: Any) -> int:
+    """Thousandths."""
+    found = re.fullmatch(r"([0-9]{1,4})(?:\.([0-9]{1,3}))?", str(value))
+    if isinstance(value, bool) or found is None:
+        raise Unfit("a number is expected", "for example 1.9")
+    return int(found.group(1)) * 1000 + int((found.group(2) or "").ljust(3, "0"))
+
+
+def statuses(value: Any) -> tuple[int, int]:
+    """A range of statuses, both ends inclusive."""
+    found = re.fullmatch(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", str(value))
+    if isinstance(value, bool) or found is None or int(found.group(2) or found.group(1)) < int(found.group(1)):
+        raise Unfit("a status or a range of them is expected", 'for example 200 or "200-299"')
+    return int(found.group(1)), int(found.group(2) or found.group(1))
+
+
+def target(value: Any) -> str:
+    """What stands in a request line: a path, perhaps with a query."""
+    if not re.fullmatch(r"/[\x21-\x22\x24-\x7e]*", _text(value)):
+        raise Unfit('a path begins with "/", and is ASCII without spaces', "percent-encode what is not")
+    return str(value)
+
+
+def cookie_name(value: Any) -> str:
+    if not TOKEN.fullmatch(_text(value)) or len(value) > 128:
+        raise Unfit("not the name of a cookie", 'for example "srv"')
+    return str(value)
+
+
 def _one_of(*words: str) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in words or not isinstance(value, str):
@@ -349,6 +386,11 @@ FIELD_VALUE_KIND: Final = Kind("header-value", "the value of a header", field_va
 RATE: Final = Kind("rate", 'a rate like "100/s"', rate)
 KEY_PART: Final = Kind("key-part", 'a part of a key like "client-ip" or "header:x-tenant"', key_part)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
+LOAD: Final = Kind("load", 'a share of the average like "125%"', load, unit="%")
+FACTOR: Final = Kind("factor", "a number like 1.9", factor)
+STATUSES: Final = Kind("statuses", 'a status like 200, or a range like "200-299"', statuses)
+TARGET: Final = Kind("target", 'a path like "/healthz"', target)
+COOKIE_NAME: Final = Kind("cookie-name", 'the name of a cookie like "srv"', cookie_name)
 FILE: Final = Kind("file", "the path of a file", file_path)
 
 

@@ -225,14 +225,116 @@ ROUTE: Final = Directive(
     example='route "api" { matches { path-prefix "/v1"; }; upstream "api"; }',
 )  # fmt: skip
 
+BALANCE: Final = Directive(
+    "balance", "How an endpoint is chosen. Counts of requests in flight and latencies are those of all workers together.",
+    (Argument("kind", k.one_of("round-robin", "random", "least-request", "power-of-two", "peak-ewma", "ip-hash", "maglev",
+                               "ring")),),
+    children=(
+        Directive("key", "What `maglev` and `ring` hash: parts of the request, as in a rate limit's `key`.",
+                  (Argument("parts", k.KEY_PART, True),), example='key "cookie:user"'),
+        _one("max-load", k.LOAD, "With a hash: an endpoint that has more than this share of the average in flight is passed over.",
+             example='max-load "125%"'),
+        _one("half-life", k.duration("10ms"), "With `peak-ewma`: how fast a high latency is forgotten.", '"10s"'),
+        _one("ipv4-prefix", k.integer(0, 32), "With a client's address: networks of this length count as one client.", "32"),
+        _one("ipv6-prefix", k.integer(0, 128), "The same for IPv6.", "64"),
+    ),
+    default='"round-robin"', example='balance "least-request"',
+)  # fmt: skip
+
+STICKY_COOKIE: Final = Directive(
+    "sticky-cookie", "Bring a client back to the endpoint that served it first, by a signed cookie. If that endpoint may not be "
+    "used, another one is chosen and the cookie renewed.", (Argument("name", k.COOKIE_NAME),),
+    children=(
+        Directive("secret", "What signs the cookie; with several, the first signs, and all are accepted.",
+                  (Argument("secrets", k.SECRET, True),), is_required=True, example='secret (env)"STICKY_SECRET"'),
+        _one("max-age", k.duration("1s"), "How long the browser keeps it. Without it: until the browser closes.",
+             example='max-age "1d"'),
+        _one("path", k.PATH, "The cookie's path.", '"/"'),
+        _one("same-site", k.one_of("lax", "strict", "none"), "The cookie's SameSite.", '"lax"'),
+        _one("secure", k.BOOLEAN, "Whether browsers send it over https only.", "false"),
+    ),
+    example='sticky-cookie "srv" { secret (env)"STICKY_SECRET"; }',
+)  # fmt: skip
+
+HEALTH_CHECK: Final = Directive(
+    "health-check", "Ask every endpoint again and again whether it is well; one worker does it for the fleet. Without `path`, a "
+    "connection that is accepted is good.",
+    children=(
+        _one("path", k.TARGET, "Ask with HTTP for this path.", example='path "/healthz"'),
+        _one("method", k.METHOD, "With `path`: the method.", '"GET"'),
+        _one("host", k.FIELD_VALUE_KIND, "With `path`: the Host field. Without it: the endpoint's address.", example='host "app.internal"'),
+        Directive("expect", "With `path`: the statuses of a good answer.", (Argument("statuses", k.STATUSES, True),),
+                  default='"200-399"', example='expect "200-299" "404"'),
+        _one("port", k.integer(1, 65_535), "Ask on this port. Without it: the endpoint's.", example="port 9090"),
+        _one("interval", k.duration("10ms"), "From one check to the next, of each endpoint.", '"5s"'),
+        _one("timeout", k.duration("1ms"), "A slower answer is a bad one.", '"2s"'),
+        _one("healthy-after", k.integer(1, 100), "So many good checks in a row make an endpoint healthy again.", "2"),
+        _one("unhealthy-after", k.integer(1, 100), "So many bad checks in a row make it unhealthy.", "3"),
+    ),
+    example='health-check { path "/healthz"; interval "5s"; }',
+)  # fmt: skip
+
+OUTLIER_EJECTION: Final = Directive(
+    "outlier-ejection", "Leave out endpoints that fail real requests, for a while. A failure is an answer 5xx, or none.",
+    children=(
+        _one("failures", k.integer(0, 10_000), "So many failures in a row eject; 0: not looked at.", "5"),
+        _one("interval", k.duration("50ms"), "How often endpoints are compared.", '"10s"'),
+        _one("min-requests", k.integer(1, 1_000_000), "Endpoints with fewer requests in an interval are not compared.", "50"),
+        _one("deviations", k.FACTOR, "A success rate so many standard deviations below the mean ejects; 0: not looked at.", "1.9"),
+        _one("latency-factor", k.FACTOR, "A mean latency of so many times the median ejects; 0: not looked at.", "0"),
+        _one("eject-for", k.duration("10ms"), "For how long, times how often it was ejected before.", '"30s"'),
+        _one("max-eject-for", k.duration("10ms"), "And never longer than this.", '"5m"'),
+        _one("max-ejected", k.PERCENT, "No more than this share of the endpoints is ejected at a time.", '"50%"'),
+    ),
+    example="outlier-ejection { failures 5; }",
+)  # fmt: skip
+
+CIRCUIT_BREAKER: Final = Directive(
+    "circuit-breaker", "Stop asking who fails, and try again with few requests after a while. The state is the fleet's.",
+    is_repeatable=True,
+    children=(
+        _one("scope", k.one_of("endpoint", "upstream"), "One for each endpoint, or one for all of them together.", '"endpoint"'),
+        _one("failures", k.integer(0, 65_535), "So many failures in a row open it; 0: not looked at.", "5"),
+        _one("error-rate", k.PERCENT, "This share of failures within the window opens it; `0%`: not looked at.", '"0%"'),
+        _one("slow-call", k.duration(), "An answer that takes longer is slow.", example='slow-call "2s"'),
+        _one("slow-rate", k.PERCENT, "With `slow-call`: this share of slow answers within the window opens it.", '"50%"'),
+        _one("window", k.duration("100ms"), "What the two rates are taken over.", '"10s"'),
+        _one("min-calls", k.integer(1, 65_535), "With fewer calls within the window the rates mean nothing.", "20"),
+        _one("open-for", k.duration("10ms"), "How long nobody is let through.", '"10s"'),
+        _one("max-open-for", k.duration("10ms"), "The time doubles with each failed trial, up to this. Without it: it does not.",
+             example='max-open-for "5m"'),
+        _one("probes", k.integer(1, 255), "So many requests are let through then; all must succeed.", "1"),
+        _one("probe-timeout", k.duration("10ms"), "A trial without an outcome after so long is over, and another one begins.", '"30s"'),
+    ),
+    example='circuit-breaker { failures 5; open-for "10s"; }',
+)  # fmt: skip
+
 UPSTREAM: Final = Directive(
     "upstream", "A group of endpoints that serve the same.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
     children=(
         Directive("endpoint", "One address. A DNS name is resolved again and again, and all its addresses are used.",
                   (Argument("address", k.ENDPOINT),),
-                  (Property("weight", k.integer(1, 1000), "Its share, relative to the other endpoints.", "1"),),
+                  (Property("weight", k.integer(1, 1000), "Its share, relative to the other endpoints.", "1"),
+                   Property("priority", k.integer(0, 15), "Endpoints of a higher number are used when those of lower ones "
+                            "do not suffice.", "0"),
+                   Property("locality", k.NAME_KIND, "Where it stands; see the upstream's `locality`.")),
                   is_repeatable=True, is_required=True, key="address", example='endpoint "10.0.0.7:8080" weight=2'),
-        _one("balance", k.one_of("round-robin", "random"), "How an endpoint is chosen.", '"round-robin"'),
+        BALANCE,
+        STICKY_COOKIE,
+        HEALTH_CHECK,
+        OUTLIER_EJECTION,
+        CIRCUIT_BREAKER,
+        Directive("limits", "How much the fleet asks of it at a time. More is answered 503, or waits.", children=(
+            _one("max-requests", k.integer(0, 1_000_000), "Requests in flight, of all workers; 0: no limit.", "0"),
+            _one("max-endpoint-requests", k.integer(0, 1_000_000), "The same for each endpoint.", "0"),
+            _one("max-pending", k.integer(0, 100_000), "How many requests of a worker wait for the two above.", "0"),
+            _one("pending-timeout", k.duration("1ms"), "How long one waits at most.", '"1s"'),
+        )),
+        _one("locality", k.NAME_KIND, "Where this gateway stands: endpoints of the same `locality` are used before others of the "
+             "same priority.", example='locality "eu-1"'),
+        _one("panic-threshold", k.PERCENT, "With fewer usable endpoints than this, all are used, whatever their health; `0%`: never.",
+             '"0%"'),
+        _one("slow-start", k.duration("0s"), "How long an endpoint that became healthy gets less than its share.", '"0s"'),
         Directive("timeouts", "How patient to be with an endpoint.", children=(
             _one("connect", k.duration(), "Time to connect; longer is answered 504.", '"5s"'),
             _one("first-byte", k.duration(), "Time from the request's end to the answer's first octet; longer is 504.", '"60s"'),

@@ -32,7 +32,8 @@ from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
 from sentinel.core.request import Request
 from sentinel.core.trace import Step
-from sentinel.core.verdict import Reject, Respond
+from sentinel.core.verdict import Respond
+from sentinel.core.wishes import Wisher
 
 
 class HostKind(IntEnum):
@@ -54,14 +55,14 @@ Key = tuple[int, int, int, int, int, int, int, int]
 class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
-    __slots__ = ("answer", "answer_step", "limits", "step", "tests", "unreachable", "upstream")
+    __slots__ = ("answer", "answer_step", "limits", "step", "tests", "upstream", "wisher")
 
     def __init__(self, route: Route, match: Match, upstream: Upstream | None, limits: tuple[Limiter, ...]) -> None:
         self.limits = limits
         self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
         self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
         self.upstream = upstream
-        self.unreachable = Reject(Reason.NO_ENDPOINT.status, Reason.NO_ENDPOINT, route)
+        self.wisher = Wisher.of(upstream)
         self.answer: Respond | None = None
         self.answer_step: Step | None = None
         if route.respond is not None:
@@ -74,7 +75,7 @@ class Candidate:
 
     __slots__ = (
         "answer", "answer_step", "conditions", "host", "host_kind", "key", "limits", "match", "path", "path_kind",
-        "pattern", "rank", "route", "step", "tests", "unreachable", "upstream",
+        "pattern", "rank", "route", "step", "tests", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -94,7 +95,7 @@ class Candidate:
         self.step = shared.step
         self.upstream = shared.upstream
         self.limits = shared.limits
-        self.unreachable = shared.unreachable
+        self.wisher = shared.wisher
         self.answer = shared.answer
         self.answer_step = shared.answer_step
 

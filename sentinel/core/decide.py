@@ -36,9 +36,9 @@ async def decide(table: RouteTable, request: Request, world: World, trace: Trace
     if candidate is None:
         return table.no_route
     if not candidate.limits:
-        return respond(candidate, trace) or forward(table, candidate, world, trace)
+        return respond(candidate, trace) or forward(table, candidate, request, world, trace)
     refusal, fields = limit(candidate, request, world, trace)
     if refusal is not None:
         return refusal
-    verdict = respond(candidate, trace) or forward(table, candidate, world, trace)
+    verdict = respond(candidate, trace) or forward(table, candidate, request, world, trace)
     return replace(verdict, fields=fields) if fields else verdict

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -48,8 +48,8 @@ class Limiter:
     """One rate limit as one route asks it; made with the route table."""
 
     __slots__ = (
-        "_networks", "_parts", "_prefix", "burst", "capacity_ns", "increment_ns", "interval_ns", "is_observer", "name",
-        "policy", "span", "term",
+        "_kinds", "_lengths", "_networks", "_parts", "_prefix", "burst", "capacity_ns", "increment_ns", "interval_ns",
+        "is_observer", "name", "policy", "span", "term",
     )  # fmt: skip
 
     def __init__(self, limit: RateLimit, route: str) -> None:
@@ -65,7 +65,9 @@ class Limiter:
         self._prefix = f"{len(limit.name)}:{limit.name}"
         if "route" in limit.key:
             self._prefix += f"{len(route)}:{route}"
-        self._parts = tuple(_part(key, limit) for key in limit.key if key != "route")
+        self._lengths = limit.ipv4_prefix, limit.ipv6_prefix
+        self._kinds = tuple(key for key in limit.key if key != "route")
+        self._parts = tuple(part_of(key, limit.ipv4_prefix, limit.ipv6_prefix) for key in limit.key if key != "route")
         self._networks = limit.exempt
 
     def is_exempt(self, request: Request) -> bool:
@@ -77,8 +79,15 @@ class Limiter:
         for part in self._parts:
             value = part(request)
             text += f"{len(value)}:{value}"
-        octets = text.encode("utf-8", "surrogatepass")
-        return octets if len(octets) <= KEY_CHARS_MAX else hashlib.blake2b(octets, digest_size=32).digest()
+        return _octets(text)
+
+    def key_of(self, values: Sequence[str]) -> bytes:
+        """The same from the values of its parts (without the route), as an operator names them."""
+        text = self._prefix
+        for kind, given in zip(self._kinds, values, strict=True):
+            value = network_of(given, *self._lengths) if kind == "client-ip" else given
+            text += f"{len(value)}:{value}"
+        return _octets(text)
 
     def remaining(self, used_ns: int) -> int:
         """How many requests of cost 1 the bucket still admits."""
@@ -93,21 +102,26 @@ class Limiter:
         return f'"{self.name}";r={self.remaining(used_ns)};t={seconds(used_ns)}'
 
 
+def _octets(text: str) -> bytes:
+    octets = text.encode("utf-8", "surrogatepass")
+    return octets if len(octets) <= KEY_CHARS_MAX else hashlib.blake2b(octets, digest_size=32).digest()
+
+
 def seconds(duration_ns: int) -> int:
     """Whole seconds, rounded up: who waits so long has waited long enough."""
     return -(-duration_ns // SECOND)
 
 
-def _part(key: str, limit: RateLimit) -> Part:
+def part_of(key: str, ipv4_prefix: int, ipv6_prefix: int) -> Part:
+    """What reads one part of a key from a request."""
     kind, _, name = key.partition(":")
     match kind:
         case "client-ip":
-            lengths = limit.ipv4_prefix, limit.ipv6_prefix
-            return lambda request: network_of(request.client_ip, *lengths)
+            return lambda request: network_of(request.client_ip, ipv4_prefix, ipv6_prefix)
         case "header":
             return lambda request: ", ".join(field_values(request, name)[:1])
         case "cookie":
-            return lambda request: _cookie(request, name)
+            return lambda request: cookie_of(request, name)
         case "query":
             return lambda request: "&".join(query_values(request, name))
         case "path-segment":
@@ -123,7 +137,8 @@ def _part(key: str, limit: RateLimit) -> Part:
             raise ValueError(f"no such part of a key: {key!r}")  # a checked plan has none
 
 
-def _cookie(request: Request, name: str) -> str:
+def cookie_of(request: Request, name: str) -> str:
+    """The value of a cookie; "" without it."""
     for line in request.values("cookie"):
         for pair in line.split(";"):
             key, _, value = pair.strip().partition("=")

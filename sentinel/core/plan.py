@@ -123,11 +123,106 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of an upstream; `host` is an IP address, a DNS name, or `unix:/path` (port 0)."""
+    """One address of an upstream; `host` is an IP address, a DNS name, or `unix:/path` (port 0).
+
+    priority: 0 is used first. locality: where it stands, "" anywhere. place: its number in shared memory
+    (given by control, -1 without).
+    """
 
     host: str
     port: int
     weight: int = 1
+    priority: int = 0
+    locality: str = ""
+    place: int = -1
+    span: Span = NOWHERE
+
+    @property
+    def name(self) -> str:
+        """As operators write it: "10.0.0.7:80", "[::1]:80", "unix:/run/app.sock"."""
+        if self.host.startswith("unix:"):
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How an endpoint is chosen (sentinel.core.balance has the rules).
+
+    key: parts of the request that are hashed (maglev, ring, ip-hash). max_load: thousandths of the average in flight
+    that an endpoint may have before keys go past it; 0: no bound. half_life_ns: of the memory of latencies (peak-ewma).
+    """
+
+    kind: Literal[
+        "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "ip-hash", "maglev", "ring"
+    ] = "round-robin"  # fmt: skip
+    key: tuple[str, ...] = ()
+    max_load: int = 0
+    half_life_ns: int = 10 * SECOND
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """A cookie that brings a client back to its endpoint. The first secret signs, all of them verify."""
+
+    cookie: str
+    secrets: tuple[str, ...]
+    max_age_ns: int = 0  # 0: until the browser closes
+    path: str = "/"
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    is_secure: bool = False
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """What one worker asks each endpoint again and again; `statuses` are inclusive ranges of good answers."""
+
+    kind: Literal["http", "tcp"] = "tcp"
+    path: str = "/"
+    method: str = "GET"
+    host: str = ""  # "": the endpoint's name
+    statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+    port: int = 0  # 0: the endpoint's
+    interval_ns: int = 5 * SECOND
+    timeout_ns: int = 2 * SECOND
+    healthy_after: int = 2
+    unhealthy_after: int = 3
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierEjection:
+    """Who fails real requests is left out for a while; shares and factors in thousandths, 0: this is not looked at."""
+
+    failures: int = 5  # in a row
+    interval_ns: int = 10 * SECOND
+    requests_min: int = 50  # of an endpoint within an interval, for the two below
+    deviations: int = 1900  # below the mean success rate, in standard deviations
+    latency_factor: int = 0  # of the median of the endpoints' mean latencies
+    eject_for_ns: int = 30 * SECOND  # times how often it was ejected
+    eject_for_max_ns: int = 300 * SECOND
+    max_ejected: int = 500
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When to stop asking; shares in thousandths. 0 of `failures`, `error_share`, `slow_ns`: this is not looked at."""
+
+    failures: int = 5  # in a row
+    error_share: int = 0
+    slow_ns: int = 0
+    slow_share: int = 500
+    calls_min: int = 20  # within the window, for the shares
+    window_ns: int = 10 * SECOND
+    open_ns: int = 10 * SECOND
+    open_max_ns: int = 10 * SECOND  # doubled up to this while probes fail
+    probes: int = 1
+    probe_timeout_ns: int = 30 * SECOND
     span: Span = NOWHERE
 
 
@@ -135,7 +230,20 @@ class Endpoint:
 class Upstream:
     name: str
     endpoints: tuple[Endpoint, ...]
-    balance: Literal["round-robin", "random"] = "round-robin"
+    balance: Balance = Balance()
+    place: int = -1  # its number in shared memory
+    sticky: Sticky | None = None
+    health: HealthCheck | None = None
+    outlier: OutlierEjection | None = None
+    endpoint_breaker: Breaker | None = None  # one for each endpoint
+    upstream_breaker: Breaker | None = None  # one for all of them
+    max_requests: int = 0  # in flight, over the fleet; 0: no limit
+    max_endpoint_requests: int = 0  # the same of each endpoint
+    max_pending: int = 0  # requests of one worker that may wait for the two above
+    pending_timeout_ns: int = SECOND
+    slow_start_ns: int = 0
+    panic_share: int = 0  # thousandths: with fewer usable endpoints than that, all are used; 0: never
+    locality: str = ""  # endpoints of the same are preferred
     connect_timeout_ns: int = 5 * SECOND
     first_byte_timeout_ns: int = 60 * SECOND
     idle_timeout_ns: int = 60 * SECOND  # between two reads of an answer's body

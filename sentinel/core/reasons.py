@@ -77,6 +77,10 @@ class Reason(Enum):
     NAME_UNRESOLVED = Meaning(48, "name-unresolved", 503, "upstream", "the endpoint's name has never been resolved", "see that the name exists in DNS")
     NO_ENDPOINT = Meaning(49, "no-endpoint", 503, "upstream", "no endpoint of the upstream may be tried", "see that its names resolve and its endpoints are reachable")
 
+    BREAKER_OPEN = Meaning(50, "breaker-open", 503, "upstream", "a circuit breaker is open: the endpoints failed too often, and are left alone for a while", "look at the endpoints, or at the upstream's `circuit-breaker`; `sentinelctl breakers` shows until when")
+    NONE_USABLE = Meaning(51, "none-usable", 503, "upstream", "no endpoint of the upstream may be used: they are unhealthy, ejected, or taken out", "look at the endpoints with `sentinelctl endpoints`")
+    UPSTREAM_FULL = Meaning(52, "upstream-full", 503, "upstream", "the upstream, or each of its endpoints, has as many requests in flight as its `limits` allow", "raise `max-requests` or `max-endpoint-requests` of the upstream's `limits`, let more wait with `max-pending`, or add endpoints")
+
     # What the operator, or the gateway itself, decided.
     NO_ROUTE = Meaning(60, "no-route", 404, "operator", "no route matches the request", "add a route, or compare with `sentinelctl why`")
     OVERLOADED = Meaning(61, "overloaded", 503, "gateway", "a limit on connections or on requests in flight is reached", "raise `max-connections` or `max-open-requests` (listener), `max-worker-connections` or `max-worker-requests` (system), or add workers")
@@ -88,6 +92,14 @@ class Reason(Enum):
     RATE_LIMITED = Meaning(71, "rate-limited", 429, "operator", "a rate limit of the route is used up", "wait as long as `Retry-After` says, or raise the `rate` or `burst` of the limit that is named")
     WOULD_BE_LIMITED = Meaning(72, "would-be-limited", 0, "none", "a rate limit that only observes is used up", "nothing to do; with `on-limit \"reject\"` this request would be refused")
     LIMITS_FULL = Meaning(73, "limits-full", 503, "gateway", "shared memory has no room for another rate limit key, and the limit says `when-full \"reject\"`", "raise `limit-keys`, or say `when-full \"admit\"`")
+
+    # How an endpoint was chosen.
+    ENDPOINT_PASSED_OVER = Meaning(80, "endpoint-passed-over", 0, "none", "this endpoint may not be used now", "see `sentinelctl endpoints`")
+    PANIC = Meaning(81, "panic", 0, "none", "fewer endpoints are usable than `panic-threshold` says, so health is not looked at", "look at the endpoints, and at what their checks ask")
+    PRIORITY_LOWERED = Meaning(82, "priority-lowered", 0, "none", "the endpoints of the first priority do not suffice, so this request goes to the next", "nothing to do; see `sentinelctl endpoints`")
+    STICKY_FOLLOWED = Meaning(83, "sticky-followed", 0, "none", "the client's cookie names this endpoint", "nothing to do")
+    TRIED_ANOTHER = Meaning(85, "tried-another", 0, "none", "an endpoint failed before anything was sent to it, so another one was tried", "look at the endpoint that failed")
+    STICKY_IGNORED = Meaning(84, "sticky-ignored", 0, "none", "the client's cookie names no endpoint that may be used, so another one is chosen and the cookie renewed", "nothing to do")
 
     @property
     def number(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sentinel.core.plan import Endpoint, Route, Upstream
 from sentinel.core.reasons import Reason
+from sentinel.core.world import Wish
 
 
 @dataclass(slots=True)
@@ -15,6 +16,7 @@ class Forward:
     route: Route
     upstream: Upstream
     endpoint: Endpoint
+    wish: Wish  # by which other endpoints are chosen when this one fails
     fields: tuple[tuple[str, str], ...] = ()  # what the answer shall have besides
 
 

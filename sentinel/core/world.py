@@ -7,9 +7,31 @@ questions are plain methods, questions that wait are coroutines.
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
 
 from sentinel.core.plan import Endpoint, Upstream
+from sentinel.core.reasons import Reason
+from sentinel.core.trace import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What of a request matters for the choice of an endpoint. key: what is hashed. cookie: the sticky one's value."""
+
+    key: bytes = b""
+    cookie: str = ""
+
+
+NO_WISH: Final = Wish()
+
+
+class Choice(NamedTuple):
+    """Which endpoint, or why none; and what else led there."""
+
+    endpoint: Endpoint | None
+    refusal: Reason | None = None
+    notes: tuple[Step, ...] = ()
 
 
 class World(Protocol):
@@ -21,5 +43,5 @@ class World(Protocol):
         Returns outcome (core.limits), index of the one that refused (or -1), then of each how many ns it is used.
         """
 
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
-        """Which endpoint shall be tried next; None when none may be."""
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+        """Which endpoint shall be tried next."""

@@ -13,11 +13,12 @@ were close, with host and path right, are told one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sentinel.core.balance import smooth_round_robin
+from sentinel.core.balance.chooser import Chooser
+from sentinel.core.balance.loads import least_request
 from sentinel.core.candidates import Candidate, PathKind
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
@@ -29,7 +30,7 @@ from sentinel.core.routes import RouteTable
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
-from sentinel.core.world import World
+from sentinel.core.world import Choice, Wish, World
 from sentinel.explain.tree import Node
 from sentinel.explain.words import address, failure_text, path_failure, quoted, step_text
 
@@ -64,11 +65,39 @@ class Preview:
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return ADMITTED, -1, *[increment_ns for increment_ns, _, _ in TERM.iter_unpack(terms)]
 
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
-        allowed = [at for at, endpoint in enumerate(upstream.endpoints) if endpoint not in tried]
-        weights = [endpoint.weight for endpoint in upstream.endpoints]
-        at = smooth_round_robin([0] * len(weights), weights, allowed)
-        return None if at < 0 else upstream.endpoints[at]
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+        return Chooser(upstream).choose(Still(upstream), tried, wish)
+
+
+class Still:
+    """Endpoints as if nobody had asked them yet: all are usable, and nothing is in flight (chooser.Scene)."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        count = len(upstream.endpoints)
+        self.weights: Sequence[int] = [endpoint.weight for endpoint in upstream.endpoints]
+        self.purse = [0] * count
+        self._nothing = bytes(count)
+
+    def standing(self) -> bytes:
+        return self._nothing
+
+    def flights(self) -> Sequence[int]:
+        return self._nothing
+
+    def latencies(self) -> Sequence[int]:
+        return self._nothing
+
+    def least(self, allowed: bytes) -> int:
+        return least_request(self._nothing, self.weights, [at for at, octet in enumerate(allowed) if octet], 0)
+
+    def turn(self) -> int:
+        return 0
+
+    def chance(self) -> int:
+        return 0
+
+    def now_s(self) -> int:
+        return 0
 
 
 def compare(table: RouteTable, request: Request) -> Comparison:
@@ -141,7 +170,7 @@ def _verdict(verdict: Verdict) -> Node:
     if isinstance(verdict, Forward):
         where = address(verdict.endpoint.host, verdict.endpoint.port)
         others = len(verdict.upstream.endpoints) - 1
-        note = f" (one of {others + 1} by {verdict.upstream.balance})" if others else ""
+        note = f" (one of {others + 1} by {verdict.upstream.balance.kind})" if others else ""
         return Node("verdict", f"forward to {where} of `{verdict.upstream.name}`{note}", reason=Reason.PROXIED.word)
     if isinstance(verdict, Reject):
         return Node("verdict", f"reject with {verdict.status}: {verdict.reason.value.text}", reason=verdict.reason.word)

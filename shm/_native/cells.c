@@ -11,6 +11,7 @@
 #include <Python.h>
 
 #include "limits.h"
+#include "places.h"
 
 typedef struct {
     PyObject_HEAD
@@ -332,6 +333,215 @@ static PyObject *cells_limits_statistics(PyObject *self, PyObject *const *args, 
                          (unsigned long long)counts[2], (unsigned long long)counts[3]);
 }
 
+/* Places */
+
+#define PLACES_AT_ONCE_MAX 4096
+#define TERM_MAX ((UINT64_C(1) << 40) - 1)
+
+static int is_place_wrong(const struct region *region, uint64_t slot, uint64_t endpoint, uint64_t upstream)
+{
+    return is_out("slot", slot, region->slots_max) || is_out("place", endpoint, region->places_max)
+           || is_out("place", upstream, region->places_max);
+}
+
+static int take_terms(PyObject *octets, struct place_terms *terms)
+{
+    char *given;
+    Py_ssize_t length;
+    uint64_t words[PLACE_TERM_WORDS];
+    if (PyBytes_AsStringAndSize(octets, &given, &length) < 0)
+        return 0;
+    if (length != (Py_ssize_t)sizeof *terms) {
+        PyErr_Format(PyExc_ValueError, "the terms of an upstream are %d words", PLACE_TERM_WORDS);
+        return 0;
+    }
+    memcpy(words, given, sizeof words);
+    for (int at = 0; at < PLACE_TERM_WORDS; at++) {
+        if (words[at] > TERM_MAX) {
+            PyErr_SetString(PyExc_ValueError, "a term is out of bounds");
+            return 0;
+        }
+    }
+    memcpy(terms, words, sizeof *terms);
+    return 1;
+}
+
+static PyObject *cells_begin(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[4];
+    struct place_terms terms;
+    struct permit permit;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 5, 5) || !take_words(args, 4, a)
+        || is_place_wrong(region, a[0], a[1], a[2]) || is_time_wrong(a[3]) || !take_terms(args[4], &terms))
+        return NULL;
+    int refusal = places_begin(region, a[0], a[1], a[2], a[3] / 1000000, &terms, &permit);
+    if (refusal || !(permit.endpoint | permit.upstream))
+        return PyLong_FromLong(-refusal);
+    return Py_BuildValue("(KK)", (unsigned long long)permit.endpoint, (unsigned long long)permit.upstream);
+}
+
+/* A permit as `begin` gave it: 0, or two rounds. */
+static int take_permit(PyObject *given, struct permit *permit)
+{
+    uint64_t rounds[2] = {0};
+    if (PyTuple_Check(given)) {
+        PyObject *two[2];
+        if (PyTuple_Size(given) != 2) {
+            PyErr_SetString(PyExc_ValueError, "a permit is 0 or two rounds");
+            return 0;
+        }
+        two[0] = PyTuple_GetItem(given, 0);
+        two[1] = PyTuple_GetItem(given, 1);
+        if (!take_words(two, 2, rounds))
+            return 0;
+    } else if (!take_words(&given, 1, rounds)) {
+        return 0;
+    } else if (rounds[0]) {
+        PyErr_SetString(PyExc_ValueError, "a permit is 0 or two rounds");
+        return 0;
+    }
+    *permit = (struct permit){rounds[0], rounds[1]};
+    return 1;
+}
+
+static PyObject *cells_finish(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[4], b[2];
+    struct place_terms terms;
+    struct permit permit;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 8, 8) || !take_words(args, 4, a)
+        || is_place_wrong(region, a[0], a[1], a[2]) || is_time_wrong(a[3]) || !take_permit(args[4], &permit)
+        || !take_words(args + 5, 2, b) || !take_terms(args[7], &terms))
+        return NULL;
+    return PyLong_FromLong(places_finish(region, a[0], a[1], a[2], a[3] / 1000000, permit, b[0], b[1] / 1000, &terms));
+}
+
+/* An array of places, native 32 bits each: how many, or -1 with the exception set. */
+static Py_ssize_t take_places(const struct region *region, PyObject *octets, const uint32_t **places)
+{
+    char *given;
+    Py_ssize_t length;
+    if (PyBytes_AsStringAndSize(octets, &given, &length) < 0)
+        return -1;
+    if (length % 4 || length / 4 > PLACES_AT_ONCE_MAX || (uintptr_t)given % 4) {
+        PyErr_Format(PyExc_ValueError, "expected at most %d numbers of 32 bits", PLACES_AT_ONCE_MAX);
+        return -1;
+    }
+    *places = (const uint32_t *)(const void *)given;
+    for (Py_ssize_t at = 0; at < length / 4; at++)
+        if (is_out("place", (*places)[at], region->places_max))
+            return -1;
+    return length / 4;
+}
+
+static PyObject *cells_standing(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[2];
+    const uint32_t *places;
+    unsigned char found[PLACES_AT_ONCE_MAX];
+    Py_ssize_t places_count;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 3, 3) || !take_words(args + 1, 2, a) || is_time_wrong(a[0])
+        || (places_count = take_places(region, args[0], &places)) < 0)
+        return NULL;
+    for (Py_ssize_t at = 0; at < places_count; at++)
+        found[at] = place_standing(region, places[at], a[0] / 1000000, a[1]);
+    return PyBytes_FromStringAndSize((const char *)found, places_count);
+}
+
+static PyObject *cells_flights(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    const uint32_t *places;
+    Py_ssize_t places_count;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 1, 1) || (places_count = take_places(region, args[0], &places)) < 0)
+        return NULL;
+    PyObject *tuple = PyTuple_New(places_count);
+    uint64_t used = slots_in_use(region);
+    for (Py_ssize_t at = 0; tuple != NULL && at < places_count; at++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(flights_of(region, places[at], used));
+        if (number == NULL || PyTuple_SetItem(tuple, at, number) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+static PyObject *cells_ewmas(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[2];
+    const uint32_t *places;
+    Py_ssize_t places_count;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 3, 3) || !take_words(args + 1, 2, a) || is_time_wrong(a[0])
+        || (places_count = take_places(region, args[0], &places)) < 0)
+        return NULL;
+    PyObject *tuple = PyTuple_New(places_count);
+    for (Py_ssize_t at = 0; tuple != NULL && at < places_count; at++) {
+        uint64_t word = load_relaxed(place_of(region, places[at]) + PLACE_EWMA);
+        PyObject *number = PyLong_FromUnsignedLongLong(
+            decayed(word & QUANTITY_MAX, passed_since(word, a[0] / 1000000), a[1] / 1000000));
+        if (number == NULL || PyTuple_SetItem(tuple, at, number) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+static PyObject *cells_least(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t start;
+    const uint32_t *places;
+    char *weights, *allowed;
+    Py_ssize_t places_count, weights_length, allowed_length;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 4, 4) || (places_count = take_places(region, args[0], &places)) < 0
+        || PyBytes_AsStringAndSize(args[1], &weights, &weights_length) < 0
+        || PyBytes_AsStringAndSize(args[2], &allowed, &allowed_length) < 0 || !take_words(args + 3, 1, &start))
+        return NULL;
+    if (weights_length != places_count * 4 || allowed_length != places_count || (uintptr_t)weights % 4) {
+        PyErr_SetString(PyExc_ValueError, "each place has a weight, and is allowed or not");
+        return NULL;
+    }
+    return PyLong_FromLongLong(places_least(region, places, (const uint32_t *)(const void *)weights,
+                                            (const unsigned char *)allowed, (uint64_t)places_count,
+                                            places_count ? start % (uint64_t)places_count : 0));
+}
+
+static PyObject *cells_spend(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(3, 3);
+    if (is_out("place", a[0], region->places_max) || is_time_wrong(a[1]) || is_out("rate", a[2], TERM_MAX))
+        return NULL;
+    return PyBool_FromLong(budget_spend(place_of(region, a[0]), a[1] / 1000000, a[2]));
+}
+
+static PyObject *cells_lead(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(4, 4);
+    if (is_out("slot", a[0], region->slots_max) || is_time_wrong(a[2]) || is_time_wrong(a[3]))
+        return NULL;
+    return PyBool_FromLong(places_lead(region, a[0], a[1], a[2] / 1000000, a[3] / 1000000));
+}
+
+static PyObject *cells_toll(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(3, 4);
+    if (is_place_wrong(region, a[0], a[1], a[1]) || is_out("counter", a[2], TOLL_WORDS))
+        return NULL;
+    bump_relaxed(toll_of(region, a[0], a[1]) + a[2], count == 4 ? a[3] : 1);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_places_reap(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(1, 1);
+    if (is_out("slot", a[0], region->slots_max))
+        return NULL;
+    places_reap(region, a[0]);
+    Py_RETURN_NONE;
+}
+
 /* Making and ending */
 
 /* Whether a table of `count` blocks, `stride` octets apart, the last of `size` octets, lies inside. */
@@ -342,6 +552,9 @@ static int is_inside(uint64_t bytes, uint64_t offset, uint64_t count, uint64_t s
     return count < 2 || stride <= (bytes - offset - size) / (count - 1);
 }
 
+/* The sizes and places of the tables, in the order of shm.cells.open_cells. */
+#define NUMBERS 17
+
 static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
 {
     uint64_t guards_max = a[8] / LIMIT_STRIPE > LIMIT_GUARDS_MIN ? a[8] / LIMIT_STRIPE : LIMIT_GUARDS_MIN;
@@ -350,7 +563,7 @@ static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
         return 0;
     }
     if (a[0] < 1 || a[0] > SLOTS_LIMIT || a[1] < 1 || a[1] > SERIES_LIMIT || a[2] < 1 || a[2] > JOURNAL_LIMIT
-        || a[8] < LIMITS_MIN || a[8] > LIMITS_LIMIT || a[8] & (a[8] - 1)) {
+        || a[8] < LIMITS_MIN || a[8] > LIMITS_LIMIT || a[8] & (a[8] - 1) || a[11] < 1 || a[11] > PLACES_LIMIT) {
         PyErr_SetString(PyExc_ValueError, "a table's size is out of bounds");
         return 0;
     }
@@ -358,7 +571,10 @@ static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
         || !is_inside(bytes, a[4], a[0], a[5], a[2] * CELL_WORDS * 8)
         || !is_inside(bytes, a[6], a[0], a[7], a[1] * SERIES_WORDS * 8)
         || !is_inside(bytes, a[9], 1, 0, a[8] * LIMIT_WORDS * 8)
-        || !is_inside(bytes, a[10], 1, 0, guards_max * 8)) {
+        || !is_inside(bytes, a[10], 1, 0, guards_max * 8)
+        || !is_inside(bytes, a[12], 1, 0, a[11] * PLACE_WORDS * 8)
+        || !is_inside(bytes, a[13], a[0], a[14], a[11] * 8)
+        || !is_inside(bytes, a[15], a[0], a[16], a[11] * TOLL_WORDS * 8)) {
         PyErr_SetString(PyExc_ValueError, "a table does not fit in the region");
         return 0;
     }
@@ -366,22 +582,26 @@ static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
         .words_count = bytes / 8, .slots_max = a[0], .series_max = a[1], .journal_records = a[2],
         .slots = a[3] / 8, .rings = a[4] / 8, .ring_stride = a[5] / 8, .counters = a[6] / 8,
         .counters_stride = a[7] / 8, .limits = a[9] / 8, .limits_mask = a[8] - 1, .guards = a[10] / 8,
-        .guards_mask = guards_max - 1, .stripe = a[8] / guards_max,
+        .guards_mask = guards_max - 1, .stripe = a[8] / guards_max, .places_max = a[11], .places = a[12] / 8,
+        .flights = a[13] / 8, .flights_stride = a[14] / 8, .tolls = a[15] / 8, .tolls_stride = a[16] / 8,
     };
     return 1;
 }
 
 static PyObject *cells_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    PyObject *memory, *numbers[11];
-    uint64_t a[11];
+    PyObject *memory, *numbers[NUMBERS];
+    uint64_t a[NUMBERS];
     if (keywords != NULL && PyDict_Size(keywords) > 0) {
         PyErr_SetString(PyExc_TypeError, "Cells takes no keyword arguments");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOOOO", &memory, &numbers[0], &numbers[1], &numbers[2], &numbers[3],
-                          &numbers[4], &numbers[5], &numbers[6], &numbers[7], &numbers[8], &numbers[9], &numbers[10])
-        || !take_words(numbers, 11, a))
+    if (is_count_wrong(PyTuple_Size(args), NUMBERS + 1, NUMBERS + 1))
+        return NULL;
+    memory = PyTuple_GetItem(args, 0);
+    for (int at = 0; at < NUMBERS; at++)
+        numbers[at] = PyTuple_GetItem(args, at + 1);
+    if (!take_words(numbers, NUMBERS, a))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Cells *self = (Cells *)allocate(type, 0);
@@ -432,7 +652,8 @@ static void cells_dealloc(PyObject *self)
 static PyMethodDef methods[] = {
     FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
     FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(peek), FAST(reset),
-    FAST(limits_reap), FAST(limits_statistics),
+    FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
+    FAST(least), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap),
     {"release", cells_release, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

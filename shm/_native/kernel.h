@@ -23,6 +23,7 @@ struct region {
     uint64_t slots_max, series_max, journal_records;
     uint64_t slots, rings, ring_stride, counters, counters_stride;
     uint64_t limits, limits_mask, guards, guards_mask, stripe;
+    uint64_t places_max, places, flights, flights_stride, tolls, tolls_stride;
 };
 
 static const uint64_t bounds_ns[] = BOUNDS_NS;

@@ -25,11 +25,14 @@ from starlette.routing import Route
 
 from sentinel.config import redacted
 from sentinel.core.plan import Plan
+from shm.region import Region
+from supervisor.control import governing
+from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.fleet import Fleet
 from supervisor.control.journal import FilterFault, Filters, Journal
-from supervisor.control.memory import MemoryFault
+from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.metrics import exposition
 from supervisor.control.numbers import Numbers
 from supervisor.control.release import release
@@ -37,6 +40,7 @@ from supervisor.control.reload import Options, Outcome, Reloader, describe
 from supervisor.control.rollouts import Rollout
 from supervisor.control.running import PlanFault, RunningPlan
 
+T = TypeVar("T")
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
@@ -47,6 +51,8 @@ class Parts(Protocol):
     reloader: Reloader
     running: RunningPlan
     journal: Journal
+    memory: Memory
+    audit: AuditLog
 
     async def numbers(self) -> Numbers: ...
     def about_control(self) -> dict[str, Any]: ...
@@ -60,7 +66,7 @@ class DrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait: bool = True
 
 
-BodyT = TypeVar("BodyT", Options, DrainOptions, Nothing)
+BodyT = TypeVar("BodyT")
 Handler = Callable[["Api", Request], Awaitable[Response]]
 
 
@@ -87,6 +93,8 @@ def answered(handler: Handler) -> Handler:
             return failure(503, fault, "reload, which writes the plan anew")
         except MemoryFault as fault:
             return failure(503, fault, "see the log of the control process")
+        except governing.Unknown as fault:
+            return failure(404, fault, "see `sentinelctl endpoints`, `breakers` and `limits`")
         except FilterFault as fault:
             return failure(400, fault, "see the OpenAPI document for the filters")
         except msgspec.MsgspecError as error:
@@ -98,6 +106,23 @@ def answered(handler: Handler) -> Handler:
             return failure(500, f"a fault in the control process: {type(error).__name__}", "please report its log")
 
     return wrapped
+
+
+class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    upstream: str
+    endpoint: str
+    state: str
+
+
+class BreakerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    upstream: str
+    state: str
+    endpoint: str = ""
+
+
+class BucketName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    limit: str
+    key: tuple[str, ...] = ()
 
 
 class Api:
@@ -141,28 +166,82 @@ class Api:
         if options.canary < 0:
             return failure(400, "`canary` is a number of lanes, 0 or more")
         outcome = await self._parts.reloader.reload(options)
+        if not options.dry:
+            await self._note(request, "reload", outcome.outcome)
         return reply(outcome, outcome.status)
 
     @answered
     async def promote(self, request: Request) -> Response:
         await read_body(request, Nothing)
-        return self._rolled(await self._parts.fleet.promote(await self._plan()))
+        rollout = await self._parts.fleet.promote(await self._plan())
+        await self._note(request, "promote", rollout.state if rollout is not None else "unknown")
+        return self._rolled(rollout)
 
     @answered
     async def rollback(self, request: Request) -> Response:
         await read_body(request, Nothing)
-        return self._rolled(await self._parts.fleet.rollback(await self._plan()))
+        rollout = await self._parts.fleet.rollback(await self._plan())
+        await self._note(request, "rollback", rollout.state if rollout is not None else "unknown")
+        return self._rolled(rollout)
 
     @answered
     async def drain(self, request: Request) -> Response:
         options = await read_body(request, DrainOptions)
         mode = await self._parts.fleet.drain(await self._plan(), wait=options.wait)
+        await self._note(request, "drain", mode)
         return reply({"mode": mode}, 409 if mode == "serving" else 200)
 
     @answered
     async def resume(self, request: Request) -> Response:
         await read_body(request, Nothing)
-        return reply({"mode": await self._parts.fleet.resume()})
+        mode = await self._parts.fleet.resume()
+        await self._note(request, "resume", mode)
+        return reply({"mode": mode})
+
+    @answered
+    async def endpoints(self, request: Request) -> Response:
+        return reply(await self._ask(governing.endpoints))
+
+    @answered
+    async def set_endpoint(self, request: Request) -> Response:
+        change = await read_body(request, EndpointChange)
+        name = f"{change.upstream}/{change.endpoint}"
+        return await self._set(
+            request, "set-endpoint", name,
+            lambda plan, region: governing.set_endpoint(plan, region, change.upstream, change.endpoint, change.state),
+        )
+
+    @answered
+    async def breakers(self, request: Request) -> Response:
+        return reply(await self._ask(governing.breakers))
+
+    @answered
+    async def set_breaker(self, request: Request) -> Response:
+        change = await read_body(request, BreakerChange)
+        name = "/".join(part for part in (change.upstream, change.endpoint) if part)
+        return await self._set(
+            request, "set-breaker", name,
+            lambda plan, region: governing.set_breaker(plan, region, change.upstream, change.endpoint, change.state),
+        )
+
+    @answered
+    async def limits(self, request: Request) -> Response:
+        return reply(await self._ask(governing.limits))
+
+    @answered
+    async def bucket(self, request: Request) -> Response:
+        name, values = request.path_params["limit"], request.query_params.getlist("key")
+        return reply(await self._ask(lambda plan, region: governing.bucket(plan, region, name, values)))
+
+    @answered
+    async def reset_limit(self, request: Request) -> Response:
+        named = await read_body(request, BucketName)
+        return await self._set(
+            request, "reset-limit", f"{named.limit} {' '.join(named.key)}".rstrip(),
+            lambda plan, region: (
+                "used" if governing.reset_bucket(plan, region, named.limit, named.key) else "full", "full"
+            ),
+        )
 
     @answered
     async def why(self, request: Request) -> Response:
@@ -208,6 +287,22 @@ class Api:
             return reply({"ready": False, "why": f"the fleet is {status.get('mode')}"}, 503)
         return reply({"ready": True})
 
+    async def _ask(self, question: Callable[[Plan, Region], T]) -> T:
+        """Answer a question about what runs and what shared memory knows of it."""
+        plan = await self._plan()
+        return await self._parts.memory.ask(lambda region: question(plan, region))
+
+    async def _note(self, request: Request, action: str, outcome: str) -> None:
+        await self._parts.audit.write(caller(request), action, "fleet", None, outcome)
+
+    async def _set(
+        self, request: Request, action: str, what: str, change: Callable[[Plan, Region], tuple[str, str]]
+    ) -> Response:
+        """Change something in shared memory, and write it down."""
+        before, after = await self._ask(change)
+        why = await self._parts.audit.write(caller(request), action, what, before, after)
+        return reply({"what": what, "before": before, "after": after} | ({"warning": why} if why else {}))
+
     async def _plan(self) -> Plan:
         plan = await self._running(await self._parts.fleet.status())
         if plan is None:
@@ -220,6 +315,11 @@ class Api:
     def _rolled(self, rollout: Rollout | None) -> Response:
         outcome = describe(rollout, Outcome(outcome="unknown"))
         return reply(outcome, outcome.status)
+
+
+def caller(request: Request) -> str:
+    """Who asks, as far as it is known: whoever may open the Unix socket, or an address."""
+    return f"{request.client.host}:{request.client.port}" if request.client is not None else "control.sock"
 
 
 async def read_body(request: Request, kind: type[BodyT]) -> BodyT:

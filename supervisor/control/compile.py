@@ -8,10 +8,12 @@ running instance has: what was bound or made when the supervisor started cannot
 be changed by a reload. Those are refused at their place in the file, together
 with all others.
 
-Each route is given its number in the metric tables here. Numbers are handed out
-once and kept for the life of the instance (`Region.series_index`), so a route
-that comes back after ten reloads continues its counters. When the table is full
-a route counts as "(other)", and the reload says so.
+Each route is given its number in the metric tables here, and each upstream and endpoint its
+place. Numbers are handed out once and kept for the life of the instance
+(`Region.series_index`, `Region.place_numbers`), so a route that comes back after ten
+reloads continues its counters, and an endpoint its health. When the table of series is full a
+route counts as "(other)", and the reload says so; without a place there is no health and
+no breaker, so that a full table of places refuses the reload.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentinel.config import Problem, encode_plan, fingerprint, load, render_problems
+from sentinel.core.places import place_names, with_places
 from sentinel.core.plan import Plan
 from sentinel.core.span import Span
 from shm.region import Region
@@ -65,6 +68,11 @@ class Compiler:
         if problems or loaded.plan is None:
             return Invalid(tuple(_document(problem) for problem in problems), render_problems(problems))
         plan, warnings = self._number(loaded.plan, is_dry)
+        try:
+            plan = self._place(plan, is_dry)
+        except MemoryFault as fault:
+            problem = _shared_problem(plan, str(fault))
+            return Invalid((_document(problem),), render_problems([problem]))
         data = encode_plan(plan)
         return Compiled(plan, data, fingerprint(data), warnings)
 
@@ -83,6 +91,13 @@ class Compiler:
         if not lost:
             return numbered, ()
         return numbered, (f"{len(lost)} routes count as (other), first `{lost[0]}`: the table of series is full",)
+
+    def _place(self, plan: Plan, is_dry: bool) -> Plan:
+        """Give upstreams and endpoints their places; raises MemoryFault when they cannot have any."""
+        names = place_names(plan)
+        if is_dry:
+            return with_places(plan, self._memory.ask_now(lambda region: region.board.known(names)))
+        return with_places(plan, self._memory.ask_now(lambda region: region.place_numbers(names)))
 
     def _restart_problems(self, plan: Plan) -> Iterator[Problem]:
         """What differs from the instance that runs and cannot be changed in it, at its place in the file."""
@@ -109,6 +124,12 @@ def _restart_problem(span: Span, what: str, now: str) -> Problem:
         message=f"{what} cannot be changed by a reload: it needs a restart; this instance has \"{now}\"",
         remedy="restart the service, or put the former value back",
     )
+
+
+def _shared_problem(plan: Plan, why: str) -> Problem:
+    span = plan.upstreams[0].span if plan.upstreams else plan.system.run_dir_span
+    return Problem(span=span, message=f"upstreams cannot be given their places in shared memory: {why}",
+                   remedy="restart the service")  # fmt: skip
 
 
 def _document(problem: Problem) -> dict[str, Any]:

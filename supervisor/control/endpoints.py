@@ -40,6 +40,7 @@ class Endpoint:
 
 
 SUPERVISOR_GONE: Final = "the supervisor cannot be asked"
+UNREADABLE: Final = "shared memory, or the plan that runs, cannot be read"
 WAIT: Final = Parameter("wait", "answer when it is done (the default), not when it has begun", "boolean")
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -99,6 +100,58 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
         "resume", "POST", f"{API}/resume", "serve again after a drain",
         {200: "the mode", 409: "refused", 503: SUPERVISOR_GONE},
+    ),
+    Endpoint(
+        "endpoints", "GET", f"{API}/endpoints",
+        "the endpoints of all upstreams: health, ejections, what is in flight in the fleet, failures, latency",
+        {200: "a list of endpoints", 503: UNREADABLE},
+    ),
+    Endpoint(
+        "set_endpoint", "POST", f"{API}/endpoints",
+        "take an endpoint out, or put it back; the change is in the audit log",
+        {200: "the state before and after", 400: "the body is not understood", 404: "no such endpoint, or state",
+         503: UNREADABLE},
+        body=(
+            Parameter("upstream", "the upstream's name"), Parameter("endpoint", "the address, as the list has it"),
+            Parameter("state", "`ready`, `drain` (sticky clients only) or `maintenance` (nobody, no checks)"),
+        ),
+    ),
+    Endpoint(
+        "breakers", "GET", f"{API}/breakers", "the circuit breakers: state, time left, what they have counted",
+        {200: "a list of breakers", 503: UNREADABLE},
+    ),
+    Endpoint(
+        "set_breaker", "POST", f"{API}/breakers",
+        "open a breaker until it is closed by hand, or close it and forget its failures; it is in the audit log",
+        {200: "the state before and after", 400: "the body is not understood", 404: "no such breaker, or state",
+         503: UNREADABLE},
+        body=(
+            Parameter("upstream", "the upstream's name"),
+            Parameter("endpoint", "the address; without it: the breaker of the whole upstream"),
+            Parameter("state", "`open` or `closed`"),
+        ),
+    ),
+    Endpoint(
+        "limits", "GET", f"{API}/limits", "the rate limits, and how full their table in shared memory is",
+        {200: "the table, and a list of limits", 503: UNREADABLE},
+    ),
+    Endpoint(
+        "bucket", "GET", f"{API}/limits/{{limit}}", "one bucket of a rate limit",
+        {200: "what remains, and when it is full again", 404: "no such limit, or other parts of a key",
+         503: UNREADABLE},
+        parameters=(
+            Parameter("limit", "the limit's name", where="path"),
+            Parameter("key", "a value for each part of the limit's key, in the order of the list; repeated"),
+        ),
+    ),
+    Endpoint(
+        "reset_limit", "POST", f"{API}/limits/reset", "make a bucket full again; the change is in the audit log",
+        {200: "whether it was used", 400: "the body is not understood", 404: "no such limit, or other parts of a key",
+         503: UNREADABLE},
+        body=(
+            Parameter("limit", "the limit's name"),
+            Parameter("key", "a value for each part of its key, in the order in which the list has them", "array"),
+        ),
     ),
     Endpoint(
         "why", "GET", f"{API}/why/{{request_id}}", "why a request was answered so: its recorded decision",

@@ -26,6 +26,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from supervisor.control.api import Api
+from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, SupervisorRefusal
 from supervisor.control.compile import Compiler
 from supervisor.control.environment import ControlEnvironment
@@ -62,6 +63,7 @@ class ControlProcess:
         )
         self.running = RunningPlan()
         self.journal = Journal(self.memory)
+        self.audit = AuditLog(environment.run_dir)
         compiler = Compiler(environment, self.memory)
         self.reloader = Reloader(self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile)
 

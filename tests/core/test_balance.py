@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.core.balance import smooth_round_robin, weighted_choice
+from sentinel.core.balance.turns import smooth_round_robin, weighted_choice
 
 WEIGHTS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 

@@ -14,6 +14,7 @@ from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import TRACE_STEPS_MAX, Trace
 from sentinel.core.verdict import Forward, Reject
 from sentinel.core.verdict import Respond as RespondVerdict
+from sentinel.core.world import Choice, Wish
 from tests.core.build import UPSTREAM, match, request, route, table
 
 
@@ -27,9 +28,10 @@ class Script:
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         raise AssertionError("no limits here")
 
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         self.asked.append((upstream.name, tried))
-        return self.answers.pop(0)
+        endpoint = self.answers.pop(0)
+        return Choice(endpoint, None if endpoint is not None else Reason.NO_ENDPOINT)
 
 
 def test_a_request_is_forwarded_to_the_endpoint_that_the_world_chose() -> None:

@@ -6,6 +6,7 @@ from sentinel.core.plan import Condition, Endpoint, Respond, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.record import RecordEncoder, decode
 from sentinel.core.span import Span
+from sentinel.core.world import Choice, Wish
 from sentinel.explain import explain, explain_record, render_lines, render_text
 from tests.core.build import match, request, route, table
 from tests.core.test_record import STEPS, USUAL
@@ -64,8 +65,8 @@ def test_no_endpoint() -> None:
         def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
             raise AssertionError("no limits here")
 
-        def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> None:
-            return None
+        def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+            return Choice(None, Reason.NO_ENDPOINT)
 
     told = explain(routes(), request("/v1"), Empty())
     assert told.children[-2].text == "upstream `api` has no endpoint that may be tried"

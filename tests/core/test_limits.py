@@ -32,6 +32,7 @@ from sentinel.core.request import Request
 from sentinel.core.routes import compile_routes
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Reject
+from sentinel.core.world import Choice, Wish
 from shm import layout
 from shm.limits import Outcome
 
@@ -61,7 +62,7 @@ class Till:
         self.asked.append((keys, terms))
         return self.answers.pop(0)
 
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         raise AssertionError("nothing is forwarded here")
 
 

@@ -12,6 +12,7 @@ from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.request import Request
 from sentinel.core.routes import compile_routes
 from sentinel.core.trace import Trace
+from sentinel.core.world import Choice, Wish
 from tests.directives.house import plan_from
 
 TEXT = """
@@ -31,7 +32,7 @@ class World:
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         raise AssertionError("no limits here")
 
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...]) -> Endpoint | None:
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         raise AssertionError("these routes answer by themselves")
 
 

@@ -14,7 +14,7 @@ from shm.layout import Geometry
 NATIVE_IS_BUILT = find_spec("shm._native.cells") is not None
 NEEDS_NATIVE = pytest.mark.skipif(not NATIVE_IS_BUILT, reason="build it: python setup.py build_ext --inplace")
 IMPLEMENTATIONS = [pytest.param("native", marks=NEEDS_NATIVE), "twin"]
-SMALL = Geometry(slots_max=3, series_max=4, journal_records=2, limits_max=64)
+SMALL = Geometry(slots_max=3, series_max=4, journal_records=2, limits_max=64, places_max=4)
 
 
 def environment(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +31,8 @@ def open_on(implementation: str, memory: memoryview, geometry: Geometry = SMALL)
     cells: Cells = module.Cells(
         memory, geometry.slots_max, geometry.series_max, geometry.journal_records, geometry.slots_offset,
         geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
-        geometry.limits_max, geometry.limits_offset, geometry.guards_offset,
+        geometry.limits_max, geometry.limits_offset, geometry.guards_offset, geometry.places_max,
+        geometry.places_offset, geometry.flights_offset, geometry.flights_stride, geometry.tolls_offset,
+        geometry.tolls_stride,
     )  # fmt: skip
     return cells

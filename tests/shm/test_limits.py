@@ -20,7 +20,7 @@ from tests.shm.implementations import IMPLEMENTATIONS, NATIVE_IS_BUILT, NEEDS_NA
 
 SECOND = 1_000_000_000
 NOW = 1000 * SECOND
-GEOMETRY = Geometry(slots_max=2, series_max=2, journal_records=1, limits_max=64)
+GEOMETRY = Geometry(slots_max=2, series_max=2, journal_records=1, limits_max=64, places_max=4)
 VECTORS = (
     "a3817f04ba25a8e66df67214c7550293", "da87c1d86b99af44347659119b22fc45", "8177228da4a45dc7fca38bdef60affe4",
     "9c70b60c5267a94e5f33b6b02985ed51", "f88164c12d9c8faf7d0f6e7c7bcd5579", "1368875980776f8854527a07690e9627",
@@ -175,7 +175,7 @@ class TestRoom:
         assert counted(cells, Counter.LIMITS_RECLAIMED) == 1
 
     def test_a_flood_of_new_keys_does_not_free_the_one_that_is_limited(self) -> None:
-        geometry = Geometry(slots_max=2, series_max=2, journal_records=1, limits_max=1024)
+        geometry = Geometry(slots_max=2, series_max=2, journal_records=1, limits_max=1024, places_max=4)
         implementation = "native" if NATIVE_IS_BUILT else "twin"
         cells = open_on(implementation, memoryview(bytearray(geometry.size_bytes)), geometry)
         slow = terms((100 * SECOND, 100 * SECOND, LIMIT_CLOSED))
@@ -299,4 +299,4 @@ class TestRegion:
     @settings(max_examples=30, deadline=None)
     @given(st.integers(0, 16))
     def test_sizes_are_powers_of_two(self, bits: int) -> None:
-        assert bool(Geometry(2, 2, 1, 1 << bits).faults()) == (bits < 6)
+        assert bool(Geometry(2, 2, 1, 1 << bits, 1).faults()) == (bits < 6)

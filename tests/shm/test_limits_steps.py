@@ -27,7 +27,7 @@ from shm.layout import LIMIT_BUSY, LIMIT_CLOSED, LIMIT_GRACE_NS, LIMIT_VOID, Geo
 from shm.limits import ADMITTED, FULL, LIMIT_WORDS, REFUSED, TIME_MASK, Key, Steps, finish
 from tests.shm.implementations import open_on
 
-GEOMETRY = Geometry(slots_max=5, series_max=2, journal_records=1, limits_max=64)
+GEOMETRY = Geometry(slots_max=5, series_max=2, journal_records=1, limits_max=64, places_max=4)
 WINDOW = 4
 """Less than the table's own, so that there are fewer steps and more schedules."""
 HOME = 62

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from sentinel.core.machines.worker import Order, WorkerState
+from sentinel.core.places import place_names, with_places
 from sentinel.core.plan import (
     PLAN_VERSION,
     Admin,
@@ -36,7 +37,7 @@ from sentinel.core.plan import (
 )  # fmt: skip
 from shm.heritage import Heritage
 from shm.region import Counter, Region, Role
-from supervisor.main import limits_for
+from supervisor.main import limits_for, places_for
 from workers.main import run
 
 MS = 1_000_000
@@ -86,13 +87,15 @@ class Worker:
         self.listening.listen(1024)
         self.port: int = self.listening.getsockname()[1]
         self.plan = plan_at(self.port) if plan_at is not None else plan_of(upstream, self.port, directory, **parts)
+        self.region = Region.create(
+            f"/sentinel-test-{os.getpid()}-{next(_numbers)}", series_max=16, slots_max=4,
+            limits_max=limits_for(self.plan.system.limit_keys), places_max=places_for(len(place_names(self.plan))),
+        )  # fmt: skip
+        self.plan = with_places(self.plan, self.region.place_numbers(place_names(self.plan)))
         self.content = msgspec.json.encode(self.plan)
         self.plan_path = directory / "plan.json"
         self.plan_path.write_bytes(self.content)
-        self.region = Region.create(
-            f"/sentinel-test-{os.getpid()}-{next(_numbers)}", series_max=16, slots_max=4,
-            limits_max=limits_for(self.plan.system.limit_keys),
-        )  # fmt: skip
+        self.region.publish(7)
         self.slot = self.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=7, lane=0)
         self.pid = 0
         self.leash: socket.socket | None = None

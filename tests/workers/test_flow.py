@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from sentinel.core.places import place_names, with_places
 from shm.region import Region, Role
 from tests.workers.child import plan_of, upstream_of
 from workers.downstream import Downstream
@@ -91,6 +92,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     region = Region.create(f"/sentinel-flow-{os.getpid()}-{next(_numbers)}", series_max=16, slots_max=2)
     slot = region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=0)
     plan = plan_of(upstream_of(9), 8080, tmp_path, system={"access_log": "off"})
+    plan = with_places(plan, region.place_numbers(place_names(plan)))
     service = Service(loop, plan, region, slot=slot, generation=1)
 
     def attach(protocol: Any) -> Paper:

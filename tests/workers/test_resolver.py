@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 from sentinel.core.plan import Endpoint, Upstream
+from sentinel.core.world import NO_WISH
+from workers.places import Group
 from workers.resolver import ADDRESSES_MAX, Resolver
-from workers.world import Group
 
 
 class Book:
@@ -24,9 +26,17 @@ class Book:
         return answer
 
 
+class Well:
+    """Shared memory where nothing is wrong with anybody."""
+
+    def standing(self, places: bytes, now_ns: int, probes: int) -> bytes:
+        return bytes(len(places) // 4)
+
+
 def group_of(*endpoints: Endpoint) -> Group:
-    service: Any = cast(Any, SimpleNamespace(is_draining=False))
-    return Group(service, Upstream("u", endpoints))
+    service: Any = cast(Any, SimpleNamespace(is_draining=False, region=Well(), slot=0))
+    numbered = tuple(replace(endpoint, place=number) for number, endpoint in enumerate(endpoints))
+    return Group(service, Upstream("u", numbered))
 
 
 def test_addresses_are_used_in_turn_and_failures_keep_the_last_good_ones() -> None:
@@ -62,8 +72,8 @@ def test_numbers_and_sockets_are_not_resolved_and_answers_are_bounded() -> None:
 
 
 def test_unresolved_endpoints_are_passed_over_while_others_may_be_tried() -> None:
-    unresolved, known = Endpoint("n.example", 80), Endpoint("10.0.0.1", 80)
-    group = group_of(unresolved, known)
-    assert {group.choose(()) for _ in range(10)} == {known}
-    assert group.choose((known,)) is unresolved
-    assert group.choose((known, unresolved)) is None
+    group = group_of(Endpoint("n.example", 80), Endpoint("10.0.0.1", 80))
+    unresolved, known = group.upstream.endpoints
+    assert {group.choose((), NO_WISH).endpoint for _ in range(10)} == {known}
+    assert group.choose((known,), NO_WISH).endpoint is unresolved
+    assert group.choose((known, unresolved), NO_WISH).endpoint is None

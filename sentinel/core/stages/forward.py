@@ -1,31 +1,35 @@
 """Forward stage: ask the world for an endpoint of the route's upstream.
 
-Intuition: the core knows who may serve, the world knows who is free. A world
-that has no endpoint to offer is not an error but an answer: 503, with the
-upstream's place in the configuration.
+Intuition: the core knows who may serve and what of the request matters for the choice
+(a key to be hashed, a cookie that names an endpoint), the world knows who is well and
+who is free. A world that has no endpoint to offer is not an error but an answer: 503,
+with the reason and the upstream's place in the configuration.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 from sentinel.core.candidates import Candidate
-from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject
-from sentinel.core.world import World
-
-NO_ENDPOINT: Final = Reason.NO_ENDPOINT
+from sentinel.core.world import NO_WISH, World
 
 
-def forward(table: RouteTable, candidate: Candidate, world: World, trace: Trace) -> Forward | Reject:
+def forward(
+    table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace
+) -> Forward | Reject:
     """Return where the request goes, or the refusal when no endpoint may be tried."""
     upstream = candidate.upstream
     assert upstream is not None, "a route without `respond` has an upstream: the plan was checked"
-    endpoint = world.choose_endpoint(upstream, ())
+    wisher = candidate.wisher
+    wish = NO_WISH if wisher is None else wisher.wish(request)
+    endpoint, refusal, notes = world.choose_endpoint(upstream, (), wish)
+    for note in notes:
+        trace.add(note)
     if endpoint is None:
-        trace.add((NO_ENDPOINT, upstream.span, (upstream.name,)))
-        return candidate.unreachable
+        assert refusal is not None, "a world says why"
+        trace.add((refusal, upstream.span, (upstream.name,)))
+        return Reject(refusal.status, refusal, candidate.route)
     trace.add(table.endpoint_step(upstream, endpoint))
-    return Forward(candidate.route, upstream, endpoint)
+    return Forward(candidate.route, upstream, endpoint, wish)

@@ -123,13 +123,12 @@ def test_signals_of_the_terminal_are_the_supervisors_affair(stage: Stage, number
 
 def test_shared_memory_that_is_missing_is_said_and_survived(stage: Stage) -> None:
     stage.region.unlink()
-    stage.serving()
+    stage.start()
     answer = stage.post("reload")
-    assert answer.document["outcome"] == "serving"
-    assert "not counted by name" in answer.document["warnings"][0]
-    status, _, content = stage.tcp("GET", "/metrics")
-    assert status == 200 and b"sentinel_region_up 0.0" in content
+    assert answer.document["outcome"] == "invalid", "without places there would be neither health nor breakers"
+    assert "cannot be given their places in shared memory" in answer.document["text"]
     assert stage.get("requests").status == 503
+    assert stage.get("metrics").document["region_up"] is False
 
 
 def test_a_running_plan_that_was_damaged_shuts_the_tcp_door_and_not_the_unix_one(stage: Stage) -> None:

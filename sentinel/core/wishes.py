@@ -1,0 +1,33 @@
+"""What a request says about the endpoint that it wants: a key that is hashed, a cookie that names one.
+
+Intuition: what a guest tells at the door, before the head waiter looks at the tables.
+It is read once, with the decision; tries at other endpoints use the same wish.
+"""
+
+from __future__ import annotations
+
+from sentinel.core.limits import cookie_of, part_of
+from sentinel.core.plan import Upstream
+from sentinel.core.request import Request
+from sentinel.core.world import Wish
+
+
+class Wisher:
+    """Reads the wishes of one upstream's requests; made with the route table."""
+
+    __slots__ = ("_cookie", "_parts")
+
+    def __init__(self, upstream: Upstream) -> None:
+        balance = upstream.balance
+        self._parts = tuple(part_of(key, balance.ipv4_prefix, balance.ipv6_prefix) for key in balance.key)
+        self._cookie = upstream.sticky.cookie if upstream.sticky is not None else ""
+
+    @staticmethod
+    def of(upstream: Upstream | None) -> Wisher | None:
+        """None where nothing of a request matters."""
+        return Wisher(upstream) if upstream is not None and (upstream.balance.key or upstream.sticky) else None
+
+    def wish(self, request: Request) -> Wish:
+        # Each part with its length before it: no two requests make one key of different parts.
+        text = "".join([f"{len(value)}:{value}" for value in [part(request) for part in self._parts]])
+        return Wish(text.encode("utf-8", "surrogatepass"), cookie_of(request, self._cookie) if self._cookie else "")

@@ -1,0 +1,175 @@
+"""What is in shared memory about limits, breakers and endpoints: shown, and set by an operator.
+
+Names come from the plan that runs; what is not in it is not shown, whatever shared memory still
+knows of former configurations. Times are shown as they are from now on, in ms: nobody knows
+the time since boot.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sentinel.core.balance.levels import STANDING_WORDS
+from sentinel.core.limits import Limiter
+from sentinel.core.machines.breaker import UNTIL_MAX, BreakerState
+from sentinel.core.machines.health import Admin
+from sentinel.core.plan import Breaker, Endpoint, Plan, Upstream
+from shm.board import PlaceView
+from shm.region import Region
+
+MS: Final = 1_000_000
+ADMIN_WORDS: Final = {admin.name.lower(): admin for admin in Admin}
+BREAKER_WORDS: Final = ("open", "closed")
+
+
+class Unknown(Exception):
+    """Something was named that is not there; the text says what, and what there is."""
+
+
+def endpoints(plan: Plan, region: Region) -> list[dict[str, Any]]:
+    """Every endpoint, as the fleet sees it now."""
+    now_ns = time.monotonic_ns()
+    return [
+        _endpoint(upstream, endpoint, region, now_ns)
+        for upstream in plan.upstreams for endpoint in upstream.endpoints if endpoint.place >= 0
+    ]  # fmt: skip
+
+
+def set_endpoint(plan: Plan, region: Region, upstream: str, address: str, state: str) -> tuple[str, str]:
+    """Give an endpoint another admin state; (before, after)."""
+    if state not in ADMIN_WORDS:
+        raise Unknown(f"there is no state `{state}`: it is one of {', '.join(ADMIN_WORDS)}")
+    _, endpoint = _found(plan, upstream, address)
+    before = region.place(endpoint.place).admin.name.lower()
+    region.board.set_admin(endpoint.place, ADMIN_WORDS[state])
+    return before, state
+
+
+def breakers(plan: Plan, region: Region) -> list[dict[str, Any]]:
+    """Every circuit breaker that the plan has."""
+    now_ns = time.monotonic_ns()
+    found = []
+    for upstream in plan.upstreams:
+        if (rule := upstream.upstream_breaker) is not None and upstream.place >= 0:
+            found.append({"upstream": upstream.name, "endpoint": ""} | _breaker(upstream.place, rule, region, now_ns))
+        if (rule := upstream.endpoint_breaker) is not None:
+            found += [
+                {"upstream": upstream.name, "endpoint": endpoint.name} | _breaker(endpoint.place, rule, region, now_ns)
+                for endpoint in upstream.endpoints if endpoint.place >= 0
+            ]  # fmt: skip
+    return found
+
+
+def set_breaker(plan: Plan, region: Region, upstream: str, address: str, state: str) -> tuple[str, str]:
+    """Open a breaker until it is closed by hand, or close it and forget its failures; (before, after)."""
+    if state not in BREAKER_WORDS:
+        raise Unknown(f"a breaker is set to {' or '.join(BREAKER_WORDS)}, not to `{state}`")
+    if address:
+        group, endpoint = _found(plan, upstream, address)
+        rule, place = group.endpoint_breaker, endpoint.place
+    else:
+        group = _upstream(plan, upstream)
+        rule, place = group.upstream_breaker, group.place
+    if rule is None:
+        scope = "endpoint" if address else "upstream"
+        raise Unknown(f'upstream `{upstream}` has no circuit-breaker of scope "{scope}"')
+    before = region.board.set_breaker(place, state == "open", time.monotonic_ns())
+    return before.name.lower(), state
+
+
+def limits(plan: Plan, region: Region) -> dict[str, Any]:
+    """The rate limits of the plan, and how full their table is."""
+    statistics = region.limits_statistics(time.monotonic_ns())
+    return {
+        "table": {
+            "size": statistics.limits_max, "live": statistics.live, "used": statistics.used,
+            "void": statistics.void, "busy": statistics.busy,
+        },
+        "limits": [
+            {
+                "name": limit.name, "count": limit.count, "period_ms": limit.period_ns / MS, "burst": limit.burst,
+                "cost": limit.cost, "key": list(limit.key), "on_limit": limit.on_limit, "when_full": limit.when_full,
+                "routes": [route.name for route in plan.routes if limit.name in route.filters],
+            }
+            for limit in plan.rate_limits
+        ],
+    }  # fmt: skip
+
+
+def bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -> dict[str, Any]:
+    """One bucket of a rate limit, named by the values of its key's parts."""
+    limiter, key = _bucket(plan, name, values)
+    now_ns = time.monotonic_ns()
+    used_ns = max(0, region.peek(now_ns, key) - now_ns)
+    return {
+        "limit": name, "key": list(values), "remaining": limiter.remaining(used_ns), "burst": limiter.burst,
+        "full_in_ms": used_ns / MS, "is_limited": limiter.retry_ns(used_ns) > 0,
+    }  # fmt: skip
+
+
+def reset_bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -> bool:
+    """Make a bucket full; whether it was not."""
+    _, key = _bucket(plan, name, values)
+    return region.reset(time.monotonic_ns(), key)
+
+
+def _bucket(plan: Plan, name: str, values: Sequence[str]) -> tuple[Limiter, bytes]:
+    limit = next((limit for limit in plan.rate_limits if limit.name == name), None)
+    if limit is None:
+        known = ", ".join(f"`{one.name}`" for one in plan.rate_limits) or "none"
+        raise Unknown(f"there is no rate-limit `{name}`; there are {known}")
+    if len(values) != len(limit.key):
+        raise Unknown(f"a bucket of `{name}` is named by {len(limit.key)} values: {', '.join(limit.key) or 'none'}")
+    route = values[limit.key.index("route")] if "route" in limit.key else ""
+    limiter = Limiter(limit, route)
+    return limiter, limiter.key_of([value for part, value in zip(limit.key, values, strict=True) if part != "route"])
+
+
+def _endpoint(upstream: Upstream, endpoint: Endpoint, region: Region, now_ns: int) -> dict[str, Any]:
+    view = region.place(endpoint.place)
+    now_ms, toll = now_ns // MS, view.toll
+    probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
+    standing = region.standing(endpoint.place.to_bytes(4, "little"), now_ns, probes)[0]
+    return {
+        "upstream": upstream.name, "endpoint": endpoint.name, "standing": STANDING_WORDS[standing],
+        "admin": view.admin.name.lower(), "health": view.health.name.lower(),
+        "finding": view.finding.name.lower().replace("_", "-"),
+        "checked_ms_ago": now_ms - view.checked_ms if view.checked_ms else None,
+        "health_ms": now_ms - view.changed_ms if view.changed_ms else None,
+        "ejected_ms_left": max(0, view.ejected_until_ms - now_ms), "ejections": view.ejections,
+        "weight": endpoint.weight, "priority": endpoint.priority, "locality": endpoint.locality,
+        "in_flight": view.in_flight, "requests": toll.requests, "failures": toll.failures, "refused": toll.refused,
+        "connect_failures": toll.connect_failures, "consecutive_failures": view.consecutive,
+        "latency_ms_mean": toll.latency_sum_us / toll.requests / 1000 if toll.requests else None,
+    }  # fmt: skip
+
+
+def _breaker(place: int, rule: Breaker, region: Region, now_ns: int) -> dict[str, Any]:
+    view: PlaceView = region.place(place)
+    left_ms = max(0, view.breaker_until_ms - now_ns // MS) if view.breaker is not BreakerState.CLOSED else 0
+    calls, failures, slow = region.board.window(place, now_ns, rule.window_ns // MS)
+    return {
+        "state": view.breaker.name.lower().replace("_", "-"),
+        "ms_left": None if view.breaker_until_ms == UNTIL_MAX else left_ms,  # None: until somebody closes it
+        "trips": view.trips, "consecutive_failures": view.consecutive, "opened": view.toll.opened,
+        "window": {"calls": calls, "failures": failures, "slow": slow},
+    }  # fmt: skip
+
+
+def _upstream(plan: Plan, name: str) -> Upstream:
+    found = next((upstream for upstream in plan.upstreams if upstream.name == name), None)
+    if found is None:
+        known = ", ".join(f"`{one.name}`" for one in plan.upstreams) or "none"
+        raise Unknown(f"there is no upstream `{name}`; there are {known}")
+    return found
+
+
+def _found(plan: Plan, name: str, address: str) -> tuple[Upstream, Endpoint]:
+    upstream = _upstream(plan, name)
+    found = next((endpoint for endpoint in upstream.endpoints if endpoint.name == address), None)
+    if found is None:
+        known = ", ".join(f"`{one.name}`" for one in upstream.endpoints)
+        raise Unknown(f"upstream `{name}` has no endpoint `{address}`; it has {known}")
+    return upstream, found

@@ -1,0 +1,213 @@
+"""The ward round: one worker asks all endpoints how they are, and judges what they did, for the whole fleet.
+
+Intuition: a physician who has the duty today. What he finds he writes on the board at the
+bed, where everybody reads it. If he does not come back, another one takes the list.
+
+Rules:
+1. Who leads does it; leadership is a word in shared memory with an expiry (shm.places), so that it
+   moves when the leader dies, is stopped, or belongs to a generation that leaves.
+2. The board (shared memory) outlives the leader: health found by one is what the next begins
+   with. Only streaks start anew.
+3. An endpoint is asked at its own rhythm, from a moment that chance gives: endpoints of a thousand
+   are not asked at once. At most AT_ONCE checks run at a time.
+4. A check uses a connection of its own and closes it: it must find what a new client would find.
+5. A name with several addresses is asked at one of them, in turn: identity is the line that the
+   operator wrote, whatever it resolves to now.
+6. Endpoints in maintenance are not asked: somebody may be working on them.
+7. Each change is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+from sentinel.core.balance.outliers import Marks, ejected_for_ns, outliers
+from sentinel.core.machines.health import Admin, Finding, Health, judge
+from sentinel.core.plan import HealthCheck, OutlierEjection
+from shm.board import PlaceView
+from workers.http1.faults import UpstreamFault
+from workers.http1.heads import parse_response
+
+if TYPE_CHECKING:
+    from workers.places import Group, Place
+    from workers.service import Service
+
+AT_ONCE: Final = 64
+ANSWER_BYTES_MAX: Final = 32 * 1024
+HEADERS_MAX: Final = 100
+LEASE_NS: Final = 2_000_000_000
+"""So long after a leader fell silent another worker leads; it renews eight times as often."""
+RENEW_NS: Final = LEASE_NS // 8
+MS: Final = 1_000_000
+ROW_NS: Final = 250_000_000
+"""How often failures in a row are looked at, whatever the interval of the other comparisons."""
+
+
+async def ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding:
+    """Check one address; raises nothing but CancelledError."""
+    try:
+        async with asyncio.timeout(check.timeout_ns / 1e9):
+            return await _ask(host, port, check, authority)
+    except TimeoutError:
+        return Finding.TIMED_OUT
+    except OSError:
+        return Finding.REFUSED
+
+
+async def _ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding:
+    if host.startswith("unix:"):
+        reader, writer = await asyncio.open_unix_connection(host[5:])
+    else:
+        reader, writer = await asyncio.open_connection(host, port)
+    try:
+        if check.kind == "tcp":
+            return Finding.GOOD
+        request = (
+            f"{check.method} {check.path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: sentinel-health-check\r\n"
+            "accept: */*\r\nconnection: close\r\n\r\n"
+        )
+        writer.write(request.encode("latin-1"))
+        status = await _status(reader, check.method)
+    finally:
+        writer.transport.abort()  # nobody waits for the rest of the answer
+    if status is None:
+        return Finding.MALFORMED
+    return Finding.GOOD if any(first <= status <= last for first, last in check.statuses) else Finding.BAD_STATUS
+
+
+async def _status(reader: asyncio.StreamReader, method: str) -> int | None:
+    """The status of the final answer; None when there is none, or what came is no HTTP."""
+    received, start = b"", 0
+    while len(received) < ANSWER_BYTES_MAX:
+        piece = await reader.read(ANSWER_BYTES_MAX)
+        if not piece:
+            return None
+        received += piece
+        try:
+            while (head := parse_response(received, start, ANSWER_BYTES_MAX, HEADERS_MAX, method)) is not None:
+                if head.status >= 200:
+                    return head.status
+                start += head.size  # 1xx: the answer is still to come
+        except UpstreamFault:
+            return None
+    return None
+
+
+class Round:
+    """All checks and comparisons of one worker; they run while it leads."""
+
+    def __init__(self, service: Service, groups: list[Group], generation: int) -> None:
+        self._service = service
+        self._generation = generation
+        self._checked = [
+            (group.upstream.health, place)
+            for group in groups if group.upstream.health is not None for place in group.places
+        ]  # fmt: skip
+        self._compared = [(group.upstream.outlier, group) for group in groups if group.upstream.outlier is not None]
+        self._seats = asyncio.Semaphore(AT_ONCE)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._renewed_ns = 0
+
+    def tick(self, now_ns: int) -> None:
+        """Lead, if nobody of this generation does, and begin or end the round accordingly."""
+        service = self._service
+        if now_ns - self._renewed_ns < RENEW_NS or not (self._checked or self._compared):
+            return
+        self._renewed_ns = now_ns
+        region = service.region
+        leads = (
+            not service.is_draining and region.generation() == self._generation
+            and region.lead(service.slot, self._generation, time.monotonic_ns(), LEASE_NS)
+        )  # fmt: skip
+        if not leads:
+            self.stop()
+        elif not self._tasks:
+            create = service.loop.create_task
+            self._tasks = [create(self._keep_asking(check, place)) for check, place in self._checked]
+            self._tasks += [create(self._keep_comparing(rule, group)) for rule, group in self._compared]
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+
+    # Checks.
+
+    async def _keep_asking(self, check: HealthCheck, place: Place) -> None:
+        interval_s = check.interval_ns / 1e9
+        state, streak = self._view(place).health, 0
+        if state is not Health.UNKNOWN:  # known from before: there is no hurry, and others have the same idea
+            await asyncio.sleep(random.random() * interval_s)
+        while True:
+            try:
+                view = self._view(place)
+                if view.admin is not Admin.MAINTENANCE:
+                    finding = await self._ask_in_turn(check, place)
+                    state, streak = judge(
+                        view.health, streak, finding is Finding.GOOD,
+                        healthy_after=check.healthy_after, unhealthy_after=check.unhealthy_after,
+                    )  # fmt: skip
+                    if self._service.region.board.set_health(place.number, state, finding, time.monotonic_ns()):
+                        _say(view.name, f"is {state.name.lower()}: {finding.name.lower().replace('_', ' ')}")
+            except Exception as fault:
+                self._service.surprise(fault)
+            # A tenth of chance: checks of many endpoints, or of many fleets, must not fall into step.
+            await asyncio.sleep(interval_s * (0.95 + random.random() / 10))
+
+    async def _ask_in_turn(self, check: HealthCheck, place: Place) -> Finding:
+        host = place.next_host()
+        if host is None:
+            return Finding.UNRESOLVED
+        async with self._seats:
+            return await ask(host, check.port or place.endpoint.port, check, check.host or place.name)
+
+    # Comparisons.
+
+    async def _keep_comparing(self, rule: OutlierEjection, group: Group) -> None:
+        before = [self._view(place) for place in group.places]
+        compared_ns = time.monotonic_ns()
+        while True:
+            await asyncio.sleep(min(ROW_NS, rule.interval_ns) / 1e9)
+            try:
+                now_ns = time.monotonic_ns()
+                is_whole = now_ns - compared_ns >= rule.interval_ns
+                views = [self._view(place) for place in group.places]
+                self._compare(rule, before, views, now_ns, is_whole)
+                if is_whole:
+                    before, compared_ns = views, now_ns
+            except Exception as fault:
+                self._service.surprise(fault)
+
+    def _compare(
+        self, rule: OutlierEjection, before: list[PlaceView], views: list[PlaceView], now_ns: int, is_whole: bool
+    ) -> None:
+        marks = [
+            Marks(
+                requests=(view.toll.requests - old.toll.requests) * is_whole,
+                failures=view.toll.failures - old.toll.failures,
+                latency_sum_us=view.toll.latency_sum_us - old.toll.latency_sum_us,
+                consecutive=view.consecutive, is_ejected=view.ejected_until_ms > now_ns // MS,
+            )
+            for old, view in zip(before, views, strict=True)
+        ]  # fmt: skip
+        board = self._service.region.board
+        for who, why in outliers(marks, rule):
+            view, count = views[who], views[who].ejections + 1
+            length_ns = ejected_for_ns(count, rule)
+            board.set_ejected(view.index, now_ns + length_ns, count)
+            _say(view.name, f"is ejected for {length_ns / 1e9:g} s: {why}")
+        if is_whole:
+            for view, mark in zip(views, marks, strict=True):
+                if view.ejections and not mark.is_ejected and not mark.failures and not view.consecutive:
+                    board.forgive(view.index)
+
+    def _view(self, place: Place) -> PlaceView:
+        return self._service.region.place(place.number)
+
+
+def _say(name: str, words: str) -> None:
+    sys.stderr.write(f"endpoint {name} {words}\n")

@@ -1,0 +1,244 @@
+"""Endpoints and upstreams at run time: their connections here, and what the fleet knows of them.
+
+`Place` is what an endpoint of the plan is in this worker: the operator's line has addresses, and
+each address a pool. Balancing counts endpoints, not addresses: a name with four addresses
+weighs as much as one with a single address, and its addresses are used in turn.
+
+`Group` is an upstream: the scene in which its endpoints are chosen (sentinel.core.balance.chooser),
+and the book-keeping of attempts. What others must know too (who is well, what is in flight, what
+failed) lies in shared memory, by the places' numbers; here is only what is this worker's
+own: whose turn it is, chance, and weights as they are during a slow start.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from sentinel.core.balance.chooser import Chooser
+from sentinel.core.balance.levels import UNRESOLVED
+from sentinel.core.balance.sticky import Tag, set_cookie
+from sentinel.core.balance.warming import warmed
+from sentinel.core.machines.breaker import Terms
+from sentinel.core.plan import SECOND, Breaker, Endpoint, Upstream
+from sentinel.core.world import Choice, Wish
+from shm.places import OPENED, pack_terms
+from workers import attempt
+from workers.pool import Pool, Rack
+
+if TYPE_CHECKING:
+    from workers.exchange import Exchange
+    from workers.service import Service
+
+MS: Final = 1_000_000
+Permit = int | tuple[int, int]
+
+
+class Place:
+    """One endpoint at run time."""
+
+    __slots__ = ("_check_turn", "_rack", "_service", "_turn", "endpoint", "is_name", "name", "number", "pools")
+
+    def __init__(self, service: Service, rack: Rack, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.name = endpoint.name
+        self.number = endpoint.place
+        self.is_name = not endpoint.host.startswith("unix:") and not _is_address(endpoint.host)
+        self.pools: tuple[Pool, ...] = ()
+        self._service = service
+        self._rack = rack
+        self._turn = self._check_turn = 0
+        if not self.is_name:
+            self.pools = (Pool(service, rack, endpoint.host, endpoint.port),)
+
+    def next_pool(self, tried: tuple[Pool, ...] = ()) -> Pool | None:
+        """The next address in turn that was not tried; None when there is none."""
+        pools = self.pools
+        if len(pools) == 1 and not tried:
+            return pools[0]
+        for _ in pools:
+            self._turn = (self._turn + 1) % len(pools)
+            if pools[self._turn] not in tried:
+                return pools[self._turn]
+        return None
+
+    def next_host(self) -> str | None:
+        """The address that is checked next; None when the name was never resolved."""
+        if not self.pools:
+            return None
+        self._check_turn = (self._check_turn + 1) % len(self.pools)
+        return self.pools[self._check_turn].host
+
+    def resolved(self, addresses: list[str]) -> None:
+        """These are the name's addresses now; pools of those that stay are kept."""
+        known = {pool.host: pool for pool in self.pools}
+        service, rack, port = self._service, self._rack, self.endpoint.port
+        self.pools = tuple(known.get(host) or Pool(service, rack, host, port) for host in addresses)
+        for pool in known.values():
+            if pool not in self.pools:
+                pool.close()
+
+
+class Group:
+    """One upstream at run time; the chooser's scene."""
+
+    __slots__ = (
+        "_chance", "_has_names", "_numbers", "_probes", "_region", "_service", "_slot", "_stood", "_terms",
+        "_turn", "_weights_octets", "chooser", "number", "places", "purse", "upstream", "waiting", "weights",
+    )  # fmt: skip
+
+    def __init__(self, service: Service, upstream: Upstream) -> None:
+        rack = Rack(upstream.keepalive_connections, upstream.keepalive_timeout_ns)
+        self.upstream = upstream
+        self.number = upstream.place
+        self.places = tuple(Place(service, rack, endpoint) for endpoint in upstream.endpoints)
+        self.chooser = Chooser(upstream)
+        self.waiting: deque[Exchange] = deque()  # for room below the upstream's limits, the longest first
+        self.purse = [0] * len(self.places)
+        self.weights: Sequence[int] = [warmed(endpoint.weight, 0, 0) for endpoint in upstream.endpoints]
+        self._weights_octets = array("I", self.weights).tobytes()
+        self._service = service
+        self._region, self._slot = service.region, service.slot
+        self._numbers = array("I", [place.number for place in self.places]).tobytes()
+        self._stood = b""
+        self._has_names = any(place.is_name for place in self.places)
+        self._probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
+        self._terms = pack_terms(
+            _terms(upstream.endpoint_breaker), _terms(upstream.upstream_breaker),
+            endpoint_max=upstream.max_endpoint_requests, upstream_max=upstream.max_requests,
+            half_life_ms=upstream.balance.half_life_ns // MS if upstream.balance.kind == "peak-ewma" else 0,
+        )  # fmt: skip
+        self._chance = random.Random()
+        # Workers begin at different places, so that a fleet of them does not knock at the first door in step.
+        self._turn = self._chance.randrange(len(self.places)) if self.places else 0
+
+    # Attempts.
+
+    def choose(self, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+        return self.chooser.choose(self, tried, wish)
+
+    def begin(self, endpoint: Endpoint) -> Permit:
+        """Let an attempt begin: a permit for `finish`, or a negative number, which says why not (shm.places)."""
+        return self._region.begin(self._slot, endpoint.place, self.number, time.monotonic_ns(), self._terms)
+
+    def finish(self, endpoint: Endpoint, permit: Permit, outcome: int, latency_ns: int) -> None:
+        """The attempt is over (shm.places.SUCCESS, FAILURE, NEUTRAL); latency to the answer's first octet."""
+        changed = self._region.finish(
+            self._slot, endpoint.place, self.number, time.monotonic_ns(), permit, outcome, latency_ns, self._terms
+        )
+        if changed:
+            self._tell(endpoint.name, changed & 3)
+            self._tell("all endpoints", changed >> 2)
+
+    def wake(self) -> None:
+        """There may be room: let the one go on that has waited longest."""
+        while self.waiting:
+            exchange = self.waiting.popleft()
+            if not exchange.is_ended:
+                self._service.loop.call_soon(resume, exchange)  # not within the end of another exchange
+                return
+
+    def _tell(self, what: str, changed: int) -> None:
+        if changed:
+            word = "opened" if changed & OPENED else "closed"
+            sys.stderr.write(f"upstream {self.upstream.name}: circuit breaker of {what} {word}\n")
+
+    def tag(self, exchange: Exchange) -> bytes:
+        """The header line that brings the client back to the endpoint that answers; none if its cookie does already."""
+        sticky, tags, endpoint = self.upstream.sticky, self.chooser.tags, exchange.endpoint
+        assert sticky is not None and tags is not None and endpoint is not None
+        now_s = self.now_s()
+        index, tag = tags.read(exchange.wish.cookie, now_s)
+        if tag is Tag.GOOD and self.upstream.endpoints[index] is endpoint:
+            return b""
+        max_age_s = sticky.max_age_ns // SECOND
+        value = set_cookie(
+            sticky.cookie, tags.make(endpoint.name, now_s, max_age_s), path=sticky.path, max_age_s=max_age_s,
+            same_site=sticky.same_site, is_secure=sticky.is_secure,
+        )  # fmt: skip
+        return f"set-cookie: {value}\r\n".encode()
+
+    # The chooser's scene.
+
+    def standing(self) -> bytes:
+        standing = self._region.standing(self._numbers, time.monotonic_ns(), self._probes)
+        if standing != self._stood:  # somebody may have come back just now
+            self._stood = standing
+            if self.upstream.slow_start_ns:
+                self.warm()
+        if self._has_names:
+            pairs = zip(standing, self.places, strict=True)
+            return bytes([code or (0 if place.pools else UNRESOLVED) for code, place in pairs])
+        return standing
+
+    def flights(self) -> Sequence[int]:
+        return self._region.flights(self._numbers)
+
+    def latencies(self) -> Sequence[int]:
+        return self._region.ewmas(self._numbers, time.monotonic_ns(), self.upstream.balance.half_life_ns)
+
+    def least(self, allowed: bytes) -> int:
+        self._turn += 1
+        return self._region.least(self._numbers, self._weights_octets, allowed, self._turn)
+
+    def turn(self) -> int:
+        self._turn += 1
+        return self._turn
+
+    def chance(self) -> int:
+        return self._chance.getrandbits(64)
+
+    def now_s(self) -> int:
+        return int(time.time())
+
+    def warm(self) -> None:
+        """Have the weights that endpoints have now, while some of them start slowly."""
+        slow_ms = self.upstream.slow_start_ns // MS
+        now_ms = time.monotonic_ns() // MS
+        weights = []
+        for place in self.places:
+            since_ms = self._region.board.recovered_ms(place.number)
+            weights.append(warmed(place.endpoint.weight, now_ms - since_ms if since_ms else slow_ms, slow_ms))
+        if weights != self.weights:
+            self.weights = weights
+            self._weights_octets = array("I", weights).tobytes()
+
+
+def resume(exchange: Exchange) -> None:
+    """Go on with one that waited for room, unless it ended meanwhile."""
+    if exchange.is_ended:
+        group = exchange.group
+        if group is not None:
+            group.wake()
+        return
+    try:
+        attempt.after_waiting(exchange)
+    except Exception as fault:
+        exchange.surprised(fault)
+    if not exchange.is_pending and exchange.group is not None:
+        exchange.group.wake()  # there may be room for more than one
+
+
+def _terms(breaker: Breaker | None) -> Terms:
+    if breaker is None:
+        return Terms()
+    return Terms(
+        failures=breaker.failures, error_share=breaker.error_share, slow_ms=breaker.slow_ns // MS,
+        slow_share=breaker.slow_share, calls_min=breaker.calls_min, window_ms=breaker.window_ns // MS,
+        open_ms=breaker.open_ns // MS, open_max_ms=breaker.open_max_ns // MS, probes=breaker.probes,
+        probe_ms=breaker.probe_timeout_ns // MS,
+    )  # fmt: skip
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
