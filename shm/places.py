@@ -271,7 +271,7 @@ class Places:
         at = self._place(place) + BUDGET
         word = self._words[at]
         if not word:
-            self._words[at] = _stamped(now_ms, earned)
+            self._words[at] = _stamped(max(now_ms - BUDGET_PAID_MS, 0), earned)  # a pause was saved up
         else:
             self._words[at] = word - (word & QUANTITY_MAX) + min((word & QUANTITY_MAX) + earned, BUDGET_MAX)
 

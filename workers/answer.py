@@ -18,12 +18,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
-from workers import attempt
+from workers import attempt, retrying
 from workers.forwarded import DROPPED_FROM_ANSWERS
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import ResponseHead, build_response, parse_response
-from workers.timers import SLACK_NS
+from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
@@ -87,6 +87,11 @@ def _interim(exchange: Exchange, head: ResponseHead) -> None:
 def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     downstream, request, size = exchange.downstream, exchange.head, head.size
     exchange.answered_ns = time.monotonic_ns()
+    retry = exchange.retry
+    if retry is not None:
+        if retrying.again(exchange, retry, None, head.status):
+            return
+        exchange.try_ns = NEVER
     group = exchange.group
     if group is not None and group.chooser.tags is not None:
         exchange.answer_lines += group.tag(exchange)

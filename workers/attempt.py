@@ -24,7 +24,6 @@ from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKE
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS
 from workers.http1.heads import build_request
 from workers.pool import Link, Pool
-from workers.timers import NEVER
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
@@ -197,16 +196,18 @@ def _send(exchange: Exchange, link: Link) -> None:
     if transport.is_closing() and exchange.link is link:
         _refused_at_once(exchange, link)
         return
-    if link.uses == 1:
+    exchange.was_sent = True
+    if link.uses == 1 and exchange.retry is None:
         exchange.kept = None
     if exchange.body_done:
         upstream = exchange.upstream
         assert upstream is not None
         exchange.arm(upstream.first_byte_timeout_ns, FIRST_BYTE_TIMEOUT)
     else:
-        exchange.deadline_ns = NEVER
-        if exchange.total_ns < exchange.downstream.deadline_ns:
-            exchange.downstream.deadline_ns = exchange.total_ns
+        exchange.deadline_ns, exchange.deadline_reason = exchange.try_ns, Reason.TRY_TIMEOUT
+        soonest_ns = min(exchange.total_ns, exchange.try_ns)
+        if soonest_ns < exchange.downstream.deadline_ns:
+            exchange.downstream.deadline_ns = soonest_ns
         exchange.downstream.more()
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
-from sentinel.core.plan import Endpoint, Route, Upstream
+from sentinel.core.plan import Endpoint, Retry, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Trace
@@ -36,7 +36,7 @@ from sentinel.core.verdict import Forward, Reject
 from sentinel.core.world import NO_WISH
 from shm.counters import Counter
 from shm.places import FAILURE, NEUTRAL, SUCCESS
-from workers import answer, attempt, errors
+from workers import answer, attempt, errors, retrying
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
@@ -64,9 +64,9 @@ class Exchange:
         "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
         "downstream", "endpoint", "endpoint_name", "framing", "group", "has_body", "head", "id_line",
         "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes",
-        "lines", "link", "permit", "pool", "request", "request_id", "route", "started_ns", "status",
-        "total_ns", "trace", "tried", "tried_pools", "try_started_ns", "upstream", "upstream_is_silent",
-        "wish",
+        "kept_max", "lines", "link", "pause", "permit", "pool", "request", "request_id", "retry", "route",
+        "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "tries", "try_ns",
+        "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
@@ -90,6 +90,11 @@ class Exchange:
         self.link: Link | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.permit: Permit | None = None  # while a try is under way
+        self.retry: Retry | None = None
+        self.tries = 0  # of the retry policy
+        self.pause: asyncio.TimerHandle | None = None  # before another try
+        self.try_ns = NEVER  # when the try that is under way has lasted too long
+        self.was_sent = False
         self.is_pending = False  # it waits for room below the upstream's limits
         self.try_started_ns = 0
         self.answered_ns = 0  # when the head of the answer was there
@@ -107,6 +112,7 @@ class Exchange:
         self.backlog: list[bytes] = []
         self.kept: list[bytes] | None = None
         self.kept_bytes = 0
+        self.kept_max = KEPT_BYTES_MAX
         # The answer.
         self.status = 0
         self.answer_started = False
@@ -164,6 +170,8 @@ class Exchange:
             self.upstream = verdict.upstream
             self.wish = verdict.wish
             self.group = service.world.group(verdict.upstream)
+            if verdict.route.retry is not None:
+                retrying.prepare(self, verdict.route.retry)
             if verdict.route.timeout_ns:
                 self.total_ns = service.ticker.after(verdict.route.timeout_ns)
             attempt.aim(self, verdict.endpoint)
@@ -200,7 +208,7 @@ class Exchange:
         if data:
             if self.kept is not None:
                 self.kept_bytes += len(data)
-                if self.kept_bytes <= KEPT_BYTES_MAX:
+                if self.kept_bytes <= self.kept_max:
                     self.kept.append(data)
                 else:
                     self.kept = None
@@ -257,6 +265,9 @@ class Exchange:
         downstream = self.downstream
         self.deadline_reason = reason
         deadline_ns = self.deadline_ns = downstream.service.ticker.now_ns + timeout_ns + SLACK_NS
+        if self.try_ns < deadline_ns:
+            deadline_ns = self.deadline_ns = self.try_ns
+            self.deadline_reason = Reason.TRY_TIMEOUT
         if self.total_ns < deadline_ns:
             deadline_ns = self.total_ns
         if deadline_ns < downstream.deadline_ns:
@@ -280,7 +291,7 @@ class Exchange:
             self.drop_link()
             self.downstream.cut()
             self.end(reason, False)
-        else:
+        elif self.retry is None or not retrying.again(self, self.retry, reason):
             self.refuse(reason)
 
     def refuse(self, reason: Reason, status: int = 0, fields: Fields = ()) -> None:
@@ -318,6 +329,9 @@ class Exchange:
         task, self.connecting = self.connecting, None
         if task is not None:
             task.cancel()
+        pause, self.pause = self.pause, None
+        if pause is not None:
+            pause.cancel()
         link, self.link = self.link, None
         if link is not None:
             link.abort()

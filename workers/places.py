@@ -28,7 +28,7 @@ from sentinel.core.balance.warming import warmed
 from sentinel.core.machines.breaker import Terms
 from sentinel.core.plan import SECOND, Breaker, Endpoint, Upstream
 from sentinel.core.world import Choice, Wish
-from shm.places import OPENED, pack_terms
+from shm.places import OPENED, RETRIES, pack_terms
 from workers import attempt
 from workers.pool import Pool, Rack
 
@@ -93,7 +93,7 @@ class Group:
         "_turn", "_weights_octets", "chooser", "number", "places", "purse", "upstream", "waiting", "weights",
     )  # fmt: skip
 
-    def __init__(self, service: Service, upstream: Upstream) -> None:
+    def __init__(self, service: Service, upstream: Upstream, *, is_retried: bool = False) -> None:
         rack = Rack(upstream.keepalive_connections, upstream.keepalive_timeout_ns)
         self.upstream = upstream
         self.number = upstream.place
@@ -112,6 +112,7 @@ class Group:
         self._terms = pack_terms(
             _terms(upstream.endpoint_breaker), _terms(upstream.upstream_breaker),
             endpoint_max=upstream.max_endpoint_requests, upstream_max=upstream.max_requests,
+            earned=upstream.retry_share if is_retried else 0,
             half_life_ms=upstream.balance.half_life_ns // MS if upstream.balance.kind == "peak-ewma" else 0,
         )  # fmt: skip
         self._chance = random.Random()
@@ -135,6 +136,14 @@ class Group:
         if changed:
             self._tell(endpoint.name, changed & 3)
             self._tell("all endpoints", changed >> 2)
+
+    def may_retry(self) -> bool:
+        """Take one retry from the fleet's budget."""
+        return self._region.spend(self.number, time.monotonic_ns(), self.upstream.retry_min)
+
+    def count_retry(self, endpoint: Endpoint) -> None:
+        self._region.toll(self._slot, endpoint.place, RETRIES)
+        self._region.toll(self._slot, self.number, RETRIES)
 
     def wake(self) -> None:
         """There may be room: let the one go on that has waited longest."""

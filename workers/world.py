@@ -27,7 +27,10 @@ class LiveWorld:
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._charge, self._slot = service.region.charge, service.slot
-        self._groups = {upstream.name: Group(service, upstream) for upstream in plan.upstreams}
+        retried = {route.upstream for route in plan.routes if route.retry is not None}
+        self._groups = {
+            upstream.name: Group(service, upstream, is_retried=upstream.name in retried) for upstream in plan.upstreams
+        }
         # By identity: the plan's endpoints live as long as the worker, and hashing one by value costs a microsecond.
         self._places = {id(place.endpoint): place for group in self._groups.values() for place in group.places}
         self._warming = [group for group in self._groups.values() if group.upstream.slow_start_ns]

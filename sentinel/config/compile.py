@@ -154,6 +154,8 @@ class Compiler:
             self.problems.add(
                 block.one("timeout").span, "`timeout` has no effect where nothing is forwarded", "remove it"
             )
+        if block.has("retry") and not is_forwarded and not block.is_faulty:
+            self.problems.add(block.one("retry").span, "`retry` has no effect where nothing is forwarded", "remove it")
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
@@ -169,7 +171,8 @@ class Compiler:
             priority=block.value("priority") or 0, listeners=tuple(one for one in served.args if one),
             filters=tuple(one for one in filters.args if one),
             respond=_respond(block.one("respond")) if is_answered else None,
-            upstream=block.value("upstream") if is_forwarded else None, timeout_ns=block.value("timeout") or 0,
+            upstream=block.value("upstream") if is_forwarded else None,
+            retry=_retry(block.one("retry")) if block.has("retry") else None, timeout_ns=block.value("timeout") or 0,
             max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
         )  # fmt: skip
 
@@ -277,6 +280,15 @@ def _system(block: Block) -> p.System:
         ),
         restarts_max=budget.value("restarts"), restarts_window_ns=budget.value("window"),
         run_dir_span=block.one("run-dir").span,
+    )  # fmt: skip
+
+
+def _retry(block: Block) -> p.Retry:
+    return p.Retry(
+        attempts=block.value("attempts"), on=tuple(one for one in block.one("on").args if one is not None),
+        per_try_ns=block.value("per-try-timeout") or 0, backoff_ns=block.value("backoff"),
+        backoff_max_ns=block.value("max-backoff"), body_bytes=block.value("max-body-size"),
+        is_unsafe_too=block.value("unsafe-methods"), span=block.span,
     )  # fmt: skip
 
 

@@ -200,6 +200,18 @@ def percent(value: Any) -> int:
     return share
 
 
+RETRY_WORDS: Final = ("connect-failure", "reset", "timeout", "malformed", "gateway-error", "5xx")
+
+
+def retry_on(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value in RETRY_WORDS or (isinstance(value, str) and re.fullmatch(r"[45][0-9]{2}", value)):
+        return str(value)
+    words = ", ".join(f"`{word}`" for word in RETRY_WORDS)
+    raise Unfit("not a reason to try again", f"one of {words}, or a status from 400 to 599")
+
+
 def load(value: Any) -> int:
     """Thousandths, of an average: more than all of it."""
     found = re.fullmatch(r"([0-9]{3,4}) *%", value) if isinstance(value, str) else None
@@ -386,6 +398,7 @@ FIELD_VALUE_KIND: Final = Kind("header-value", "the value of a header", field_va
 RATE: Final = Kind("rate", 'a rate like "100/s"', rate)
 KEY_PART: Final = Kind("key-part", 'a part of a key like "client-ip" or "header:x-tenant"', key_part)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
+RETRY_ON: Final = Kind("retry-condition", 'a reason to try again like "reset" or 503', retry_on)
 LOAD: Final = Kind("load", 'a share of the average like "125%"', load, unit="%")
 FACTOR: Final = Kind("factor", "a number like 1.9", factor)
 STATUSES: Final = Kind("statuses", 'a status like 200, or a range like "200-299"', statuses)

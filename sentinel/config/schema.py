@@ -217,6 +217,21 @@ ROUTE: Final = Directive(
         Directive("filters", "Rate limits that requests must be within, all of them. A request that one of them refuses is "
                   "charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
+        Directive("retry", "Try a request again, at another endpoint if there is one, when a try failed and nothing of an answer has "
+                  "reached the client. Methods that are not idempotent (POST, PATCH, …) only if nothing was sent.", children=(
+            _one("attempts", k.integer(2, 10), "Tries, the first one included.", "2"),
+            Directive("on", "What is a failed try: `connect-failure`, `reset` (it closed before it answered), `timeout`, `malformed` "
+                      "(no valid answer), `gateway-error` (502, 503, 504), `5xx`, or a status.",
+                      (Argument("conditions", k.RETRY_ON, True),), default='"connect-failure"',
+                      example='on "connect-failure" "reset" "503"'),
+            _one("per-try-timeout", k.duration(), "Time for one try, up to the first octet of its answer. Without it: the upstream's "
+                 "`timeouts`.", example='per-try-timeout "2s"'),
+            _one("backoff", k.duration("0s"), "A try begins after a random part of this time, doubled with each one.", '"25ms"'),
+            _one("max-backoff", k.duration("0s"), "And never later than this.", '"250ms"'),
+            _one("max-body-size", k.size("0B", "16MiB"), "A request with a larger body is not tried again once some of it was sent.",
+                 '"64KiB"'),
+            _one("unsafe-methods", k.BOOLEAN, "Try methods again that are not idempotent: what they do may be done twice.", "false"),
+        ), example='retry { attempts 3; on "connect-failure" "503"; }'),
         _one("timeout", k.duration("1ms"), "Time for the whole exchange; longer is answered 504. Without it: no limit.",
              example='timeout "30s"'),
         _one("max-body-size", k.size("0B", "1024TiB"), "Octets of a request's body, instead of the listener's limit.",
@@ -330,6 +345,11 @@ UPSTREAM: Final = Directive(
             _one("max-pending", k.integer(0, 100_000), "How many requests of a worker wait for the two above.", "0"),
             _one("pending-timeout", k.duration("1ms"), "How long one waits at most.", '"1s"'),
         )),
+        Directive("retry-budget", "How many retries the fleet may make: a share of all attempts, and so many a second besides. More "
+                  "would only add to the load of an upstream that cannot bear it.",
+                  (Argument("share", k.PERCENT),), (Property("min", k.RATE, "Retries that are allowed however few attempts there are.",
+                                                             '"10/s"'),),
+                  default='"20%"', example='retry-budget "20%" min="10/s"'),
         _one("locality", k.NAME_KIND, "Where this gateway stands: endpoints of the same `locality` are used before others of the "
              "same priority.", example='locality "eu-1"'),
         _one("panic-threshold", k.PERCENT, "With fewer usable endpoints than this, all are used, whatever their health; `0%`: never.",

@@ -34,6 +34,7 @@ def compile_upstream(block: Block, problems: Problems, warnings: Problems) -> p.
         endpoint_breaker=breakers.get("endpoint"), upstream_breaker=breakers.get("upstream"),
         max_requests=limits.value("max-requests"), max_endpoint_requests=limits.value("max-endpoint-requests"),
         max_pending=limits.value("max-pending"), pending_timeout_ns=limits.value("pending-timeout"),
+        retry_share=block.value("retry-budget"), retry_min=_a_second(block.one("retry-budget").props["min"]),
         slow_start_ns=block.value("slow-start"), panic_share=block.value("panic-threshold"),
         locality=block.value("locality") or "",
         connect_timeout_ns=timeouts.value("connect"), first_byte_timeout_ns=timeouts.value("first-byte"),
@@ -160,6 +161,12 @@ def _endpoint(block: Block) -> p.Endpoint:
         host, port, weight=block.props["weight"], priority=block.props["priority"],
         locality=block.props["locality"] or "", span=block.span,
     )  # fmt: skip
+
+
+def _a_second(rate: tuple[int, int] | None) -> int:
+    """Retries a second, at least one."""
+    count, period_ns = rate or (1, p.SECOND)
+    return max(1, count * p.SECOND // period_ns)
 
 
 def _either(words: tuple[str, ...]) -> str:

@@ -100,6 +100,24 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """When a request is tried again (core.retry). `attempts`: all tries together.
+
+    on: conditions by word, and statuses as digits. per_try_ns: from the choice to the answer's first octet;
+    0: as long as the upstream's timeouts say. body_bytes: of a request's body that is kept for another try.
+    """
+
+    attempts: int
+    on: tuple[str, ...]
+    per_try_ns: int = 0
+    backoff_ns: int = 25_000_000
+    backoff_max_ns: int = 250_000_000
+    body_bytes: int = 64 * 1024
+    is_unsafe_too: bool = False  # also methods that are not idempotent
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One route; exactly one of `respond` and `upstream` is set. Several matches are alternatives.
 
@@ -116,6 +134,7 @@ class Route:
     filters: tuple[str, ...] = ()  # names of rate limits, in the order in which they are told of
     respond: Respond | None = None
     upstream: str | None = None
+    retry: Retry | None = None
     timeout_ns: int = 0  # of the whole exchange; 0: none
     max_body_bytes: int = -1  # -1: the listener's
     span: Span = NOWHERE
@@ -237,6 +256,8 @@ class Upstream:
     outlier: OutlierEjection | None = None
     endpoint_breaker: Breaker | None = None  # one for each endpoint
     upstream_breaker: Breaker | None = None  # one for all of them
+    retry_share: int = 200  # thousandths of a retry that each attempt earns the fleet
+    retry_min: int = 10  # retries a second besides
     max_requests: int = 0  # in flight, over the fleet; 0: no limit
     max_endpoint_requests: int = 0  # the same of each endpoint
     max_pending: int = 0  # requests of one worker that may wait for the two above

@@ -81,6 +81,8 @@ class Reason(Enum):
     NONE_USABLE = Meaning(51, "none-usable", 503, "upstream", "no endpoint of the upstream may be used: they are unhealthy, ejected, or taken out", "look at the endpoints with `sentinelctl endpoints`")
     UPSTREAM_FULL = Meaning(52, "upstream-full", 503, "upstream", "the upstream, or each of its endpoints, has as many requests in flight as its `limits` allow", "raise `max-requests` or `max-endpoint-requests` of the upstream's `limits`, let more wait with `max-pending`, or add endpoints")
 
+    TRY_TIMEOUT = Meaning(53, "try-timeout", 504, "upstream", "the endpoint did not begin to answer within the route's `per-try-timeout`, and no other try was left", "look at the endpoint, raise `per-try-timeout`, or allow more `attempts`")
+
     # What the operator, or the gateway itself, decided.
     NO_ROUTE = Meaning(60, "no-route", 404, "operator", "no route matches the request", "add a route, or compare with `sentinelctl why`")
     OVERLOADED = Meaning(61, "overloaded", 503, "gateway", "a limit on connections or on requests in flight is reached", "raise `max-connections` or `max-open-requests` (listener), `max-worker-connections` or `max-worker-requests` (system), or add workers")
@@ -99,6 +101,8 @@ class Reason(Enum):
     PRIORITY_LOWERED = Meaning(82, "priority-lowered", 0, "none", "the endpoints of the first priority do not suffice, so this request goes to the next", "nothing to do; see `sentinelctl endpoints`")
     STICKY_FOLLOWED = Meaning(83, "sticky-followed", 0, "none", "the client's cookie names this endpoint", "nothing to do")
     TRIED_ANOTHER = Meaning(85, "tried-another", 0, "none", "an endpoint failed before anything was sent to it, so another one was tried", "look at the endpoint that failed")
+    RETRIED = Meaning(86, "retried", 0, "none", "a try failed, and the route's `retry` sends the request again", "look at the endpoint that failed")
+    RETRY_DENIED = Meaning(87, "retry-denied", 0, "none", "a try failed, and it is not tried again although the route's `retry` would: the fleet's budget of retries is used up, or the request cannot be sent twice", "look at the endpoint that failed; see `retry-budget`, and `max-body-size` and `unsafe-methods` of `retry`")
     STICKY_IGNORED = Meaning(84, "sticky-ignored", 0, "none", "the client's cookie names no endpoint that may be used, so another one is chosen and the cookie renewed", "nothing to do")
 
     @property

@@ -32,6 +32,24 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"rate limit `{details[0]}` admits it, {details[1]} left"
         case Reason.RATE_LIMITED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up for another {details[1]} s"
+        case Reason.ENDPOINT_PASSED_OVER if len(details) == 2:
+            return f"endpoint {details[0]} is passed over: {details[1]}"
+        case Reason.PANIC if len(details) == 1:
+            return f"too few endpoints of `{details[0]}` are usable, so health is not looked at"
+        case Reason.PRIORITY_LOWERED if len(details) == 2:
+            return f"the first endpoints of `{details[0]}` do not suffice: those of priority {details[1]} are used"
+        case Reason.STICKY_FOLLOWED if len(details) == 1:
+            return f"the client's cookie `{details[0]}` names this endpoint"
+        case Reason.STICKY_IGNORED if len(details) == 2:
+            return f"the client's cookie `{details[0]}` is ignored: {details[1]}"
+        case Reason.TRIED_ANOTHER if len(details) == 3:
+            return f"{details[0]} failed ({details[1]}), so {details[2]} was tried"
+        case Reason.RETRIED if len(details) == 3:
+            return f"{details[0]} failed ({details[1]}); tried again after {details[2]} ms"
+        case Reason.RETRY_DENIED if len(details) == 3:
+            return f"{details[0]} failed ({details[1]}), and is not tried again: {details[2]}"
+        case Reason.BREAKER_OPEN | Reason.NONE_USABLE | Reason.UPSTREAM_FULL if len(details) == 1:
+            return f"{reason.value.text} (upstream `{details[0]}`)"
         case Reason.WOULD_BE_LIMITED if len(details) == 1:
             return f"rate limit `{details[0]}` is used up, and only observes"
         case Reason.NO_ENDPOINT if len(details) == 1:

@@ -278,9 +278,9 @@ static inline void budget_earn(word_t *place, uint64_t now, uint64_t earned)
     word_t *word = place + PLACE_BUDGET;
     uint64_t seen = load_acquire(word);
     for (int attempt = 0; attempt < PLACE_ATTEMPTS_MAX; attempt++) {
-        /* Never used: the stamp begins now. Else it stays, since it says up to when time has been paid for. */
+        /* The stamp says up to when time has been paid for; one that was never used has saved up a pause. */
         uint64_t next = seen ? (seen & ~QUANTITY_MAX) | place_least_of((seen & QUANTITY_MAX) + earned, BUDGET_MAX)
-                             : stamped(now, earned);
+                             : stamped(now > BUDGET_PAID_MS ? now - BUDGET_PAID_MS : 0, earned);
         if (next == seen || compare_exchange_acq_rel(word, &seen, next))
             return;
     }
