@@ -6,7 +6,7 @@ a snapshot in a dry run; here the answer comes from shared memory, and the turn 
 
 from __future__ import annotations
 
-import time
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Endpoint, Plan, Upstream
@@ -38,9 +38,9 @@ class LiveWorld:
         self._crowded = [group for group in self._groups.values() if group.upstream.max_pending]
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
-        now_ns = time.monotonic_ns()
-        outcome, index, *times = self._charge(self._slot, now_ns, keys, terms)
-        return outcome, index, *[tat - now_ns if tat > now_ns else 0 for tat in times]
+        now_ns = monotonic_ns()
+        charged = self._charge(self._slot, now_ns, keys, terms)
+        return charged[:2] + tuple([tat - now_ns if tat > now_ns else 0 for tat in charged[2:]])
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         return self._groups[upstream.name].choose(tried, wish)

@@ -175,10 +175,10 @@ def _governed(site: Site, options: argparse.Namespace, document: dict[str, Any])
     fewest, *others = options.governed
     document["mode"] = "governed"
     peers = _started(site, options, document, is_governed=True)
-    courses = [race.Course(peer, _clients(site, fewest), manner=f"{fewest} clients") for peer in peers]
+    courses = [race.Course(peer, _clients(site, fewest), manner=f"{fewest:,} clients") for peer in peers]
     for peer in peers:
         if peer.name == "sentinel":
-            courses += [race.Course(peer, _clients(site, count), manner=f"{count} clients") for count in others]
+            courses += [race.Course(peer, _clients(site, count), manner=f"{count:,} clients") for count in others]
     _race(courses, "nginx", site, options, document)
     document["method"] = (
         f"as in the race without policy, but: {policy.ROUTES} routes, two rate limits on each (by address, and by a "

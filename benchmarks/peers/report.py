@@ -9,7 +9,7 @@ Document = dict[str, Any]
 
 def table(document: Document) -> str:
     """The document as text for a terminal."""
-    lines = {"passthrough": _passthrough, "routes": _passthrough, "idle": _idle}[document["mode"]](document)
+    lines = (_idle if document["mode"] == "idle" else _passthrough)(document)
     lines += [f"skipped: {skipped['name']}: {skipped['why']}" for skipped in document["skipped"]]
     machine = document["machine"]
     optimised = "" if machine["python_optimised"] else " (built without optimisations)"

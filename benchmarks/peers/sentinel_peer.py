@@ -25,6 +25,7 @@ system {{
     run-dir "{room}/run"
     access-log "{room}/access.log"
     drain-deadline "2s"
+    {system}
 }}
 admin {{ address "127.0.0.1:{admin_port}"; }}
 listeners {{
@@ -86,7 +87,7 @@ class Sentinel:
         config = self._room / "sentinel.kdl"
         config.write_text(CONFIG.format(
             room=self._room, admin_port=free_port(), port=self.port,
-            filters=FILTERS if self._is_governed else "",
+            system="limit-keys 1000000" if self._is_governed else "", filters=FILTERS if self._is_governed else "",
             upstream="\n        ".join(f'endpoint "127.0.0.1:{port}"' for port in ports)
             + (POLICY if self._is_governed else ""),
             routes="".join(ROUTE.format(number=number, asked=asked) for number in range(self._routes)),

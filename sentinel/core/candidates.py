@@ -26,7 +26,7 @@ from sentinel.core.conditions import (
     path_has_prefix,
     path_literal,
 )
-from sentinel.core.limits import Limiter
+from sentinel.core.limits import Limiter, Tariff
 from sentinel.core.plan import Condition, Match, Plan, RateLimit, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
@@ -57,7 +57,7 @@ class Shared:
 
     __slots__ = ("answer", "answer_step", "limits", "step", "tests", "upstream", "wisher")
 
-    def __init__(self, route: Route, match: Match, upstream: Upstream | None, limits: tuple[Limiter, ...]) -> None:
+    def __init__(self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None) -> None:
         self.limits = limits
         self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
         self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
@@ -139,10 +139,11 @@ def ranked(plan: Plan) -> tuple[Candidate, ...]:
 def candidates_of(route: Route, upstreams: dict[str, Upstream], limits: dict[str, RateLimit]) -> list[Candidate]:
     """Multiply out the matches of one route; a route without any matches everything."""
     upstream = None if route.upstream is None else upstreams[route.upstream]
-    limiters = tuple(Limiter(limits[name], route.name) for name in route.filters)
+    limiters = [Limiter(limits[name], route.name) for name in route.filters]
+    tariff = Tariff(limiters) if limiters else None
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream, limiters)
+        shared = Shared(route, match, upstream, tariff)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)

@@ -17,8 +17,6 @@ wait will be asked here; where none is asked, `core.drive.run` runs it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.stages.forward import forward
@@ -26,7 +24,7 @@ from sentinel.core.stages.limit import limit
 from sentinel.core.stages.match import match
 from sentinel.core.stages.respond import respond
 from sentinel.core.trace import Trace
-from sentinel.core.verdict import Verdict
+from sentinel.core.verdict import Respond, Verdict
 from sentinel.core.world import World
 
 
@@ -35,10 +33,16 @@ async def decide(table: RouteTable, request: Request, world: World, trace: Trace
     candidate = match(table, request, trace)
     if candidate is None:
         return table.no_route
-    if not candidate.limits:
+    tariff = candidate.limits
+    if tariff is None:
         return respond(candidate, trace) or forward(table, candidate, request, world, trace)
-    refusal, fields = limit(candidate, request, world, trace)
+    refusal, fields = limit(candidate, tariff, request, world, trace)
     if refusal is not None:
         return refusal
     verdict = respond(candidate, trace) or forward(table, candidate, request, world, trace)
-    return replace(verdict, fields=fields) if fields else verdict
+    if not fields:
+        return verdict
+    if type(verdict) is Respond:  # the route's own, which all its requests share
+        return Respond(verdict.route, fields)
+    verdict.fields = fields
+    return verdict

@@ -28,7 +28,9 @@ from typing import Final
 
 from sentinel.core.conditions import field_values, query_values
 from sentinel.core.plan import SECOND, RateLimit
+from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
+from sentinel.core.trace import Step
 
 ADMITTED, REFUSED, FULL = range(3)
 """Outcomes of a charge (World.charge)."""
@@ -36,6 +38,8 @@ CLOSED: Final = 1
 """Flag of a term: where the table is full, refuse."""
 TERM: Final = struct.Struct("=QQQ")
 """increment_ns, capacity_ns, flags."""
+EXACT: Final = 16
+REMAINING_BITS: Final = 31
 KEY_CHARS_MAX: Final = 512
 """A longer key stands for itself by its hash."""
 REMEMBERED_MAX: Final = 8192
@@ -48,8 +52,8 @@ class Limiter:
     """One rate limit as one route asks it; made with the route table."""
 
     __slots__ = (
-        "_kinds", "_lengths", "_networks", "_parts", "_prefix", "burst", "capacity_ns", "increment_ns", "interval_ns",
-        "is_observer", "name", "policy", "span", "term",
+        "_kinds", "_lengths", "_networks", "_parts", "_prefix", "burst", "capacity_ns", "has_exemptions",
+        "increment_ns", "interval_ns", "is_observer", "name", "policy", "span", "steps", "term",
     )  # fmt: skip
 
     def __init__(self, limit: RateLimit, route: str) -> None:
@@ -69,6 +73,8 @@ class Limiter:
         self._kinds = tuple(key for key in limit.key if key != "route")
         self._parts = tuple(part_of(key, limit.ipv4_prefix, limit.ipv6_prefix) for key in limit.key if key != "route")
         self._networks = limit.exempt
+        self.has_exemptions = bool(limit.exempt)
+        self.steps = within_steps(limit)
 
     def is_exempt(self, request: Request) -> bool:
         return bool(self._networks) and is_within(request.client_ip, self._networks)
@@ -93,6 +99,14 @@ class Limiter:
         """How many requests of cost 1 the bucket still admits."""
         return max(0, self.capacity_ns - used_ns) // self.interval_ns
 
+    def within(self, used_ns: int) -> Step:
+        """The step that tells that it admits, and about how many more."""
+        remaining = self.remaining(used_ns)
+        steps = self.steps
+        if remaining < EXACT:
+            return steps[remaining]
+        return steps[min(EXACT + remaining.bit_length() - EXACT.bit_length(), len(steps) - 1)]
+
     def retry_ns(self, used_ns: int) -> int:
         """How long until the request that was refused would be admitted."""
         return max(0, used_ns + self.increment_ns - self.capacity_ns)
@@ -105,6 +119,35 @@ class Limiter:
 def _octets(text: str) -> bytes:
     octets = text.encode("utf-8", "surrogatepass")
     return octets if len(octets) <= KEY_CHARS_MAX else hashlib.blake2b(octets, digest_size=32).digest()
+
+
+class Tariff:
+    """All limits of one route: what of them can be said before a request comes is said here, once."""
+
+    __slots__ = ("enforced", "has_exemptions", "observers", "policies", "terms")
+
+    def __init__(self, limiters: Sequence[Limiter]) -> None:
+        self.enforced = tuple(one for one in limiters if not one.is_observer)
+        self.observers = tuple(one for one in limiters if one.is_observer)
+        self.has_exemptions = any(one.has_exemptions for one in limiters)
+        self.terms = b"".join([one.term for one in self.enforced])
+        self.policies: Field = ("ratelimit-policy", ", ".join([one.policy for one in self.enforced]))
+
+    def of(self, request: Request) -> Tariff:
+        """The limits that concern this request: without those that exempt its client."""
+        if not self.has_exemptions:
+            return self
+        return Tariff([one for one in (*self.enforced, *self.observers) if not one.is_exempt(request)])
+
+
+@lru_cache(maxsize=4096)
+def within_steps(limit: RateLimit) -> tuple[Step, ...]:
+    """The steps that tell how many a bucket still admits: exactly up to EXACT, and then at least so many.
+
+    Made once for each limit: a step that is known beforehand is written into the journal without a thought.
+    """
+    counts = [*range(EXACT), *(1 << bits for bits in range(EXACT.bit_length() - 1, REMAINING_BITS))]
+    return tuple((Reason.WITHIN_LIMIT, limit.span, (limit.name, count)) for count in counts)
 
 
 def seconds(duration_ns: int) -> int:

@@ -130,6 +130,9 @@ class RouteTable:
         """Walk over all steps that were made with the table (core.record writes them out beforehand)."""
         yield self.no_route_step
         yield from self.endpoint_steps.values()
+        tariffs = [candidate.limits for candidate in self.candidates if candidate.limits is not None]
+        for limiter in {one.name: one for tariff in tariffs for one in tariff.enforced}.values():
+            yield from limiter.steps
         for candidate in self.candidates:
             yield candidate.step
             if candidate.answer_step is not None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sentinel.core.conditions import compile_condition, field_values, query_values
+from sentinel.core.limits import EXACT
 from sentinel.core.plan import Condition
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
@@ -29,7 +30,8 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.RESPONDED if len(details) == 1:
             return f"the route answers {details[0]} by itself"
         case Reason.WITHIN_LIMIT if len(details) == 2:
-            return f"rate limit `{details[0]}` admits it, {details[1]} left"
+            least = "at least " if int(details[1]) >= EXACT else ""
+            return f"rate limit `{details[0]}` admits it, {least}{details[1]} left"
         case Reason.RATE_LIMITED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up for another {details[1]} s"
         case Reason.ENDPOINT_PASSED_OVER if len(details) == 2:

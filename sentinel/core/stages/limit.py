@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from sentinel.core.candidates import Candidate
-from sentinel.core.limits import ADMITTED, FULL, Field, Limiter, seconds
+from sentinel.core.limits import ADMITTED, FULL, Field, Limiter, Tariff, seconds
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Trace
@@ -22,29 +22,26 @@ from sentinel.core.world import World
 
 RATE_LIMITED: Final = Reason.RATE_LIMITED
 LIMITS_FULL: Final = Reason.LIMITS_FULL
-WITHIN_LIMIT: Final = Reason.WITHIN_LIMIT
 WOULD_BE_LIMITED: Final = Reason.WOULD_BE_LIMITED
 
 
 def limit(
-    candidate: Candidate, request: Request, world: World, trace: Trace
+    candidate: Candidate, tariff: Tariff, request: Request, world: World, trace: Trace
 ) -> tuple[Reject | None, tuple[Field, ...]]:
     """Return the refusal, or None; and the fields that the answer shall have."""
-    asked = [one for one in candidate.limits if not one.is_exempt(request)]
+    tariff = tariff.of(request)
     fields: tuple[Field, ...] = ()
-    enforced = [one for one in asked if not one.is_observer]
+    enforced = tariff.enforced
     if enforced:
-        outcome, index, *used = world.charge(
-            tuple([one.key(request) for one in enforced]), b"".join([one.term for one in enforced])
-        )
-        fields = _fields(enforced, used)
+        outcome, index, *used = world.charge(tuple([one.key(request) for one in enforced]), tariff.terms)
+        state = ", ".join([one.state(used_ns) for one, used_ns in zip(enforced, used, strict=True)])
+        fields = tariff.policies, ("ratelimit", state)
         if outcome != ADMITTED:
             return _refused(candidate, enforced[index], outcome, used[index], fields, trace), fields
         for one, used_ns in zip(enforced, used, strict=True):
-            trace.add((WITHIN_LIMIT, one.span, (one.name, one.remaining(used_ns))))
-    for one in asked:
-        if one.is_observer:
-            _observe(one, request, world, trace)
+            trace.add(one.within(used_ns))
+    for one in tariff.observers:
+        _observe(one, request, world, trace)
     return None, fields
 
 
@@ -62,13 +59,6 @@ def _refused(
 def _observe(one: Limiter, request: Request, world: World, trace: Trace) -> None:
     outcome, _, used_ns = world.charge((one.key(request),), one.term)
     if outcome == ADMITTED:
-        trace.add((WITHIN_LIMIT, one.span, (one.name, one.remaining(used_ns))))
+        trace.add(one.within(used_ns))
     else:
         trace.add((WOULD_BE_LIMITED, one.span, (one.name,)))
-
-
-def _fields(limits: list[Limiter], used: list[int]) -> tuple[Field, ...]:
-    return (
-        ("ratelimit-policy", ", ".join([one.policy for one in limits])),
-        ("ratelimit", ", ".join([one.state(used_ns) for one, used_ns in zip(limits, used, strict=True)])),
-    )
