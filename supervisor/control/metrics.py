@@ -20,7 +20,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from sentinel.core.machines.health import Admin, Health
 from sentinel.core.record import reason_word
+from shm.board import PlaceView
 from shm.counters import Counter, SeriesTotals
 from shm.layout import BOUNDS_NS
 from supervisor.control.numbers import CLASS_WORDS, Numbers, number
@@ -48,6 +50,14 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
 }
 """Names and texts of the workers' counters, without prefix and `_total`."""
 
+TOLLS: Final = {
+    "requests": "Attempts at an endpoint that ended with an outcome.",
+    "failures": "Those that failed: no answer, or a 5xx.",
+    "refused": "Attempts that its breaker or a limit did not let begin.",
+    "connect_failures": "Connections that could not be made.",
+    "retries": "Attempts that were repeated, by the endpoint that failed.",
+    "opened": "How often its circuit breaker opened.",
+}
 BOUNDS_S: Final = (*(str(bound / 1e9) for bound in BOUNDS_NS), "+Inf")
 
 
@@ -123,6 +133,10 @@ class Reading(Collector):
             name, text = COUNTERS.get(counter, (counter.name.lower(), "A counter of the workers."))
             yield _counter(name, text, count)
         yield from _requests(totals.series)
+        yield from _endpoints(numbers.places)
+        if numbers.limits is not None:
+            yield _gauge("limit_keys_size", "Places in the table of rate limit keys.", numbers.limits.limits_max)
+            yield _gauge("limit_keys_live", "Keys whose bucket is not full now.", numbers.limits.live)
 
 
 def _requests(series: tuple[SeriesTotals, ...]) -> Iterator[Metric]:
@@ -148,6 +162,36 @@ def _requests(series: tuple[SeriesTotals, ...]) -> Iterator[Metric]:
         bytes_in.add_metric([one.name], one.bytes_in)
         bytes_out.add_metric([one.name], one.bytes_out)
     return iter((requests, reasons, durations, bytes_in, bytes_out))
+
+
+def _endpoints(places: tuple[PlaceView, ...]) -> Iterator[Metric]:
+    labels = ["upstream", "endpoint"]
+    counters = {
+        name: CounterMetricFamily(f"sentinel_endpoint_{name}", text, labels=labels) for name, text in TOLLS.items()
+    }
+    latency = CounterMetricFamily(
+        "sentinel_endpoint_latency_seconds", "Time to the first octet of answers, all of them together.", labels=labels
+    )
+    in_flight = GaugeMetricFamily("sentinel_endpoint_in_flight", "Requests in flight in the fleet.", labels=labels)
+    healthy = GaugeMetricFamily(
+        "sentinel_endpoint_healthy", "0: its health checks found it unhealthy, or it was taken out.", labels=labels
+    )
+    breaker = GaugeMetricFamily(
+        "sentinel_breaker_state", "0 closed, 1 open, 2 half-open; `endpoint` is empty for a whole upstream.",
+        labels=labels,
+    )
+    for view in places:
+        upstream, _, endpoint = view.name.partition("/")
+        breaker.add_metric([upstream, endpoint], int(view.breaker))
+        if not endpoint:
+            continue
+        for name, family in counters.items():
+            family.add_metric([upstream, endpoint], getattr(view.toll, name))
+        latency.add_metric([upstream, endpoint], view.toll.latency_sum_us / 1e6)
+        in_flight.add_metric([upstream, endpoint], view.in_flight)
+        is_well = view.health is not Health.UNHEALTHY and view.admin is Admin.READY
+        healthy.add_metric([upstream, endpoint], int(is_well))
+    return iter((*counters.values(), latency, in_flight, healthy, breaker))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

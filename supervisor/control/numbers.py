@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentinel.core.record import reason_word
+from shm.board import PlaceView
 from shm.counters import SeriesTotals, Totals
 from shm.layout import BOUNDS_NS
+from shm.limits import LimitsStatistics
 
 CLASS_WORDS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 """By the first digit of the status; `none`: the client was gone before there was one."""
@@ -32,6 +34,8 @@ class Numbers:
     surprises: int
     series_used: int = 0
     series_refused: int = 0
+    places: tuple[PlaceView, ...] = ()
+    limits: LimitsStatistics | None = None
 
     @property
     def workers(self) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from shm.region import LimitsStatistics, PlaceView, Region, RegionStatistics, Totals
 from supervisor.control.api import Api
 from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, SupervisorRefusal
@@ -105,11 +106,12 @@ class ControlProcess:
 
     async def numbers(self) -> Numbers:
         """One reading; parts that cannot be read are None."""
-        status = totals = statistics = None
+        status = totals = statistics = limits = None
+        places: tuple[PlaceView, ...] = ()
         with contextlib.suppress(ChannelFault, SupervisorRefusal):  # supervisor_up 0 says so
             status = await self.fleet.status()
         with contextlib.suppress(MemoryFault):  # region_up 0 says so
-            totals, statistics = await self.memory.ask(lambda region: (region.totals(), region.statistics()))
+            totals, statistics, places, limits = await self.memory.ask(read_region)
         return Numbers(
             totals=totals,
             status=status,
@@ -117,6 +119,8 @@ class ControlProcess:
             surprises=self.fleet.channel.surprise_count,
             series_used=statistics.series_count if statistics else 0,
             series_refused=statistics.series_refused if statistics else 0,
+            places=places,
+            limits=limits,
         )
 
     async def _begin(self) -> None:
@@ -188,3 +192,9 @@ def _say(outcome: Outcome) -> None:
     if outcome.text:
         print(outcome.text, file=sys.stderr)
     sys.stderr.flush()
+
+
+def read_region(region: Region) -> tuple[Totals, RegionStatistics, tuple[PlaceView, ...], LimitsStatistics]:
+    """All that a scrape tells of shared memory."""
+    limits = region.limits_statistics(time.monotonic_ns())
+    return region.totals(), region.statistics(), tuple(region.places()), limits

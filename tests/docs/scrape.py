@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from sentinel.core.machines.breaker import BreakerState
+from sentinel.core.machines.health import Admin, Finding, Health
+from shm.board import PlaceView, Toll
 from shm.counters import Counter, SeriesTotals, Totals
 from shm.layout import BUCKETS
+from shm.limits import LimitsStatistics
 from supervisor.control.numbers import Numbers
 
 
@@ -13,8 +17,17 @@ def everything() -> Numbers:
         bytes_in=1, bytes_out=1,
     )  # fmt: skip
     worker = {"slot": 0, "state": "serving", "heartbeat_age_ms": 1, "open_connections": 1, "open_requests": 1}
+    toll = Toll(
+        requests=1, failures=1, latency_sum_us=1, refused=1, connects=1, connect_failures=1, retries=1, opened=1
+    )
+    place = PlaceView(
+        index=0, name="api/10.0.0.1:80", admin=Admin.READY, health=Health.HEALTHY, finding=Finding.GOOD, checked_ms=1,
+        changed_ms=1, ejected_until_ms=0, ejections=0, recovered_ms=0, breaker=BreakerState.CLOSED, breaker_until_ms=0,
+        trips=0, consecutive=0, in_flight=1, ewma_us=1, budget=0, toll=toll,
+    )  # fmt: skip
     return Numbers(
         totals=Totals(series=(series,), counters=dict.fromkeys(Counter, 1)),
         status={"generation": 1, "mode": "serving", "control": {"restarts": 0}, "workers": [worker]},
-        reloads={"serving": 1}, surprises=0,
+        reloads={"serving": 1}, surprises=0, places=(place,),
+        limits=LimitsStatistics(limits_max=64, used=1, live=1, void=0, busy=0),
     )  # fmt: skip
