@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 
 import uvloop
 
+from sentinel.core.places import place_names, with_places
 from sentinel.core.plan import PLAN_VERSION, Admin, Endpoint, Listener, Match, Plan, Route, System, Upstream
 from shm.region import Region, Role
 from workers.downstream import Downstream
@@ -111,7 +112,9 @@ def _plan(case: Case) -> Plan:
 def cost_us(case: Case, region: Region, slot: int) -> float:
     """The best of all rounds, for one exchange."""
     loop = uvloop.new_event_loop()
-    service = Service(loop, _plan(case), region, slot=slot, generation=1)
+    plan = _plan(case)
+    plan = with_places(plan, region.place_numbers(place_names(plan)))
+    service = Service(loop, plan, region, slot=slot, generation=1)
     clients = list(_clients(service))
     pool = service.world.groups()[0].places[0].pools[0]
     for _ in clients:

@@ -86,7 +86,6 @@ def _interim(exchange: Exchange, head: ResponseHead) -> None:
 
 def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     downstream, request, size = exchange.downstream, exchange.head, head.size
-    exchange.answered_ns = time.monotonic_ns()
     retry = exchange.retry
     if retry is not None:
         if retrying.again(exchange, retry, None, head.status):
@@ -103,6 +102,8 @@ def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     exchange.keep_alive = keep and framing != "close"
     exchange.framing = framing
     have = len(data) - size
+    if have != head.content_length:  # the end is not yet there: it has a time of its own
+        exchange.answered_ns = time.monotonic_ns()
     if framing == "none":
         exchange.bytes_out += len(raw)
         downstream.write(raw)

@@ -46,13 +46,17 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
     """Send the request to this endpoint, if its breaker and limits let it: over an idle link, or a new one."""
     group = exchange.group
     assert group is not None
-    permit = group.begin(endpoint)
+    # The first try begins in the callback that brought the request: its time is good enough.
+    now_ns = exchange.started_ns
+    if exchange.attempts or exchange.tries > 1 or exchange.is_pending or exchange.tried:
+        now_ns = time.monotonic_ns()
+    permit = group.begin(endpoint, now_ns)
     if type(permit) is int and permit < 0:
         _not_let_in(exchange, group, endpoint, permit)
         return
     exchange.permit = permit
     exchange.is_pending = False
-    exchange.try_started_ns = time.monotonic_ns()
+    exchange.try_started_ns = now_ns
     place = exchange.downstream.service.world.place(endpoint)
     exchange.endpoint = endpoint
     exchange.endpoint_name = place.name
@@ -75,8 +79,8 @@ def over(exchange: Exchange, outcome: int) -> None:
         return
     assert group is not None and endpoint is not None
     exchange.permit = None
-    answered_ns = exchange.answered_ns or time.monotonic_ns()
-    group.finish(endpoint, permit, outcome, answered_ns - exchange.try_started_ns)
+    now_ns = exchange.ended_ns or time.monotonic_ns()
+    group.finish(endpoint, permit, outcome, now_ns, (exchange.answered_ns or now_ns) - exchange.try_started_ns)
     if group.waiting:
         group.wake()
 

@@ -62,11 +62,11 @@ class Exchange:
         "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
         "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
         "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
-        "downstream", "endpoint", "endpoint_name", "framing", "group", "has_body", "head", "id_line",
-        "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept", "kept_bytes",
-        "kept_max", "lines", "link", "pause", "permit", "pool", "request", "request_id", "retry", "route",
-        "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "tries", "try_ns",
-        "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
+        "downstream", "ended_ns", "endpoint", "endpoint_name", "framing", "group", "has_body", "head",
+        "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept",
+        "kept_bytes", "kept_max", "lines", "link", "pause", "permit", "pool", "request", "request_id",
+        "retry", "route", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "tries",
+        "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
@@ -97,7 +97,8 @@ class Exchange:
         self.was_sent = False
         self.is_pending = False  # it waits for room below the upstream's limits
         self.try_started_ns = 0
-        self.answered_ns = 0  # when the head of the answer was there
+        self.answered_ns = 0  # when the head of the answer was there; 0: not yet, or at the end
+        self.ended_ns = 0
         self.attempts = 0
         self.tried: tuple[Endpoint, ...] = ()
         self.tried_pools: tuple[Pool, ...] = ()
@@ -341,6 +342,7 @@ class Exchange:
         if self.is_ended:
             return
         self.is_ended = True
+        self.ended_ns = time.monotonic_ns()
         downstream = self.downstream
         if self.permit is not None:
             attempt.over(self, self._outcome(reason))

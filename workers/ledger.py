@@ -66,7 +66,7 @@ class Ledger:
     def enter(self, exchange: Exchange, reason: Reason) -> None:
         """An exchange has ended."""
         started_ns = exchange.started_ns
-        duration_ns = time.monotonic_ns() - started_ns
+        duration_ns = exchange.ended_ns - started_ns
         meaning: Meaning = reason._value_  # `.value` is a descriptor in Python, thrice as slow
         route, upstream, request, head = exchange.route, exchange.upstream, exchange.request, exchange.head
         status, bytes_in, bytes_out = exchange.status, exchange.bytes_in, exchange.bytes_out

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.balance.chooser import Chooser
-from sentinel.core.balance.levels import UNRESOLVED
+from sentinel.core.balance.levels import UNHEALTHY, UNRESOLVED, USABLE
 from sentinel.core.balance.sticky import Tag, set_cookie
 from sentinel.core.balance.warming import warmed
 from sentinel.core.machines.breaker import Terms
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from workers.service import Service
 
 MS: Final = 1_000_000
+ILL, WELL = bytes([UNHEALTHY]), bytes([USABLE])
 Permit = int | tuple[int, int]
 
 
@@ -89,8 +90,9 @@ class Group:
     """One upstream at run time; the chooser's scene."""
 
     __slots__ = (
-        "_chance", "_has_names", "_numbers", "_probes", "_region", "_service", "_slot", "_stood", "_terms",
-        "_turn", "_weights_octets", "chooser", "number", "places", "purse", "upstream", "waiting", "weights",
+        "_begin", "_chance", "_finish", "_has_names", "_numbers", "_probes", "_region", "_service", "_slot",
+        "_stood", "_terms", "_turn", "_weights_octets", "chooser", "is_plain", "number", "places", "purse",
+        "upstream", "waiting", "weights",
     )  # fmt: skip
 
     def __init__(self, service: Service, upstream: Upstream, *, is_retried: bool = False) -> None:
@@ -105,9 +107,13 @@ class Group:
         self._weights_octets = array("I", self.weights).tobytes()
         self._service = service
         self._region, self._slot = service.region, service.slot
+        self._begin, self._finish = service.region.begin, service.region.finish
         self._numbers = array("I", [place.number for place in self.places]).tobytes()
         self._stood = b""
         self._has_names = any(place.is_name for place in self.places)
+        # Nobody but an operator ever changes how these endpoints stand: to look at each tick is enough.
+        judges = upstream.health or upstream.outlier or upstream.endpoint_breaker
+        self.is_plain = not judges and not self._has_names
         self._probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
         self._terms = pack_terms(
             _terms(upstream.endpoint_breaker), _terms(upstream.upstream_breaker),
@@ -124,14 +130,14 @@ class Group:
     def choose(self, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         return self.chooser.choose(self, tried, wish)
 
-    def begin(self, endpoint: Endpoint) -> Permit:
+    def begin(self, endpoint: Endpoint, now_ns: int) -> Permit:
         """Let an attempt begin: a permit for `finish`, or a negative number, which says why not (shm.places)."""
-        return self._region.begin(self._slot, endpoint.place, self.number, time.monotonic_ns(), self._terms)
+        return self._begin(self._slot, endpoint.place, self.number, now_ns, self._terms)
 
-    def finish(self, endpoint: Endpoint, permit: Permit, outcome: int, latency_ns: int) -> None:
+    def finish(self, endpoint: Endpoint, permit: Permit, outcome: int, now_ns: int, latency_ns: int) -> None:
         """The attempt is over (shm.places.SUCCESS, FAILURE, NEUTRAL); latency to the answer's first octet."""
-        changed = self._region.finish(
-            self._slot, endpoint.place, self.number, time.monotonic_ns(), permit, outcome, latency_ns, self._terms
+        changed = self._finish(
+            self._slot, endpoint.place, self.number, now_ns, permit, outcome, latency_ns, self._terms
         )
         if changed:
             self._tell(endpoint.name, changed & 3)
@@ -176,7 +182,13 @@ class Group:
     # The chooser's scene.
 
     def standing(self) -> bytes:
+        return self._stood if self.is_plain and self._stood else self.look()
+
+    def look(self) -> bytes:
+        """Read the board: how the endpoints stand now."""
         standing = self._region.standing(self._numbers, time.monotonic_ns(), self._probes)
+        if self.upstream.health is None:  # what checks of a former configuration found is nobody's to mend
+            standing = standing.replace(ILL, WELL)
         if standing != self._stood:  # somebody may have come back just now
             self._stood = standing
             if self.upstream.slow_start_ns:

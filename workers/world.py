@@ -23,7 +23,7 @@ WARM_NS: Final = 200_000_000
 class LiveWorld:
     """Answers for one worker (sentinel.core.world.World)."""
 
-    __slots__ = ("_charge", "_crowded", "_groups", "_places", "_slot", "_warmed_ns", "_warming")
+    __slots__ = ("_charge", "_crowded", "_groups", "_places", "_plain", "_slot", "_warmed_ns", "_warming")
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._charge, self._slot = service.region.charge, service.slot
@@ -35,6 +35,7 @@ class LiveWorld:
         self._places = {id(place.endpoint): place for group in self._groups.values() for place in group.places}
         self._warming = [group for group in self._groups.values() if group.upstream.slow_start_ns]
         self._warmed_ns = 0
+        self._plain = [group for group in self._groups.values() if group.is_plain]
         self._crowded = [group for group in self._groups.values() if group.upstream.max_pending]
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
@@ -43,7 +44,8 @@ class LiveWorld:
         return charged[:2] + tuple([tat - now_ns if tat > now_ns else 0 for tat in charged[2:]])
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
-        return self._groups[upstream.name].choose(tried, wish)
+        group = self._groups[upstream.name]
+        return group.chooser.choose(group, tried, wish)
 
     def group(self, upstream: Upstream) -> Group:
         return self._groups[upstream.name]
@@ -58,6 +60,8 @@ class LiveWorld:
         for place in self._places.values():
             for pool in place.pools:
                 pool.sweep(now_ns)
+        for group in self._plain:
+            group.look()
         for group in self._crowded:
             group.wake()  # other workers' requests end too, and tell nobody here
         if self._warming and now_ns - self._warmed_ns >= WARM_NS:

@@ -8,10 +8,11 @@ the time since boot.
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sentinel.core.balance.levels import STANDING_WORDS
+from sentinel.core.balance.levels import STANDING_WORDS, UNHEALTHY, USABLE
 from sentinel.core.limits import Limiter
 from sentinel.core.machines.breaker import UNTIL_MAX, BreakerState
 from sentinel.core.machines.health import Admin
@@ -131,7 +132,9 @@ def _endpoint(upstream: Upstream, endpoint: Endpoint, region: Region, now_ns: in
     view = region.place(endpoint.place)
     now_ms, toll = now_ns // MS, view.toll
     probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
-    standing = region.standing(endpoint.place.to_bytes(4, "little"), now_ns, probes)[0]
+    standing = region.standing(array("I", [endpoint.place]).tobytes(), now_ns, probes)[0]
+    if upstream.health is None and standing == UNHEALTHY:  # of checks that are not made any more
+        standing = USABLE
     return {
         "upstream": upstream.name, "endpoint": endpoint.name, "standing": STANDING_WORDS[standing],
         "admin": view.admin.name.lower(), "health": view.health.name.lower(),

@@ -17,14 +17,14 @@ from tests.system.fleet import Fleet, wait_until
 
 ASK = b"GET /p HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 ROUTE = 'route "p" {{ matches {{ path "/p"; }}; upstream "pair"; {route} }}'
-UPSTREAM = 'upstream "pair" {{ {endpoints}; {policy}; }}'
+UPSTREAM = 'upstream "pair" {{ {endpoints}; {policy} }}'
 
 
 def fleet_of(directory: Path, found: tuple[Patient, ...], policy: str, *, workers: int = 3, route: str = "") -> Fleet:
     endpoints = "; ".join(f'endpoint "127.0.0.1:{one.port}"' for one in found)
     return Fleet(
         directory, found[0].port, workers=workers, routes=ROUTE.format(route=route),
-        upstreams=UPSTREAM.format(endpoints=endpoints, policy=policy),
+        upstreams=UPSTREAM.format(endpoints=endpoints, policy=policy + ";"),
     ).start()  # fmt: skip
 
 
@@ -118,6 +118,13 @@ def test_checks_are_made_once_for_all_and_go_on_when_the_leader_dies(tmp_path: P
         assert statuses(fleet, 3) == [503] * 3, "both are known after a reload"
         fleet.ctl("endpoints", "set", "pair", f"127.0.0.1:{pair[0].port}", "ready")
         assert statuses(fleet, 3) == [200] * 3
+        pair[1].status = 200
+        endpoints = "; ".join(f'endpoint "127.0.0.1:{one.port}"' for one in pair)
+        fleet.write(upstreams=UPSTREAM.format(endpoints=endpoints, policy=""))
+        fleet.ctl("reload")
+        asked_before = pair[1].asked
+        assert statuses(fleet, 6) == [200] * 6
+        assert pair[1].asked > asked_before, "without checks nobody is ill"
     finally:
         fleet.stop()
 

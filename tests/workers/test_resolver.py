@@ -29,6 +29,8 @@ class Book:
 class Well:
     """Shared memory where nothing is wrong with anybody."""
 
+    begin = finish = None
+
     def standing(self, places: bytes, now_ns: int, probes: int) -> bytes:
         return bytes(len(places) // 4)
 

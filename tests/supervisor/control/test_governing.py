@@ -25,6 +25,7 @@ upstreams {{
     upstream "api" {{
         endpoint "127.0.0.1:9001"; endpoint "127.0.0.1:9002"
         circuit-breaker {{ failures 2; open-for "1h"; }}
+        health-check {{ path "/h"; }}
     }}
 }}
 """
