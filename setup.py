@@ -21,7 +21,10 @@ if sanitizers := os.environ.get("SENTINEL_SANITIZE"):
 CELLS = Extension(
     "shm._native.cells",
     ["shm/_native/cells.c"],
-    depends=[f"shm/_native/{name}.h" for name in ("layout", "atomics", "kernel", "siphash", "limits", "places")],
+    depends=[
+        f"shm/_native/{name}.h"
+        for name in ("layout", "atomics", "kernel", "siphash", "limits", "leases", "places")
+    ],
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
     define_macros=[("Py_LIMITED_API", "0x030b0000")],

@@ -67,24 +67,35 @@ def charges() -> None:
     print(f"{'charge, 2 keys':<28} {best_ns(region.charge, slot, now, two_keys, generous * 2):>8.0f} ns")
     print(f"{'charge refused':<28} {best_ns(region.charge, slot, now, two_keys[:1], refusing):>8.0f} ns")
     print(f"{'peek':<28} {best_ns(region.peek, now, two_keys[0]):>8.0f} ns")
-    print(f"{'charge, 1 key, 2 processes':<28} {contended_ns(region, slot, now, two_keys[:1], generous):>8.0f} ns")
+    contended = contended_ns(lambda rival: region.charge(rival, now, two_keys[:1], generous), region,
+                             lambda: best_ns(region.charge, slot, now, two_keys[:1], generous))  # fmt: skip
+    print(f"{'charge, 1 key, 2 processes':<28} {contended:>8.0f} ns")
+    taken = best_ns(hold_and_release, region, slot, now, two_keys[0])
+    print(f"{'lease taken and given back':<28} {taken:>8.0f} ns")
+    contended = contended_ns(lambda rival: hold_and_release(region, rival, now, two_keys[0]), region,
+                             lambda: best_ns(hold_and_release, region, slot, now, two_keys[0]))  # fmt: skip
+    print(f"{'the same, 2 processes':<28} {contended:>8.0f} ns")
     region.unlink()
     region.close()
     for count in (10, 10_000, 1_000_000):
         live_keys(count, 1 << 22, now)
 
 
-def contended_ns(region: Region, slot: int, now: int, keys: tuple[bytes, ...], terms: bytes) -> float:
-    """The same while another process charges the same key without a pause."""
+def hold_and_release(region: Region, slot: int, now: int, key: bytes) -> None:
+    region.release_lease(slot, region.hold(slot, now, key, 100)[2])
+
+
+def contended_ns(rivals: Callable[[int], object], region: Region, measured: Callable[[], float]) -> float:
+    """What is measured while another process does the same to the same key without a pause."""
     rival = region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=0)
     parent, pid = os.getpid(), os.fork()
     if pid == 0:
         while os.getppid() == parent:
             for _ in repeat(None, 10_000):
-                region.charge(rival, now, keys, terms)
+                rivals(rival)
         os._exit(0)
     try:
-        return best_ns(region.charge, slot, now, keys, terms)
+        return measured()
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)

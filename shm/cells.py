@@ -111,6 +111,24 @@ class Cells(Protocol):
     def places_reap(self, slot: int, /) -> None:
         """Nothing of a dead process is in flight any more, and it leads no more. Twice is as once."""
 
+    def hold(self, slot: int, now_ns: int, key: bytes, most: int, /) -> tuple[int, int, int]:
+        """Hold one more under the key: (outcome, how many are held, lease), unless `most` are held (shm.leases).
+
+        Outcome ADMITTED, REFUSED, or FULL: the table has no room, nothing is held. The lease is for `release_lease`.
+        """
+
+    def release_lease(self, slot: int, lease: int, /) -> None:
+        """Give back one of what the slot holds there."""
+
+    def held(self, key: bytes, /) -> int:
+        """How many the fleet holds under the key."""
+
+    def leases_reap(self, slot: int, /) -> None:
+        """Nobody holds what a dead process held. Twice is as once."""
+
+    def leases_statistics(self, /) -> tuple[int, int, int, int]:
+        """How many entries were ever used, hold something, what they hold in all, and how many are busy."""
+
     def release(self) -> None:
         """Let go of the memory; every later call raises ValueError."""
 
@@ -122,7 +140,8 @@ def open_cells(memory: memoryview, geometry: Geometry, environ: Mapping[str, str
         geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
         geometry.limits_max, geometry.limits_offset, geometry.guards_offset, geometry.places_max,
         geometry.places_offset, geometry.flights_offset, geometry.flights_stride, geometry.tolls_offset,
-        geometry.tolls_stride,
+        geometry.tolls_stride, geometry.leases_max, geometry.leases_offset, geometry.lease_guards_offset,
+        geometry.holdings_offset, geometry.holdings_stride,
     )  # fmt: skip
     if not environ.get("SENTINEL_PURE"):
         try:

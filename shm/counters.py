@@ -51,6 +51,8 @@ class Counter(IntEnum):
     LIMITS_FULL = 15
     LIMITS_RECLAIMED = 16
     LIMITS_STOLEN = 17
+    LEASES_REFUSED = 18
+    LEASES_FULL = 19
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

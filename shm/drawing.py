@@ -27,6 +27,7 @@ from shm.layout import (
     WORD,
     Geometry,
     Record,
+    guards_of,
 )  # fmt: skip
 
 HERE: Final = Path(__file__).resolve().parent
@@ -35,7 +36,9 @@ DRAWING: Final = HERE / "LAYOUT.md"
 USAGE: Final = "usage: python -m shm.layout --write | --check"
 INSIDE: Final = 76
 """Width of the boxes' inside: the drawing fits a terminal of 80 columns."""
-EXAMPLE: Final = Geometry(slots_max=64, series_max=1024, journal_records=4096, limits_max=65_536, places_max=256)
+EXAMPLE: Final = Geometry(
+    slots_max=64, series_max=1024, journal_records=4096, limits_max=65_536, places_max=256, leases_max=16_384
+)  # fmt: skip
 C_NAMES: Final = {
     HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT", PLACE: "PLACE",
     TOLL: "TOLL",
@@ -73,7 +76,8 @@ def c_header() -> str:
     lines.append("/* numbers */")
     numbers = ("CLASSES", "BUCKETS", "REASONS_MAX", "COUNTERS_MAX", "LIVES", "LIFE_WORDS", "STAGE_BITS", "LENGTH_BITS",
                "RELAYED_REASON",
-               "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT", "LIMITS_LIMIT", "LIMITS_MIN",
+               "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT", "LIMITS_LIMIT", "LEASES_LIMIT",
+               "LIMITS_MIN",
                "LIMIT_WINDOW", "LIMIT_STRIPE", "LIMIT_GUARDS_MIN", "LIMIT_KEYS_MAX", "LIMIT_KEY_BYTES_MAX",
                "LIMIT_TERM_WORDS", "LIMIT_CLOSED", "LIMIT_OBSERVE", "LIMIT_GRACE_NS", "LIMIT_ATTEMPTS_MAX",
                "LIMIT_SPINS", "LIMIT_SPIN_DOUBLINGS", "TICKET_BITS", "OFFSET_BITS", "PLACES_LIMIT",
@@ -83,8 +87,9 @@ def c_header() -> str:
     # Beyond an int: said to be words, or a shift of them would be undefined.
     words = ("LIMIT_TIME_MAX_NS", "LIMIT_TERM_MAX_NS", "LIMIT_VOID", "LIMIT_BUSY")
     lines += [f"#define {name} UINT64_C({getattr(layout, name)})" for name in words]
-    lines += ["", "/* counters that the table of limits itself counts: shm.counters.Counter */"]
-    lines += [_define(f"COUNTER_{counter.name}", counter) for counter in Counter if counter.name.startswith("LIMITS_")]
+    lines += ["", "/* counters that the tables of limits and leases count themselves: shm.counters.Counter */"]
+    lines += [_define(f"COUNTER_{counter.name}", counter) for counter in Counter 
+              if counter.name.startswith(("LIMITS_", "LEASES_"))]  # fmt: skip
     masks = [sum(1 << reason % 64 for reason in layout.FAILING_REASONS if reason // 64 == word) for word in (0, 1)]
     lines += ["", "/* reasons that are failures, a bit each */",
               f"#define FAILING_REASONS {{{masks[0]:#x}ull, {masks[1]:#x}ull}}"]  # fmt: skip
@@ -118,6 +123,9 @@ def _map(geometry: Geometry) -> str:
         (geometry.counters_offset, "counters", f"{geometry.slots_max} x {geometry.series_max} x {SERIES.size}"),
         (geometry.limits_offset, "limits", f"{geometry.limits_max} x {LIMIT.size}: one bucket a key"),
         (geometry.guards_offset, "guards", f"{geometry.guards_max} x {WORD}: who inserts where"),
+        (geometry.leases_offset, "leases", f"{geometry.leases_max} x {LIMIT.size}: who holds something"),
+        (geometry.lease_guards_offset, "guards", f"{guards_of(geometry.leases_max)} x {WORD}: who inserts there"),
+        (geometry.holdings_offset, "holdings", f"{geometry.slots_max} x {geometry.leases_max} x {WORD}: held there"),
         (geometry.places_offset, "places", f"{geometry.places_max} x {PLACE.size}: upstreams and endpoints"),
         (geometry.flights_offset, "in flight", f"{geometry.slots_max} x {geometry.places_max} x {WORD}"),
         (geometry.tolls_offset, "tolls", f"{geometry.slots_max} x {geometry.places_max} x {TOLL.size}"),
@@ -185,7 +193,9 @@ LIMIT_TEXT: Final = """\
 A bucket, in open addressing: a key lives within a window from its home on. How
 it is claimed, charged and given away is told in `shm/limits.py`. A guard is one
 word for each stripe of homes: 0, or the ticket of whoever inserts there (slot
-<< 46 | count), with bit 63 and the entry's place << 56 once it is decided."""
+<< 46 | count), with bit 63 and the entry's place << 56 once it is decided. A lease is the same
+entry in a table of its own, with a word of each slot besides: what that one holds
+(`shm/leases.py`)."""
 PLACE_TEXT: Final = """\
 An upstream, named by its name, or an endpoint, named `upstream/address`. Numbers are
 given by control alone, in order, and never taken back. How its words change is told

@@ -76,7 +76,8 @@ def _lay(fd: int, name: str, geometry: Geometry) -> Mapping:
     try:
         os.ftruncate(fd, geometry.size_bytes)
         reserve(fd, name, 0, geometry.names_offset)
-        reserve(fd, name, geometry.limits_offset, geometry.flights_offset - geometry.limits_offset)
+        reserve(fd, name, geometry.limits_offset, geometry.holdings_offset - geometry.limits_offset)
+        reserve(fd, name, geometry.places_offset, geometry.flights_offset - geometry.places_offset)
         mapping = Mapping(fd, geometry.size_bytes)
     except (OSError, RegionFault):
         unlink_name(name)
@@ -86,7 +87,8 @@ def _lay(fd: int, name: str, geometry: Geometry) -> Mapping:
     assert born is not None, "this very process is alive"
     secret = memoryview(os.urandom(2 * WORD)).cast("Q")
     words = (MAGIC, VERSION, pid, born, geometry.size_bytes, geometry.slots_max, geometry.series_max,
-             geometry.journal_records, geometry.limits_max, geometry.places_max, *secret, LAYOUT_CRC)  # fmt: skip
+             geometry.journal_records, geometry.limits_max, geometry.places_max,
+             geometry.leases_max, *secret, LAYOUT_CRC)  # fmt: skip
     cells = mapping.memory.cast("Q")
     for at, word in enumerate((*words, _crc(words))):
         cells[at] = word

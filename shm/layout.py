@@ -1,4 +1,4 @@
-"""The one description of shared memory: header, slots, series names, journal rings, counters, limits, places.
+"""The one description of shared memory: header, slots, series names, journal rings, counters, limits, leases, places.
 
 Intuition: a floor plan. Everyone who builds reads the same sheet: this file is
 it, `_native/layout.h` and `LAYOUT.md` are copies made by `python -m shm.layout
@@ -9,8 +9,8 @@ Rule 1: everything is a 64-bit word in native order, on an 8-byte boundary. A
     words tell a machine of the other byte order apart by the magic.
 Rule 2: each word has one writer, named here, and words of different writers do
     not share a cache line (64 octets): nobody waits for another's line. The table
-    of limits and the places of endpoints are exceptions: all workers write them, by
-    compare-and-swap only; shm/limits.py and shm/places.py tell the rules by which they
+    of limits, that of leases and the places of endpoints are exceptions: all workers write them, by
+    compare-and-swap only; shm/limits.py, shm/leases.py and shm/places.py tell the rules by which they
     do. What readers ask of a place with every request is in one line, and seldom written.
 Rule 3: the first four words never move, in no version: whoever finds a region
     of another version can still ask whether its creator is alive.
@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -47,6 +47,7 @@ SLOTS_LIMIT: Final = 1024
 JOURNAL_LIMIT: Final = 1 << 20
 LIMITS_LIMIT: Final = 1 << 24
 """Half a gibibyte of buckets."""
+LEASES_LIMIT: Final = 1 << 20
 LIMITS_MIN: Final = 64
 """Two windows: fewer would be one window for all keys."""
 
@@ -168,6 +169,11 @@ class Record:
         return next(offset for offset, field in self.places() if field.name == name)
 
 
+def guards_of(entries: int) -> int:
+    """How many guards a table of so many entries has."""
+    return max(LIMIT_GUARDS_MIN, entries // LIMIT_STRIPE)
+
+
 def _aligned(offset: int, unit: int) -> int:
     return -(-offset // unit) * unit
 
@@ -183,6 +189,7 @@ HEADER: Final = Record("header", (
     Field("journal_records", SUPERVISOR, "how many records a ring holds"),
     Field("limits_max", SUPERVISOR, "how many buckets the table of limits holds; a power of two"),
     Field("places_max", SUPERVISOR, "how many upstreams and endpoints there is room for"),
+    Field("leases_max", SUPERVISOR, "how many keys can hold something at a time; a power of two"),
     Field("secret_low", SUPERVISOR, "keys of limits are hashed with it; known to this instance alone"),
     Field("secret_high", SUPERVISOR, "its other half"),
     Field("layout_crc", SUPERVISOR, "CRC-32 of this description"),
@@ -243,8 +250,9 @@ SERIES: Final = Record("series", (
 LIMIT: Final = Record("limit", (
     Field("key_low", WORKERS, "the key's hash; written while tat is BUSY, at no other time"),
     Field("key_high", WORKERS, "its other half"),
-    Field("tat", WORKERS, "theoretical arrival time in monotonic ns; 0 never used; BUSY bit 63, VOID bit 62"),
-    Field("peak", WORKERS, "highest tat that was ever given back; not reclaimed before"),
+    Field("tat", WORKERS, "theoretical arrival time in monotonic ns; 0 never used; BUSY bit 63, VOID bit 62; of a "
+          "lease when it was last asked for"),
+    Field("peak", WORKERS, "highest tat that was ever given back; not reclaimed before; of a lease 0"),
 ), 32)  # fmt: skip
 
 PLACE: Final = Record("place", (
@@ -310,24 +318,27 @@ LAYOUT_CRC: Final = zlib.crc32(_described())
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the tables of one region begin, from the five numbers chosen at its creation."""
+    """Where the tables of one region begin, from the six numbers chosen at its creation."""
 
     slots_max: int
     series_max: int
     journal_records: int
     limits_max: int
     places_max: int
+    leases_max: int = LIMITS_MIN
 
     def faults(self) -> list[str]:
         """What is wrong with the numbers, in words; they may come from a damaged header."""
         limits = (("slots_max", self.slots_max, 1, SLOTS_LIMIT), ("series_max", self.series_max, 2, SERIES_LIMIT),
                   ("journal_records", self.journal_records, 1, JOURNAL_LIMIT),
                   ("limits_max", self.limits_max, LIMITS_MIN, LIMITS_LIMIT),
-                  ("places_max", self.places_max, 1, PLACES_LIMIT))  # fmt: skip
+                  ("places_max", self.places_max, 1, PLACES_LIMIT),
+                  ("leases_max", self.leases_max, LIMITS_MIN, LEASES_LIMIT))  # fmt: skip
         outside = (limit for limit in limits if not limit[2] <= limit[1] <= limit[3])
         faults = [f"{name} is {value}, outside {low}..{high}" for name, value, low, high in outside]
-        if self.limits_max & self.limits_max - 1:
-            faults.append(f"limits_max is {self.limits_max}, which is no power of two")
+        for name, value in (("limits_max", self.limits_max), ("leases_max", self.leases_max)):
+            if value & value - 1:
+                faults.append(f"{name} is {value}, which is no power of two")
         return faults
 
     @property
@@ -360,15 +371,32 @@ class Geometry:
 
     @property
     def guards_max(self) -> int:
-        return max(LIMIT_GUARDS_MIN, self.limits_max // LIMIT_STRIPE)
+        return guards_of(self.limits_max)
 
     @property
     def guards_offset(self) -> int:
         return _aligned(self.limits_offset + self.limits_max * LIMIT.size, PAGE)
 
     @property
-    def places_offset(self) -> int:
+    def leases_offset(self) -> int:
         return _aligned(self.guards_offset + self.guards_max * WORD, PAGE)
+
+    @property
+    def lease_guards_offset(self) -> int:
+        return _aligned(self.leases_offset + self.leases_max * LIMIT.size, PAGE)
+
+    @property
+    def holdings_offset(self) -> int:
+        """What is held under each key: a row of words for each slot, one word for each lease."""
+        return _aligned(self.lease_guards_offset + guards_of(self.leases_max) * WORD, PAGE)
+
+    @property
+    def holdings_stride(self) -> int:
+        return _aligned(self.leases_max * WORD, PAGE)
+
+    @property
+    def places_offset(self) -> int:
+        return self.holdings_offset + self.slots_max * self.holdings_stride
 
     @property
     def flights_offset(self) -> int:
@@ -408,6 +436,12 @@ class Geometry:
 
     def guard(self, index: int) -> int:
         return self.guards_offset + index * WORD
+
+    def lease(self, index: int) -> int:
+        return self.leases_offset + index * LIMIT.size
+
+    def holding(self, slot: int, lease: int) -> int:
+        return self.holdings_offset + slot * self.holdings_stride + lease * WORD
 
     def place(self, index: int) -> int:
         return self.places_offset + index * PLACE.size

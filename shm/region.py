@@ -33,15 +33,15 @@ from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_seri
 from shm.faults import RegionBusy, RegionFault, RegionFull
 from shm.founding import found, recognise
 from shm.layout import HEADER, SERIES, Geometry
+from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
 from shm.mapping import Mapping, open_name, place, reserve, unlink_name
 from shm.series import SeriesNames
 from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
 
 __all__ = [
-    "Counter", "LimitsStatistics", "PlaceView", "Region", "RegionBusy", "RegionFault", "RegionFull", "RegionStatistics",
-    "Role",
-    "SeriesTotals", "Slot", "Totals",
+    "Counter", "LeasesStatistics", "LimitsStatistics", "PlaceView", "Region", "RegionBusy", "RegionFault", "RegionFull",
+    "RegionStatistics", "Role", "SeriesTotals", "Slot", "Totals",
 ]  # fmt: skip
 
 GENERATION_AT: Final = HEADER.offset("generation")
@@ -56,6 +56,8 @@ LIMITS_MAX: Final = 65_536
 three quarters 3 in 100 new keys find none, at nine tenths 25."""
 
 
+LEASES_MAX: Final = 16_384
+"""Keys that hold something at the same time, 32 octets each and 8 for each slot in use."""
 PLACES_MAX: Final = 256
 """Upstreams and endpoints: 640 octets each, and 72 for each slot."""
 
@@ -100,6 +102,10 @@ class Region:
         """(now_ns, key): the theoretical arrival time of a key's bucket, 0 when it is full; anybody."""
         self.reset = cells.reset
         """(now_ns, key): make a key's bucket full; whether it was not. Control."""
+        self.hold, self.release_lease = cells.hold, cells.release_lease
+        """(slot, now_ns, key, most): hold one more under a key; (slot, lease): give it back; worker."""
+        self.held = cells.held
+        """(key): how many the fleet holds under it; anybody."""
         self.begin, self.finish, self.standing = cells.begin, cells.finish, cells.standing
         self.flights, self.ewmas, self.least = cells.flights, cells.ewmas, cells.least
         self.spend, self.lead, self.toll = cells.spend, cells.lead, cells.toll
@@ -107,11 +113,11 @@ class Region:
     @classmethod
     def create(
         cls, name: str, *, series_max: int = 1024, slots_max: int = 64, journal_records: int = JOURNAL_RECORDS,
-        limits_max: int = LIMITS_MAX, places_max: int = PLACES_MAX,
+        limits_max: int = LIMITS_MAX, places_max: int = PLACES_MAX, leases_max: int = LEASES_MAX,
     ) -> Region:  # fmt: skip
         """Make the region, removing what a dead instance left; RegionBusy if a live one has it. Supervisor."""
         geometry = Geometry(slots_max=slots_max, series_max=series_max, journal_records=journal_records,
-                            limits_max=limits_max, places_max=places_max)  # fmt: skip
+                            limits_max=limits_max, places_max=places_max, leases_max=leases_max)  # fmt: skip
         region = cls(name, found(name, geometry), geometry)
         region._names.found()
         return region
@@ -150,6 +156,7 @@ class Region:
         """Free the slot of a dead process: its counts and journal stay, its gauges go. Supervisor."""
         # Before the slot is free: its next tenant signs with the same number.
         self._cells.limits_reap(index)
+        self._cells.leases_reap(index)
         self._cells.places_reap(index)
         self._slots.free(index)
 
@@ -220,6 +227,11 @@ class Region:
         used, live, void, busy = self._cells.limits_statistics(now_ns)
         return LimitsStatistics(limits_max=self.geometry.limits_max, used=used, live=live, void=void, busy=busy)
 
+    def leases_statistics(self) -> LeasesStatistics:
+        """How full the table of leases is; reads all of it. Control."""
+        used, keys, held, busy = self._cells.leases_statistics()
+        return LeasesStatistics(leases_max=self.geometry.leases_max, used=used, keys=keys, held=held, busy=busy)
+
     def statistics(self) -> RegionStatistics:
         try:
             resident = os.stat(place(self.name)).st_blocks * 512
@@ -239,7 +251,8 @@ def _reserve_slot(region: Region, index: int) -> None:
     size = min(chunks * SERIES_RESERVED * SERIES.size, geometry.counters_stride)
     _reserve(region, [
         (geometry.ring(index), geometry.ring_stride), (geometry.counters(index, 0), size),
-        (geometry.flight(index, 0), geometry.flights_stride), (geometry.toll(index, 0), geometry.tolls_stride),
+        (geometry.holding(index, 0), geometry.holdings_stride), (geometry.flight(index, 0), geometry.flights_stride),
+        (geometry.toll(index, 0), geometry.tolls_stride),
     ])  # fmt: skip
 
 

@@ -29,13 +29,12 @@ from shm.layout import (
     HEADER,
     JOURNAL_LIMIT,
     JOURNAL_RECORD_BYTES,
+    LEASES_LIMIT,
     LENGTH_BITS,
     LIFE_WORDS,
     LIMIT,
-    LIMIT_GUARDS_MIN,
     LIMIT_KEY_BYTES_MAX,
     LIMIT_KEYS_MAX,
-    LIMIT_STRIPE,
     LIMIT_TERM_MAX_NS,
     LIMIT_TERM_WORDS,
     LIMIT_TIME_MAX_NS,
@@ -54,7 +53,9 @@ from shm.layout import (
     STAGE_BITS,
     TOLL,
     WORD,
+    guards_of,
 )  # fmt: skip
+from shm.leases import Leases
 from shm.limits import Limits, finish
 from shm.places import TERM_MAX, TERMS, TOLL_WORDS, Permit, Places
 from shm.siphash import siphash_128
@@ -70,6 +71,7 @@ COUNTERS_AT: Final = SLOT.offset("counters") // WORD
 HEARTBEAT_AT: Final = SLOT.offset("heartbeat_ns") // WORD
 HEAD_AT: Final = SLOT.offset("journal_head") // WORD
 DURATION_AT: Final = SERIES.offset("duration_sum_ns") // WORD
+USED: Final = HEADER.offset("slots_used") // WORD
 SECRET: Final = HEADER.offset("secret_low") // WORD
 HISTOGRAM_AT: Final = SERIES.offset("histogram") // WORD
 REASONS_AT: Final = SERIES.offset("reasons") // WORD
@@ -82,7 +84,8 @@ class Cells:
         self, memory: memoryview, slots_max: int, series_max: int, journal_records: int,
         slots_offset: int, rings_offset: int, ring_stride: int, counters_offset: int, counters_stride: int,
         limits_max: int, limits_offset: int, guards_offset: int, places_max: int, places_offset: int,
-        flights_offset: int, flights_stride: int, tolls_offset: int, tolls_stride: int, /,
+        flights_offset: int, flights_stride: int, tolls_offset: int, tolls_stride: int, leases_max: int,
+        leases_offset: int, lease_guards_offset: int, holdings_offset: int, holdings_stride: int, /,
     ) -> None:  # fmt: skip
         if memory.readonly or not memory.contiguous:
             raise BufferError("the region must be writable and contiguous")
@@ -92,18 +95,20 @@ class Cells:
             (slots_max, SLOTS_LIMIT), (series_max, SERIES_LIMIT), (journal_records, JOURNAL_LIMIT),
             (places_max, PLACES_LIMIT),
         )  # fmt: skip
-        guards_max = max(LIMIT_GUARDS_MIN, limits_max // LIMIT_STRIPE)
         tables = (
             (slots_offset, 0, slots_max * SLOT.size),
             (rings_offset, (slots_max - 1) * ring_stride, journal_records * CELL.size),
             (counters_offset, (slots_max - 1) * counters_stride, series_max * SERIES.size),
             (limits_offset, 0, limits_max * LIMIT.size),
-            (guards_offset, 0, guards_max * WORD),
+            (guards_offset, 0, guards_of(limits_max) * WORD),
             (places_offset, 0, places_max * PLACE.size),
             (flights_offset, (slots_max - 1) * flights_stride, places_max * WORD),
             (tolls_offset, (slots_max - 1) * tolls_stride, places_max * TOLL.size),
+            (leases_offset, 0, leases_max * LIMIT.size),
+            (lease_guards_offset, 0, guards_of(leases_max) * WORD),
+            (holdings_offset, (slots_max - 1) * holdings_stride, leases_max * WORD),
         )
-        if not all(0 < count <= limit for count, limit in counts) or not _is_table(limits_max):
+        if not all(0 < count <= limit for count, limit in counts) or not _is_table(limits_max, leases_max):
             raise ValueError("a table's size is out of bounds")
         if any(offset % WORD or span % WORD or offset + span + size > memory.nbytes for offset, span, size in tables):
             raise ValueError("a table does not fit in the region")
@@ -116,6 +121,11 @@ class Cells:
         self._counters, self._counters_stride = counters_offset // WORD, counters_stride // WORD
         at = limits_offset // WORD, guards_offset // WORD
         self._limits = Limits(self._words, *at, limits_max, self._place, slots_max)
+        self._leases = Leases(
+            self._words, leases_offset // WORD, lease_guards_offset // WORD, leases_max, self._place, slots_max,
+            (holdings_offset // WORD, holdings_stride // WORD, self._used),
+        )  # fmt: skip
+        self._leases_max = leases_max
         self._places = Places(
             self._words, places_offset // WORD, flights_offset // WORD, flights_stride // WORD, tolls_offset // WORD,
             tolls_stride // WORD, slots_max, places_max,
@@ -264,6 +274,30 @@ class Cells:
         self._words[0]  # refuses when the region was released
         return self._limits.statistics(now_ns)
 
+    def hold(self, slot: int, now_ns: int, key: bytes, most: int, /) -> tuple[int, int, int]:
+        _words(slot, now_ns)
+        _words(most)
+        self._slot(slot)
+        _check_time(now_ns)
+        return finish(self._leases.hold(slot, now_ns, self._hash(key), most))
+
+    def release_lease(self, slot: int, lease: int, /) -> None:
+        _words(slot, lease)
+        self._slot(slot)
+        _check("lease", lease, self._leases_max)
+        self._leases.release(slot, lease)
+
+    def held(self, key: bytes, /) -> int:
+        return finish(self._leases.held(self._hash(key)))
+
+    def leases_reap(self, slot: int, /) -> None:
+        self._slot(*_words(slot))
+        finish(self._leases.reap(slot))
+
+    def leases_statistics(self, /) -> tuple[int, int, int, int]:
+        self._words[0]  # refuses when the region was released
+        return self._leases.totals()
+
     def begin(self, slot: int, endpoint: int, upstream: int, now_ns: int, terms: bytes, /) -> int | Permit:
         _words(slot, endpoint, upstream, now_ns)
         self._slot(slot)
@@ -360,6 +394,9 @@ class Cells:
             raise ValueError(f"a key has at most {LIMIT_KEY_BYTES_MAX} octets")
         return siphash_128(self._words[SECRET], self._words[SECRET + 1], key)
 
+    def _used(self) -> int:
+        return min(self._words[USED], self._counts[0])
+
     def _bump(self, at: int, n: int) -> None:
         self._words[at] = (self._words[at] + n) & MASK
 
@@ -395,8 +432,9 @@ def _check_time(now_ns: int) -> None:
         raise ValueError("a time is at most 73 years after boot")
 
 
-def _is_table(limits_max: int) -> bool:
-    return LIMITS_MIN <= limits_max <= LIMITS_LIMIT and limits_max & limits_max - 1 == 0
+def _is_table(limits_max: int, leases_max: int) -> bool:
+    sizes = ((limits_max, LIMITS_LIMIT), (leases_max, LEASES_LIMIT))
+    return all(LIMITS_MIN <= size <= most and size & size - 1 == 0 for size, most in sizes)
 
 
 def _check(name: str, value: int, limit: int) -> None:

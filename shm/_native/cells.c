@@ -10,7 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "limits.h"
+#include "leases.h"
 #include "places.h"
 
 typedef struct {
@@ -18,6 +18,7 @@ typedef struct {
     Py_buffer view;
     int is_open;
     struct region region;
+    struct region leases; /* The same with the table of leases in the place of that of limits. */
 } Cells;
 
 /* Arguments */
@@ -307,6 +308,63 @@ static PyObject *cells_reset(PyObject *self, PyObject *const *args, Py_ssize_t c
     return PyBool_FromLong(limits_reset(region, now, key));
 }
 
+/* The view of the leases; what is checked of a region is the same in both. */
+static const struct region *leases_of(PyObject *self)
+{
+    return &((Cells *)self)->leases;
+}
+
+static PyObject *cells_hold(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[4], words[2] = {0, 0};
+    struct hash key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 4, 4) || !take_words(args, 2, a) || !take_words(args + 3, 1, a + 3)
+        || is_out("slot", a[0], region->slots_max) || is_time_wrong(a[1]) || !take_key(region, args[2], &key))
+        return NULL;
+    enum outcome outcome = leases_hold(leases_of(self), a[0], a[1], key, a[3], &words[0], &words[1]);
+    return Py_BuildValue("(iKK)", (int)outcome, (unsigned long long)words[0], (unsigned long long)words[1]);
+}
+
+static PyObject *cells_release_lease(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(2, 2);
+    if (is_out("slot", a[0], region->slots_max) || is_out("lease", a[1], leases_of(self)->limits_mask + 1))
+        return NULL;
+    leases_release(leases_of(self), a[0], a[1]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_held(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct hash key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 1, 1) || !take_key(region, args[0], &key))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(leases_peek(leases_of(self), key));
+}
+
+static PyObject *cells_leases_reap(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(1, 1);
+    if (is_out("slot", a[0], region->slots_max))
+        return NULL;
+    leases_reap(leases_of(self), a[0]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_leases_statistics(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t counts[4];
+    const struct region *region = open_region(self);
+    (void)args;
+    if (region == NULL || is_count_wrong(count, 0, 0))
+        return NULL;
+    leases_statistics(leases_of(self), counts);
+    return Py_BuildValue("(KKKK)", (unsigned long long)counts[0], (unsigned long long)counts[1],
+                         (unsigned long long)counts[2], (unsigned long long)counts[3]);
+}
+
 static PyObject *cells_limits_reap(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     BEGIN(1, 1);
@@ -552,18 +610,24 @@ static int is_inside(uint64_t bytes, uint64_t offset, uint64_t count, uint64_t s
     return count < 2 || stride <= (bytes - offset - size) / (count - 1);
 }
 
-/* The sizes and places of the tables, in the order of shm.cells.open_cells. */
-#define NUMBERS 17
-
-static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
+static uint64_t guards_of(uint64_t entries)
 {
-    uint64_t guards_max = a[8] / LIMIT_STRIPE > LIMIT_GUARDS_MIN ? a[8] / LIMIT_STRIPE : LIMIT_GUARDS_MIN;
+    return entries / LIMIT_STRIPE > LIMIT_GUARDS_MIN ? entries / LIMIT_STRIPE : LIMIT_GUARDS_MIN;
+}
+
+/* The sizes and places of the tables, in the order of shm.cells.open_cells. */
+#define NUMBERS 22
+
+static int fill_region(struct region *region, struct region *leases, uint64_t bytes, const uint64_t *a)
+{
+    uint64_t guards_max = guards_of(a[8]), lease_guards = guards_of(a[17]);
     if (bytes % 8) {
         PyErr_SetString(PyExc_ValueError, "the region is not whole words");
         return 0;
     }
     if (a[0] < 1 || a[0] > SLOTS_LIMIT || a[1] < 1 || a[1] > SERIES_LIMIT || a[2] < 1 || a[2] > JOURNAL_LIMIT
-        || a[8] < LIMITS_MIN || a[8] > LIMITS_LIMIT || a[8] & (a[8] - 1) || a[11] < 1 || a[11] > PLACES_LIMIT) {
+        || a[8] < LIMITS_MIN || a[8] > LIMITS_LIMIT || a[8] & (a[8] - 1) || a[11] < 1 || a[11] > PLACES_LIMIT
+        || a[17] < LIMITS_MIN || a[17] > LEASES_LIMIT || a[17] & (a[17] - 1)) {
         PyErr_SetString(PyExc_ValueError, "a table's size is out of bounds");
         return 0;
     }
@@ -574,7 +638,9 @@ static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
         || !is_inside(bytes, a[10], 1, 0, guards_max * 8)
         || !is_inside(bytes, a[12], 1, 0, a[11] * PLACE_WORDS * 8)
         || !is_inside(bytes, a[13], a[0], a[14], a[11] * 8)
-        || !is_inside(bytes, a[15], a[0], a[16], a[11] * TOLL_WORDS * 8)) {
+        || !is_inside(bytes, a[15], a[0], a[16], a[11] * TOLL_WORDS * 8)
+        || !is_inside(bytes, a[18], 1, 0, a[17] * LIMIT_WORDS * 8)
+        || !is_inside(bytes, a[19], 1, 0, lease_guards * 8) || !is_inside(bytes, a[20], a[0], a[21], a[17] * 8)) {
         PyErr_SetString(PyExc_ValueError, "a table does not fit in the region");
         return 0;
     }
@@ -585,6 +651,14 @@ static int fill_region(struct region *region, uint64_t bytes, const uint64_t *a)
         .guards_mask = guards_max - 1, .stripe = a[8] / guards_max, .places_max = a[11], .places = a[12] / 8,
         .flights = a[13] / 8, .flights_stride = a[14] / 8, .tolls = a[15] / 8, .tolls_stride = a[16] / 8,
     };
+    *leases = *region;
+    leases->limits = a[18] / 8;
+    leases->limits_mask = a[17] - 1;
+    leases->guards = a[19] / 8;
+    leases->guards_mask = lease_guards - 1;
+    leases->stripe = a[17] / lease_guards;
+    leases->holdings = a[20] / 8;
+    leases->holdings_stride = a[21] / 8;
     return 1;
 }
 
@@ -617,11 +691,11 @@ static PyObject *cells_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         Py_DECREF(self);
         return NULL;
     }
-    if (!fill_region(&self->region, (uint64_t)self->view.len, a)) {
+    if (!fill_region(&self->region, &self->leases, (uint64_t)self->view.len, a)) {
         Py_DECREF(self);
         return NULL;
     }
-    self->region.words = self->view.buf;
+    self->region.words = self->leases.words = self->view.buf;
     return (PyObject *)self;
 }
 
@@ -653,7 +727,8 @@ static PyMethodDef methods[] = {
     FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
     FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(peek), FAST(reset),
     FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
-    FAST(least), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap),
+    FAST(least), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held), FAST(leases_reap),
+    FAST(leases_statistics), FAST(release_lease),
     {"release", cells_release, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -14,11 +14,12 @@
 #define HEADER_JOURNAL_RECORDS 7
 #define HEADER_LIMITS_MAX 8
 #define HEADER_PLACES_MAX 9
-#define HEADER_SECRET_LOW 10
-#define HEADER_SECRET_HIGH 11
-#define HEADER_LAYOUT_CRC 12
-#define HEADER_HEADER_CRC 13
-#define HEADER_READY 14
+#define HEADER_LEASES_MAX 10
+#define HEADER_SECRET_LOW 11
+#define HEADER_SECRET_HIGH 12
+#define HEADER_LAYOUT_CRC 13
+#define HEADER_HEADER_CRC 14
+#define HEADER_READY 15
 #define HEADER_GENERATION 16
 #define HEADER_SLOTS_USED 24
 #define HEADER_SLOTS_FREED 25
@@ -120,6 +121,7 @@
 #define SERIES_LIMIT 65536
 #define JOURNAL_LIMIT 1048576
 #define LIMITS_LIMIT 16777216
+#define LEASES_LIMIT 1048576
 #define LIMITS_MIN 64
 #define LIMIT_WINDOW 32
 #define LIMIT_STRIPE 64
@@ -149,12 +151,14 @@
 #define LIMIT_VOID UINT64_C(4611686018427387904)
 #define LIMIT_BUSY UINT64_C(9223372036854775808)
 
-/* counters that the table of limits itself counts: shm.counters.Counter */
+/* counters that the tables of limits and leases count themselves: shm.counters.Counter */
 #define COUNTER_LIMITS_CHARGED 13
 #define COUNTER_LIMITS_REFUSED 14
 #define COUNTER_LIMITS_FULL 15
 #define COUNTER_LIMITS_RECLAIMED 16
 #define COUNTER_LIMITS_STOLEN 17
+#define COUNTER_LEASES_REFUSED 18
+#define COUNTER_LEASES_FULL 19
 
 /* reasons that are failures, a bit each */
 #define FAILING_REASONS {0x803fff0000000000ull, 0x0ull}

@@ -154,6 +154,17 @@ static inline bool limits_enter(const struct region *region, uint64_t slot, uint
     return true;
 }
 
+/* What the whole fleet holds under the key of an entry. */
+static inline uint64_t leases_held(const struct region *region, const word_t *entry)
+{
+    const word_t *holding = region->words + region->holdings + limits_index(region, entry);
+    uint64_t used = load_acquire(region->words + HEADER_SLOTS_USED), held = 0;
+
+    for (uint64_t slot = 0; slot < used && slot < region->slots_max; slot++)
+        held += load_acquire(holding + slot * region->holdings_stride);
+    return held;
+}
+
 /* The first entry of the window that no key needs. */
 static inline struct found limits_vacant(const struct region *region, uint64_t home, uint64_t now)
 {
@@ -164,7 +175,9 @@ static inline struct found limits_vacant(const struct region *region, uint64_t h
             return (struct found){entry, tat};
         if (tat & LIMIT_BUSY || (tat & TIME_MASK) + LIMIT_GRACE_NS >= now)
             continue;
-        if (limits_is_past(load_acquire(entry + LIMIT_PEAK), now))
+        if (!limits_is_past(load_acquire(entry + LIMIT_PEAK), now))
+            continue;
+        if (region->holdings_stride == 0 || leases_held(region, entry) == 0)
             return (struct found){entry, tat};
     }
     return (struct found){NULL, 0};

@@ -33,6 +33,7 @@ def open_on(implementation: str, memory: memoryview, geometry: Geometry = SMALL)
         geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
         geometry.limits_max, geometry.limits_offset, geometry.guards_offset, geometry.places_max,
         geometry.places_offset, geometry.flights_offset, geometry.flights_stride, geometry.tolls_offset,
-        geometry.tolls_stride,
+        geometry.tolls_stride, geometry.leases_max, geometry.leases_offset, geometry.lease_guards_offset,
+        geometry.holdings_offset, geometry.holdings_stride,
     )  # fmt: skip
     return cells

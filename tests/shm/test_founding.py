@@ -30,7 +30,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def small(name: str) -> Region:
-    return Region.create(name, series_max=4, slots_max=3, journal_records=2, limits_max=64, places_max=4)
+    return Region.create(name, series_max=4, slots_max=3, journal_records=2, limits_max=64, places_max=4, leases_max=64)
 
 
 def poke(name: str, field: str, value: int) -> None:
@@ -176,6 +176,7 @@ class TestRecognition:
         ("journal_records", 0, "checksum"),
         ("limits_max", 128, "checksum"),
         ("places_max", 5, "checksum"),
+        ("leases_max", 128, "checksum"),
         ("secret_low", 1, "checksum"),
         ("secret_high", 1, "checksum"),
         ("header_crc", 0, "checksum"),
@@ -193,7 +194,7 @@ class TestRecognition:
 
     def test_sizes_beyond_the_bounds_are_refused_even_with_a_right_checksum(self, name: str) -> None:
         small(name).close()
-        words = [MAGIC, VERSION, 1, 1, 1 << 50, 1 << 20, 4, 2, 64, 4, 5, 6, LAYOUT_CRC]
+        words = [MAGIC, VERSION, 1, 1, 1 << 50, 1 << 20, 4, 2, 64, 4, 64, 5, 6, LAYOUT_CRC]
         for field, word in zip(HEADER.fields, (*words, founding._crc(words)), strict=False):
             poke(name, field.name, word)
         with pytest.raises(RegionFault, match=r"slots_max is 1048576, outside 1\.\.1024"):

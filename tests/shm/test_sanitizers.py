@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CC", "cc")
-RACES = [Path(__file__).with_name(name) for name in ("race.c", "limits_race.c")]
+RACES = [Path(__file__).with_name(name) for name in ("race.c", "limits_race.c", "leases_race.c", "places_race.c")]
 NATIVE = ROOT / "shm" / "_native"
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-g")
 BUILD = """
@@ -70,7 +70,8 @@ def test_cells_and_regions_under_address_and_undefined_behaviour_sanitizers(tmp_
         "PYTHONMALLOC": "malloc",  # else the interpreter's own pools hide where an object ends
         "PYTHONPATH": str(tmp_path),
     }
-    files = [f"tests/shm/test_{name}.py" for name in ("cells", "region", "processes", "limits", "limits_processes")]
+    names = ("cells", "region", "processes", "limits", "limits_processes", "leases", "places")
+    files = [f"tests/shm/test_{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
