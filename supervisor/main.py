@@ -20,7 +20,7 @@ import trio
 
 from shm.faults import RegionDamaged
 from shm.layout import PLACES_LIMIT, SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
-from shm.region import LIMITS_MAX, PLACES_MAX, Region, RegionBusy, RegionFault
+from shm.region import LEASES_MAX, LIMITS_MAX, PLACES_MAX, Region, RegionBusy, RegionFault
 from supervisor.controlling import COMMAND, Desk
 from supervisor.loop import Loop, say
 from supervisor.rundir import RunDir, RunDirFault
@@ -44,7 +44,7 @@ class Options:
 
     config: the operator's main file, passed on to control unread. admin_address: "host:port" for control.
     control: the command that is control.
-    series_max, slots_max, limits_max, places_max: sizes of the region, which are fixed for its life.
+    series_max, slots_max, limits_max, leases_max, places_max: sizes of the region, which are fixed for its life.
     """
 
     run_dir: str
@@ -54,6 +54,7 @@ class Options:
     series_max: int = SERIES_MIN
     slots_max: int = SLOTS_MIN
     limits_max: int = LIMITS_MAX
+    leases_max: int = LEASES_MAX
     places_max: int = PLACES_MAX
 
 
@@ -88,7 +89,7 @@ def run(options: Options, worker_main: WorkerMain) -> int:
             stack.callback(run_dir.leave)
             region = Region.create(
                 run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max,
-                limits_max=options.limits_max, places_max=options.places_max,
+                limits_max=options.limits_max, places_max=options.places_max, leases_max=options.leases_max,
             )  # fmt: skip
             stack.callback(region.close)
             stack.callback(region.unlink)

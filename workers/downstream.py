@@ -61,8 +61,8 @@ class Downstream(asyncio.Protocol):
 
     __slots__ = (
         "_discarded_bytes", "_is_serving", "_max_bytes", "_max_headers", "_max_uri", "_stall_ns", "_waiting_bytes",
-        "begun_ns", "buffer", "deadline_ns", "exchange", "intake", "is_trusted", "is_write_paused", "peer", "phase",
-        "served", "service", "stranger_lines", "transport", "turned_away",
+        "begun_ns", "buffer", "deadline_ns", "exchange", "intake", "is_trusted", "is_write_paused", "leases", "peer",
+        "phase", "served", "service", "stranger_lines", "transport", "turned_away",
     )  # fmt: skip
 
     def __init__(self, service: Service, intake: Intake, turned_away: Reason | None = None) -> None:
@@ -70,6 +70,7 @@ class Downstream(asyncio.Protocol):
         self.service = service
         self.intake = intake
         self.turned_away = turned_away
+        self.leases: tuple[int, ...] = ()  # of the listener's turnstile
         self.transport: asyncio.Transport | None = None
         self.phase = HEAD if listener.proxy_protocol == "off" else PREFACE
         self.buffer = b""
@@ -168,6 +169,14 @@ class Downstream(asyncio.Protocol):
         self.is_trusted = self.intake.trust.trusts(peer)
         self.stranger_lines = lines_for_stranger(peer, self.intake.scheme)
 
+    def _is_let_in(self) -> bool:
+        """The proxy has said who the client is: whether there is room for another connection of theirs."""
+        turnstile = self.intake.turnstile
+        mine = turnstile.meet(self.peer) if turnstile is not None else ()
+        if mine is not None:
+            self.leases += mine
+        return mine is not None
+
     def _preface(self, data: bytes) -> None:
         """The PROXY header: only proxies that we trust may say who the client is."""
         self.buffer = data
@@ -186,6 +195,9 @@ class Downstream(asyncio.Protocol):
         info, used = parsed
         if info is not None:
             self._meet(canonical_peer(info.src_ip))
+        if not self._is_let_in():
+            self._refuse_head(Reason.CONNECTION_LIMITED)
+            return
         self.phase = HEAD
         self.buffer = b""
         self.deadline_ns = self.service.ticker.after(self.intake.listener.idle_timeout_ns)
@@ -476,7 +488,7 @@ class Downstream(asyncio.Protocol):
         except Exception as second:  # even saying so failed: what is left is to close
             self.service.surprise(second)
         if exchange is not None and self.exchange is exchange:
-            exchange.drop_link()
+            exchange.abandon()
             self.exchange = None
             self.service.open_requests -= 1
             self.intake.open_requests -= 1

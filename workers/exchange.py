@@ -24,15 +24,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.decide import decide
-from sentinel.core.drive import run
+from sentinel.core.drive import Pause, advance
 from sentinel.core.plan import Endpoint, Retry, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Trace
-from sentinel.core.verdict import Forward, Reject
+from sentinel.core.verdict import Forward, Reject, Respond, Verdict
 from sentinel.core.world import NO_WISH
 from shm.counters import Counter
 from shm.places import FAILURE, NEUTRAL, SUCCESS
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from workers.http1.bodies import ChunkedBody
     from workers.places import Group, Permit
 
+Decision = Coroutine[Any, Any, Verdict]
+
 PROXIED: Final = Reason.PROXIED
 TOTAL_TIMEOUT: Final = Reason.TOTAL_TIMEOUT  # an enum's member costs a search where it is named: once is enough
 
@@ -61,10 +64,10 @@ class Exchange:
     __slots__ = (
         "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
         "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
-        "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
+        "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason", "decision",
         "downstream", "ended_ns", "endpoint", "endpoint_name", "framing", "group", "has_body", "head",
         "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept",
-        "kept_bytes", "kept_max", "lines", "link", "pause", "permit", "pool", "request", "request_id",
+        "kept_bytes", "kept_max", "leases", "lines", "link", "pause", "permit", "pool", "request", "request_id",
         "retry", "route", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "tries",
         "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
     )  # fmt: skip
@@ -80,6 +83,8 @@ class Exchange:
         self.lines = b""
         self.trace = Trace()
         # The decision and its attempts.
+        self.decision: Decision | None = None  # while it waits
+        self.leases: tuple[int, ...] = ()
         self.route: Route | None = None
         self.upstream: Upstream | None = None
         self.group: Group | None = None
@@ -92,7 +97,7 @@ class Exchange:
         self.permit: Permit | None = None  # while a try is under way
         self.retry: Retry | None = None
         self.tries = 0  # of the retry policy
-        self.pause: asyncio.TimerHandle | None = None  # before another try
+        self.pause: asyncio.TimerHandle | None = None  # before another try, or before the decision goes on
         self.try_ns = NEVER  # when the try that is under way has lasted too long
         self.was_sent = False
         self.is_pending = False  # it waits for room below the upstream's limits
@@ -158,8 +163,35 @@ class Exchange:
             service.region.add(service.slot, Counter.OVERLOADS)
             self.refuse(Reason.OVERLOADED)
             return
-        verdict = run(decide(service.table, request, service.world, self.trace))
+        decision = decide(service.table, request, service.world, self.trace)
+        verdict = advance(decision)
+        if type(verdict) is Pause:
+            self.decision = decision
+            self.pause = service.loop.call_later(verdict.wait_ns / 1e9, self._decide_on)
+        else:
+            self._act(verdict)
+
+    def _decide_on(self) -> None:
+        """The decision waited, and its time has come."""
+        self.pause, decision = None, self.decision
+        if decision is None:
+            return
+        try:
+            verdict = advance(decision)
+            if type(verdict) is Pause:
+                self.pause = self.downstream.service.loop.call_later(verdict.wait_ns / 1e9, self._decide_on)
+            else:
+                self.decision = None
+                self._act(verdict)
+        except Exception as fault:
+            self.surprised(fault)
+
+    def _act(self, verdict: Verdict) -> None:
+        """Do what was decided."""
+        service, intake = self.downstream.service, self.downstream.intake
         route = self.route = verdict.route
+        if type(verdict) is not Reject:
+            self.leases = verdict.leases
         if verdict.fields:
             self.answer_lines += "".join([f"{name}: {value}\r\n" for name, value in verdict.fields]).encode("latin-1")
         if self.has_body:
@@ -178,7 +210,7 @@ class Exchange:
             attempt.aim(self, verdict.endpoint)
         elif type(verdict) is Reject:
             self.refuse(verdict.reason, verdict.status, verdict.fields)
-        elif verdict.route is not None:
+        elif type(verdict) is Respond:
             self._respond(verdict.route, verdict.fields)
 
     def _respond(self, route: Route, fields: Fields) -> None:
@@ -276,8 +308,9 @@ class Exchange:
 
     def timed_out(self, reason: Reason) -> None:
         upstream = self.upstream
-        assert upstream is not None
-        if self.is_tunnel:
+        if upstream is None:  # it waits for its turn, which is bounded by itself
+            self.deadline_ns = NEVER
+        elif self.is_tunnel:
             self.end_tunnel()
         elif reason is Reason.CONNECT_TIMEOUT:
             attempt.next_one(self, reason)
@@ -330,6 +363,9 @@ class Exchange:
         task, self.connecting = self.connecting, None
         if task is not None:
             task.cancel()
+        decision, self.decision = self.decision, None
+        if decision is not None:
+            decision.close()
         pause, self.pause = self.pause, None
         if pause is not None:
             pause.cancel()
@@ -346,8 +382,21 @@ class Exchange:
         downstream = self.downstream
         if self.permit is not None:
             attempt.over(self, self._outcome(reason))
+        if self.leases:
+            self._let_go()
         downstream.service.ledger.enter(self, reason)
         downstream.exchange_ended(self, keep_alive)
+
+    def abandon(self) -> None:
+        """It could not even be ended: give back what others would miss."""
+        self.is_ended = True
+        self.drop_link()
+        attempt.over(self, NEUTRAL)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        leases, self.leases = self.leases, ()
+        self.downstream.service.world.let_go(leases)
 
     def _outcome(self, reason: Reason) -> int:
         """What the try that was under way says about its endpoint."""

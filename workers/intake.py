@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from workers.downstream import Downstream
     from workers.exchange import Exchange
     from workers.http1.heads import RequestHead
+    from workers.turnstile import Turnstile
 
 Host = tuple[str, str, bytes]
 """A Host field, read: the name that routes match, the authority as the upstream is told, and the line for it."""
@@ -50,6 +51,7 @@ class Intake:
 
     __slots__ = (
         "_hosts", "_targets", "listener", "name", "open_count", "open_requests", "open_requests_max", "scheme", "trust",
+        "turnstile",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
@@ -57,6 +59,7 @@ class Intake:
         self.name = listener.name
         self.scheme = "https" if listener.tls is not None else "http"
         self.trust = forwarded.Trust(listener.trusted_proxies, listener.trusted_hops)
+        self.turnstile: Turnstile | None = None  # of a listener whose connections are counted over the fleet
         self.open_count = 0  # connections
         self.open_requests = 0
         self.open_requests_max = listener.max_open_requests or NEVER

@@ -11,9 +11,9 @@ Rules:
    those that are being served.
 3. Out of descriptors (EMFILE, ENFILE, ENOBUFS, ENOMEM): stop asking for BACK_OFF_S and count it. The
    socket stays readable meanwhile, and asking again at once would burn the processor.
-4. Above `max-connections` (listener) or `max-worker-connections` a connection is told 503
-   `overloaded` and closed, counted and logged. At most TURNED_AWAY_MAX of these are told so
-   at a time; beyond that, and on TLS listeners, the connection is only closed.
+4. Above `connection-limit`, which is the fleet's (workers.turnstile), a connection is told 429; above
+   `max-connections` (listener) or `max-worker-connections`, 503. It is closed, counted and logged. At most
+   TURNED_AWAY_MAX of these are told so at a time; beyond that, and on TLS listeners, the connection is only closed.
 5. On TLS listeners the first octet is looked at before the handshake: what is no handshake is most
    often plain HTTP, and its sender deserves a sentence (400 `plain-http-on-tls`).
 """
@@ -29,6 +29,7 @@ from typing import Final
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
 from workers.downstream import Downstream
+from workers.forwarded import canonical_peer
 from workers.intake import Intake
 from workers.service import Service
 
@@ -62,7 +63,7 @@ class Acceptor:
         self.accepted_count = 0
         self._tasks: set[asyncio.Task[object]] = set()
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}  # not asked again before its timer
-        self._peeking: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._peeking: dict[socket.socket, tuple[Downstream, asyncio.TimerHandle]] = {}
 
     def open(self) -> None:
         for listening in self._sockets:
@@ -92,7 +93,7 @@ class Acceptor:
         service = self._service
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                connection, _ = listening.accept()
+                connection, address = listening.accept()
             except (InterruptedError, ConnectionAbortedError):
                 continue
             except BlockingIOError:
@@ -107,7 +108,7 @@ class Acceptor:
             self.accepted_count += 1
             service.region.add(service.slot, Counter.ACCEPTED)
             connection.setblocking(False)
-            self._admit(connection)
+            self._admit(connection, canonical_peer(address[0]) if isinstance(address, tuple) else "unix:")
         return False
 
     def _rest(self, listening: socket.socket) -> None:
@@ -120,26 +121,35 @@ class Acceptor:
 
         self._resting[listening] = loop.call_later(BACK_OFF_S, again)
 
-    def _admit(self, connection: socket.socket) -> None:
+    def _admit(self, connection: socket.socket, peer: str) -> None:
         service = self._service
         coming_count = len(self._tasks) + len(self._peeking)  # in a handshake, or not even there
         open_count = len(service.connections) + coming_count
         limit = self._intake.listener.max_connections
         if open_count >= self.connections_max or self._intake.open_count + coming_count >= limit:
-            self._shed(connection, open_count)
-        elif self._context is not None:
-            self._peek(connection)
+            service.region.add(service.slot, Counter.OVERLOADS)
+            self._shed(connection, open_count, Reason.OVERLOADED, peer)
+            return
+        turnstile = self._intake.turnstile
+        leases = turnstile.enter(peer) if turnstile is not None else ()
+        if leases is None:
+            self._shed(connection, open_count, Reason.CONNECTION_LIMITED, peer)
+            return
+        protocol = Downstream(service, self._intake)
+        protocol.leases = leases
+        if self._context is not None:
+            self._peek(connection, protocol)
         else:
-            self._start(connection, Downstream(service, self._intake), None)
+            self._start(connection, protocol, None)
 
-    def _shed(self, connection: socket.socket, open_count: int) -> None:
+    def _shed(self, connection: socket.socket, open_count: int, reason: Reason, peer: str) -> None:
         service = self._service
-        service.region.add(service.slot, Counter.OVERLOADS)
-        protocol = Downstream(service, self._intake, Reason.OVERLOADED)
+        protocol = Downstream(service, self._intake, reason)
+        protocol.peer = peer
         if self._context is None and open_count < self.connections_max + TURNED_AWAY_MAX:
             self._start(connection, protocol, None)
         else:
-            service.ledger.enter_bare(protocol, Reason.OVERLOADED, service.ids.new(), 0, 0)
+            service.ledger.enter_bare(protocol, reason, service.ids.new(), 0, 0)
             service.region.add(service.slot, Counter.CLOSED)
             connection.close()
 
@@ -165,16 +175,18 @@ class Acceptor:
             if context is not None:
                 service.region.add(service.slot, Counter.TLS_HANDSHAKE_FAILURES)
             if protocol not in service.connections:
-                service.region.add(service.slot, Counter.CLOSED)
+                service.never_began(protocol)
         except Exception as fault:
             service.surprise(fault)
+            if protocol not in service.connections:
+                service.never_began(protocol)
 
     # The first octet of a connection to a TLS port.
 
-    def _peek(self, connection: socket.socket) -> None:
+    def _peek(self, connection: socket.socket, protocol: Downstream) -> None:
         loop = self._service.loop
         timeout_s = self._intake.listener.header_timeout_ns / 1e9
-        self._peeking[connection] = loop.call_later(timeout_s, self._unpeek, connection, True)
+        self._peeking[connection] = protocol, loop.call_later(timeout_s, self._unpeek, connection, True)
         loop.add_reader(connection.fileno(), self._peeked, connection)
 
     def _peeked(self, connection: socket.socket) -> None:
@@ -184,17 +196,18 @@ class Acceptor:
             return
         except OSError:
             octet = b""
-        self._unpeek(connection, octet == b"")
+        protocol = self._unpeek(connection, octet == b"")
         if octet == HANDSHAKE_OCTET:
-            self._start(connection, Downstream(self._service, self._intake), self._context)
+            self._start(connection, protocol, self._context)
         elif octet:
-            self._start(connection, Downstream(self._service, self._intake, Reason.PLAIN_HTTP_ON_TLS), None)
+            protocol.turned_away = Reason.PLAIN_HTTP_ON_TLS
+            self._start(connection, protocol, None)
 
-    def _unpeek(self, connection: socket.socket, close: bool) -> None:
+    def _unpeek(self, connection: socket.socket, close: bool) -> Downstream:
         self._service.loop.remove_reader(connection.fileno())
-        handle = self._peeking.pop(connection, None)
-        if handle is not None:
-            handle.cancel()
+        protocol, handle = self._peeking.pop(connection)
+        handle.cancel()
         if close:
             connection.close()
-            self._service.region.add(self._service.slot, Counter.CLOSED)
+            self._service.never_began(protocol)
+        return protocol

@@ -34,6 +34,7 @@ from workers.planload import PlanFault, load_plan
 from workers.resolver import Resolver
 from workers.service import Service
 from workers.tls import server_context
+from workers.turnstile import Turnstile
 
 FDS_RESERVED: Final = 64
 """Descriptors for listeners, log, resolver, files: not for connections."""
@@ -89,7 +90,10 @@ def _acceptor(service: Service, listener: Listener, heritage: Heritage, connecti
         context = server_context(listener.tls) if listener.tls is not None else None
     except (OSError, ValueError) as fault:
         raise WarmUpFault(f"the certificate of listener `{listener.name}` cannot be used: {fault}") from None
-    return Acceptor(service, Intake(listener), fds, context, connections_max)
+    intake = Intake(listener)
+    if listener.connection_limit is not None:
+        intake.turnstile = Turnstile(service, listener, listener.connection_limit, intake.trust)
+    return Acceptor(service, intake, fds, context, connections_max)
 
 
 def _connections_that_fit() -> int:

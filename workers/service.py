@@ -80,7 +80,16 @@ class Service:
     def statistics(self) -> ServiceStatistics:
         return ServiceStatistics(len(self.connections), self.open_requests, self.is_draining)
 
+    def never_began(self, connection: Downstream) -> None:
+        """It was accepted, and ended before anything could be read from it."""
+        self.world.let_go(connection.leases)
+        connection.leases = ()
+        self.region.add(self.slot, Counter.CLOSED)
+
     def connection_ended(self, connection: Downstream) -> None:
+        leases, connection.leases = connection.leases, ()
+        if leases:
+            self.world.let_go(leases)
         if connection in self.connections:
             self.connections.remove(connection)
             connection.intake.open_count -= 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
+from sentinel.core.drive import Pause
 from sentinel.core.plan import Endpoint, Plan, Upstream
 from sentinel.core.world import Choice, Wish
 from workers.places import Group, Place
@@ -23,10 +24,15 @@ WARM_NS: Final = 200_000_000
 class LiveWorld:
     """Answers for one worker (sentinel.core.world.World)."""
 
-    __slots__ = ("_charge", "_crowded", "_groups", "_places", "_plain", "_slot", "_warmed_ns", "_warming")
+    __slots__ = (
+        "_charge", "_crowded", "_groups", "_hold", "_places", "_plain", "_region", "_slot", "_waiting", "_warmed_ns",
+        "_warming",
+    )  # fmt: skip
 
     def __init__(self, service: Service, plan: Plan) -> None:
-        self._charge, self._slot = service.region.charge, service.slot
+        self._region, self._slot = service.region, service.slot
+        self._charge, self._hold = service.region.charge, service.region.hold
+        self._waiting: dict[str, int] = {}  # at each rate limit that delays
         retried = {route.upstream for route in plan.routes if route.retry is not None}
         self._groups = {
             upstream.name: Group(service, upstream, is_retried=upstream.name in retried) for upstream in plan.upstreams
@@ -42,6 +48,23 @@ class LiveWorld:
         now_ns = monotonic_ns()
         charged = self._charge(self._slot, now_ns, keys, terms)
         return charged[:2] + tuple([tat - now_ns if tat > now_ns else 0 for tat in charged[2:]])
+
+    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
+        return self._hold(self._slot, monotonic_ns(), key, most)
+
+    def let_go(self, leases: tuple[int, ...]) -> None:
+        for lease in leases:
+            self._region.release_lease(self._slot, lease)
+
+    def waiting(self, name: str) -> int:
+        return self._waiting.get(name, 0)
+
+    async def wait(self, name: str, wait_ns: int) -> None:
+        self._waiting[name] = self._waiting.get(name, 0) + 1
+        try:
+            await Pause(wait_ns)
+        finally:
+            self._waiting[name] -= 1
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         group = self._groups[upstream.name]

@@ -193,7 +193,7 @@ def breakers(client: Client, is_json: bool, change: tuple[str, ...]) -> None:
 @click.argument("change", nargs=-1, metavar="[show|reset LIMIT VALUE...]")
 @fleet_verb
 def limits(client: Client, is_json: bool, change: tuple[str, ...]) -> None:
-    """List the rate limits, show one bucket of a limit, or make it full again.
+    """List the limits, show one bucket of a limit (or what is held under a key), or make it full again.
 
     A bucket is named by a value for each part of the limit's key, in the order in which the list shows them. What is
     reset is in the audit log.

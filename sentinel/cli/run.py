@@ -32,6 +32,7 @@ class Settings(TypedDict):
     workers: int
     routes: int
     limit_keys: int
+    lease_keys: int
     places: int
 
 
@@ -62,7 +63,8 @@ def run_fleet(config: str) -> int:
     options = Options(
         run_dir=settings["run_dir"], config=path, admin_address=settings["admin_address"],
         slots_max=slots_for(settings["workers"]), series_max=series_for(settings["routes"]),
-        limits_max=limits_for(settings["limit_keys"]), places_max=places_for(settings["places"]),
+        limits_max=limits_for(settings["limit_keys"]), leases_max=limits_for(settings["lease_keys"]),
+        places_max=places_for(settings["places"]),
     )  # fmt: skip
     return supervise(options, worker_main)
 
@@ -97,7 +99,8 @@ def _check_and_exit(path: str, writing: int) -> NoReturn:
             plan = loaded.plan
             settings = Settings(
                 run_dir=plan.system.run_dir, admin_address=plan.admin.address, workers=plan.system.workers,
-                routes=len(plan.routes), limit_keys=plan.system.limit_keys, places=len(place_names(plan)),
+                routes=len(plan.routes), limit_keys=plan.system.limit_keys,
+                lease_keys=plan.system.lease_keys, places=len(place_names(plan)),
             )  # fmt: skip
             os.write(writing, json.dumps(settings).encode())
             status = 0

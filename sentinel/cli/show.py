@@ -138,10 +138,24 @@ def limits(document: Document) -> None:
     console.print(table)
     live, size = sizes.get("live", DASH), sizes.get("size", DASH)
     console.print(Text(f"{live} keys are limited now; the table has {size} places"))
+    ceilings, leases = document.get("concurrency") or (), document.get("leases") or {}
+    if ceilings:
+        table = _table(("concurrency limit", "max", "key", "on limit", "routes"), right={"max"})
+        for one in ceilings:
+            table.add_row(
+                _text(one.get("name")), _text(one.get("max")), _text(" ".join(one.get("key") or ()) or "all"),
+                _text(one.get("on_limit")), _text(", ".join(one.get("routes") or ()) or DASH),
+            )  # fmt: skip
+        console.print(table)
+    keys, held, size = (leases.get(name, DASH) for name in ("keys", "held", "size"))
+    console.print(Text(f"{held} leases are held under {keys} keys; the table has {size} places"))
 
 
 def bucket(document: Document) -> None:
     style = BAD if document.get("is_limited") else GOOD
+    if "held" in document:
+        _console().print(Text(f"{document.get('held')} of {document.get('max')} under way", style=style))
+        return
     line = Text(f"{document.get('remaining', DASH)} of {document.get('burst', DASH)} left", style=style)
     line.append("  full in ", style="default").append_text(duration(document.get("full_in_ms")))
     _console().print(line)

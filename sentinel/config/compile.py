@@ -45,12 +45,16 @@ class Compiler:
         groups = root.one("upstreams").all("upstream")
         upstreams = tuple(compile_upstream(block, self.problems, self.warnings) for block in groups)
         limits = tuple(self._rate_limit(block) for block in root.one("filters").all("rate-limit"))
-        names = {one.name for one in listeners}, {one.name for one in upstreams}, {one.name for one in limits}
+        ceilings = tuple(_concurrency_limit(block) for block in root.one("filters").all("concurrency-limit"))
+        self._filter_names(root.one("filters"))
+        filters = {one.name for one in limits} | {one.name for one in ceilings}
+        names = {one.name for one in listeners}, {one.name for one in upstreams}, filters
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._unused(root, listeners, routes)
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
-            routes=routes, upstreams=upstreams, rate_limits=limits, sources=sources, secrets=tuple(sorted(secrets)),
+            routes=routes, upstreams=upstreams, rate_limits=limits,
+            concurrency_limits=ceilings, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
 
     def _admin(self, block: Block) -> p.Admin:
@@ -123,7 +127,7 @@ class Compiler:
             max_uri_bytes=limits.value("max-uri-size"), max_body_bytes=limits.value("max-body-size"),
             header_timeout_ns=limits.value("header-timeout"), body_timeout_ns=limits.value("body-timeout"),
             write_timeout_ns=limits.value("write-timeout"), idle_timeout_ns=limits.value("idle-timeout"),
-            max_connections=limits.value("max-connections"),
+            max_connections=limits.value("max-connections"), connection_limit=self._connection_limit(block),
             max_open_requests=limits.value("max-open-requests"), max_requests=limits.value("max-requests"),
             trusted_proxies=trusted, trusted_hops=block.value("trusted-hops"),
             proxy_protocol=block.value("proxy-protocol"),
@@ -159,10 +163,11 @@ class Compiler:
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
-            self._reference(filters, limits, "rate-limit", "filters")
+            self._reference(filters, limits, "rate-limit or concurrency-limit", "filters", "rate-limit")
             for wanted, span in zip(filters.args, filters.arg_spans, strict=True):
                 if wanted is not None and filters.args.count(wanted) > 1:
-                    self.problems.add(span, f"`{wanted}` is charged twice here", "name it once, and see its `cost`")
+                    remedy = "name it once; a rate limit has a `cost`"
+                    self.problems.add(span, f"`{wanted}` is asked twice here", remedy)
         served = block.one("listeners")
         if block.has("listeners"):
             self._reference(served, listeners, "listener")
@@ -185,6 +190,10 @@ class Compiler:
                 block.one("cost").span, f"a request costs {cost}, and the bucket holds {burst}: none would be admitted",
                 "raise `burst`, or lower `cost`",
             )  # fmt: skip
+        for name in ("max-delay", "max-waiting"):
+            if block.has(name) and block.value("on-limit") != "delay":
+                remedy = f'remove it, or say `on-limit "delay"` where `{name}` is meant'
+                self.problems.add(block.one(name).span, f"`{name}` has no effect where nothing is delayed", remedy)
         if -(-period_ns // count) * max(burst, cost) > BUCKET_MAX_NS:
             remedy = "lower `burst`, or raise `rate`"
             self.problems.add(block.span, "the bucket takes more than ten years to fill", remedy)
@@ -192,14 +201,41 @@ class Compiler:
             name=block.args[0] if block.args and block.args[0] else "", period_ns=period_ns, count=count, burst=burst,
             key=tuple(sorted({one for one in key.args if one is not None} - {"all"})), cost=cost,
             on_limit=block.value("on-limit"), when_full=block.value("when-full"),
+            max_delay_ns=block.value("max-delay"), max_waiting=block.value("max-waiting"),
             exempt=tuple(one for one in exempt.args if one is not None), ipv4_prefix=block.value("ipv4-prefix"),
             ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
         )  # fmt: skip
 
-    def _reference(self, block: Block, known: set[str], what: str, table: str = "") -> None:
+    def _connection_limit(self, listener: Block) -> p.ConnectionLimit | None:
+        block = listener.one("connection-limit")
+        if not listener.has("connection-limit"):
+            return None
+        if not block.has("total") and not block.has("per-client") and not block.is_faulty:
+            self.problems.add(block.span, "`connection-limit` limits nothing", "add `per-client 100`, or `total 10000`")
+        return p.ConnectionLimit(
+            total=block.value("total") or 0, per_client=block.value("per-client") or 0,
+            ipv4_prefix=block.value("ipv4-prefix"), ipv6_prefix=block.value("ipv6-prefix"),
+            exempt=tuple(one for one in block.one("exempt").args if one is not None),
+            when_full=block.value("when-full"), span=block.span,
+        )  # fmt: skip
+
+    def _filter_names(self, filters: Block) -> None:
+        """Routes name filters of all kinds alike, so a name stands for one of them."""
+        seen: dict[str, Block] = {}
+        for block in filters.children:
+            name = block.args[0] if block.args else None
+            first = seen.setdefault(name, block) if name else block
+            if first is not block and first.directive is not block.directive:
+                self.problems.add(
+                    block.span, f"`{name}` is the name of a {first.directive.name} already", "give it another name",
+                    [(first.span, "the other one")],
+                )  # fmt: skip
+
+    def _reference(self, block: Block, known: set[str], what: str, table: str = "", added: str = "") -> None:
         for name, span in zip(block.args, block.arg_spans, strict=True):
             if name is not None and name not in known:
-                remedy = meant(name, sorted(known)) or f'add `{what} "{name}" {{ … }}` to `{table or what + "s"}`'
+                place = table or what + "s"
+                remedy = meant(name, sorted(known)) or f'add `{added or what} "{name}" {{ … }}` to `{place}`'
                 self.problems.add(span, f"there is no {what} `{name}`", remedy)
 
     def _match(self, block: Block) -> p.Match:
@@ -253,9 +289,10 @@ class Compiler:
                     block.span, f'no route forwards to upstream "{block.args[0]}"', "remove it, or use it"
                 )
         asked = {name for route in routes for name in route.filters}
-        for block in root.one("filters").all("rate-limit"):
+        for block in root.one("filters").children:
             if block.args and block.args[0] not in asked:
-                self.warnings.add(block.span, f'no route asks rate-limit "{block.args[0]}"', "remove it, or use it")
+                what = block.directive.name
+                self.warnings.add(block.span, f'no route asks {what} "{block.args[0]}"', "remove it, or use it")
         for listener in listeners:
             if not any(not route.listeners or listener.name in route.listeners for route in routes):
                 self.warnings.add(
@@ -271,7 +308,7 @@ def _system(block: Block) -> p.System:
         heartbeat_timeout_ns=block.value("heartbeat-timeout"),
         max_worker_connections=block.value("max-worker-connections"),
         max_worker_requests=block.value("max-worker-requests"),
-        limit_keys=block.value("limit-keys"),
+        limit_keys=block.value("limit-keys"), lease_keys=block.value("lease-keys"),
         access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
         cpu_affinity=block.value("cpu-affinity"),
         probation=p.Probation(
@@ -280,6 +317,16 @@ def _system(block: Block) -> p.System:
         ),
         restarts_max=budget.value("restarts"), restarts_window_ns=budget.value("window"),
         run_dir_span=block.one("run-dir").span,
+    )  # fmt: skip
+
+
+def _concurrency_limit(block: Block) -> p.ConcurrencyLimit:
+    return p.ConcurrencyLimit(
+        name=block.args[0] if block.args and block.args[0] else "", most=block.value("max") or 1,
+        key=tuple(sorted({one for one in block.one("key").args if one is not None} - {"all"})),
+        on_limit=block.value("on-limit"), when_full=block.value("when-full"),
+        exempt=tuple(one for one in block.one("exempt").args if one is not None),
+        ipv4_prefix=block.value("ipv4-prefix"), ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
     )  # fmt: skip
 
 

@@ -132,6 +132,8 @@ SYSTEM: Final = Directive(
              "listeners. More are answered 503.", "20000"),
         _one("max-worker-requests", k.integer(0, 1_000_000), "Requests in flight per worker, over all listeners. More are "
              "answered 503; 0: no limit but the connections'.", "0"),
+        _one("lease-keys", k.integer(1024, 524_288), "How many keys may hold something at a time (requests under way, connections), 64 octets "
+             "each and 16 for each process. Rounded up to a power of two. Changing it needs a restart.", "8192"),
         _one("limit-keys", k.integer(1024, 16_777_216), "How many keys of rate limits shared memory has room for, 64 octets each; "
              "a full table is `when-full`. Rounded up to a power of two. Changing it needs a restart.", "65536"),
         Directive("access-log", "Where the access log goes: `-` is standard output, `off` is nowhere, else a file.",
@@ -184,6 +186,17 @@ LISTENER: Final = Directive(
                  "but the connections'.", "0"),
             _one("max-requests", k.integer(0, 1_000_000_000), "Requests per connection; 0: no limit.", "0"),
         )),
+        Directive("connection-limit", "How many connections this listener has in the whole fleet, exact over all workers. More are answered "
+                  "429 and closed; on TLS listeners they are only closed.", children=(
+            _one("total", k.integer(1, 10_000_000), "In all.", example="total 10000"),
+            _one("per-client", k.integer(1, 1_000_000), "From one client's address.", example="per-client 100"),
+            _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length are counted together.", "32"),
+            _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length are counted together.", "64"),
+            Directive("exempt", "Clients of these networks are not counted.", (Argument("networks", k.NETWORK, True),),
+                      example='exempt "10.0.0.0/8"'),
+            _one("when-full", k.one_of("admit", "reject"), "What happens while shared memory has no room for another key (see "
+                 "`lease-keys`): admit it uncounted, or refuse it.", '"admit"'),
+        ), example="connection-limit { per-client 100; }"),
         Directive("trusted-proxies", "Networks whose `X-Forwarded-*` and PROXY headers are believed.",
                   (Argument("networks", k.NETWORK, True),), example='trusted-proxies "10.0.0.0/8"'),
         _one("trusted-hops", k.integer(0, 32), "How many entries of `X-Forwarded-For`, from the right, may be believed; "
@@ -383,13 +396,36 @@ RATE_LIMIT: Final = Directive(
         _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length share a bucket.", "32"),
         _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length share a bucket.", "64"),
         _one("cost", k.integer(1, 1_000_000), "What one request takes from its bucket.", "1"),
-        _one("on-limit", k.one_of("reject", "observe"), "Answer 429, or only write down that it would be.", '"reject"'),
+        _one("on-limit", k.one_of("reject", "delay", "observe"), "Answer 429, let the request wait for its turn (see `max-delay`), or "
+             "only write down that it would be refused.", '"reject"'),
+        _one("max-delay", k.duration("1ms"), "How long a request may wait with `on-limit \"delay\"`; who would have to wait longer is "
+             "answered 429.", '"1s"'),
+        _one("max-waiting", k.integer(1, 1_000_000), "How many requests of one worker may wait at this limit; more are answered 429.",
+             "100"),
         _one("when-full", k.one_of("admit", "reject"), "What happens while shared memory has no room for another key (see "
              "`limit-keys`): admit it uncounted, or answer 503. Keys that are limited are never forgotten for it.", '"admit"'),
         Directive("exempt", "Clients of these networks are not limited.", (Argument("networks", k.NETWORK, True),),
                   example='exempt "10.0.0.0/8"'),
     ),
     example='rate-limit "per-client" { rate "100/s"; burst 20; }',
+)  # fmt: skip
+
+CONCURRENCY_LIMIT: Final = Directive(
+    "concurrency-limit", "How many requests of one key may be under way at the same time, exact over all workers. A tunnel is under way "
+    "until it ends.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        _one("max", k.integer(1, 1_000_000), "How many.", is_required=True, example="max 10"),
+        Directive("key", "What is counted apart: as in `rate-limit`.", (Argument("parts", k.KEY_PART, True),), default='"client-ip"',
+                  example='key "header:x-tenant"'),
+        _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length are counted together.", "32"),
+        _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length are counted together.", "64"),
+        _one("on-limit", k.one_of("reject", "observe"), "Answer 429, or only write down that it would be.", '"reject"'),
+        _one("when-full", k.one_of("admit", "reject"), "What happens while shared memory has no room for another key (see "
+             "`lease-keys`): admit it uncounted, or answer 503. Keys that hold something are never forgotten for it.", '"admit"'),
+        Directive("exempt", "Clients of these networks are not counted.", (Argument("networks", k.NETWORK, True),),
+                  example='exempt "10.0.0.0/8"'),
+    ),
+    example='concurrency-limit "per-tenant" { max 10; key "header:x-tenant"; }',
 )  # fmt: skip
 
 ROOT: Final = Directive(
@@ -401,7 +437,8 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT,), is_table=True),
+        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT),
+                  is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
     ),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from sentinel.core.ceilings import Ceiling, ceilings_of
 from sentinel.core.conditions import (
     Test,
     compile_condition,
@@ -27,7 +28,7 @@ from sentinel.core.conditions import (
     path_literal,
 )
 from sentinel.core.limits import Limiter, Tariff
-from sentinel.core.plan import Condition, Match, Plan, RateLimit, Route, Upstream
+from sentinel.core.plan import ConcurrencyLimit, Condition, Match, Plan, RateLimit, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
 from sentinel.core.request import Request
@@ -50,15 +51,20 @@ class PathKind(IntEnum):
 
 ANY_HOST: Final = "*"
 Key = tuple[int, int, int, int, int, int, int, int]
+Limits = dict[str, RateLimit | ConcurrencyLimit]
 
 
 class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
-    __slots__ = ("answer", "answer_step", "limits", "step", "tests", "upstream", "wisher")
+    __slots__ = ("answer", "answer_step", "ceilings", "limits", "step", "tests", "upstream", "wisher")
 
-    def __init__(self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None) -> None:
+    def __init__(
+        self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None,
+        ceilings: tuple[Ceiling, ...],
+    ) -> None:  # fmt: skip
         self.limits = limits
+        self.ceilings = ceilings
         self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
         self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
         self.upstream = upstream
@@ -74,8 +80,8 @@ class Candidate:
     """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
 
     __slots__ = (
-        "answer", "answer_step", "conditions", "host", "host_kind", "key", "limits", "match", "path", "path_kind",
-        "pattern", "rank", "route", "step", "tests", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "conditions", "host", "host_kind", "is_limited", "key", "limits", "match",
+        "path", "path_kind", "pattern", "rank", "route", "step", "tests", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +101,8 @@ class Candidate:
         self.step = shared.step
         self.upstream = shared.upstream
         self.limits = shared.limits
+        self.ceilings = shared.ceilings
+        self.is_limited = self.limits is not None or bool(self.ceilings)
         self.wisher = shared.wisher
         self.answer = shared.answer
         self.answer_step = shared.answer_step
@@ -128,7 +136,8 @@ class Candidate:
 def ranked(plan: Plan) -> tuple[Candidate, ...]:
     """Return all candidates of the plan, the best first; their `rank` is their place."""
     upstreams = {upstream.name: upstream for upstream in plan.upstreams}
-    limits = {limit.name: limit for limit in plan.rate_limits}
+    limits: Limits = {limit.name: limit for limit in plan.rate_limits}
+    limits |= {limit.name: limit for limit in plan.concurrency_limits}
     candidates = [one for route in plan.routes for one in candidates_of(route, upstreams, limits)]
     candidates.sort(key=lambda candidate: candidate.key)  # stable: equal orders keep the plan's
     for rank, candidate in enumerate(candidates):
@@ -136,14 +145,16 @@ def ranked(plan: Plan) -> tuple[Candidate, ...]:
     return tuple(candidates)
 
 
-def candidates_of(route: Route, upstreams: dict[str, Upstream], limits: dict[str, RateLimit]) -> list[Candidate]:
+def candidates_of(route: Route, upstreams: dict[str, Upstream], limits: Limits) -> list[Candidate]:
     """Multiply out the matches of one route; a route without any matches everything."""
     upstream = None if route.upstream is None else upstreams[route.upstream]
-    limiters = [Limiter(limits[name], route.name) for name in route.filters]
+    wanted = [limits[name] for name in route.filters]
+    limiters = [Limiter(limit, route.name) for limit in wanted if isinstance(limit, RateLimit)]
     tariff = Tariff(limiters) if limiters else None
+    ceilings = ceilings_of([limit for limit in wanted if isinstance(limit, ConcurrencyLimit)], route.name)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream, tariff)
+        shared = Shared(route, match, upstream, tariff, ceilings)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)

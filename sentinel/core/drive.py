@@ -1,15 +1,17 @@
-"""Drive a coroutine of the core that may not wait: one send, and the answer.
+"""Drive a coroutine of the core without an event loop: one send, and the answer, or what it waits for.
 
-The core is written as coroutines because some questions wait (an agent, a
-remote policy). Where no such question can be asked, no event loop is needed
-either: the first `send(None)` runs it to its end. A coroutine that waits all
+The core is written as coroutines because some questions wait (a turn at a rate limit,
+an agent, a remote policy). Nearly all requests ask none of these, and then the first `send(None)`
+runs the decision to its end. One that waits says for what (`Pause`), and whoever drives it goes on when
+that has come: live traffic with a timer, and no task. Where nobody can wait, a coroutine that does all
 the same is a bug of ours, and is told so at once instead of hanging.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar, final
 
 Answer = TypeVar("Answer")
 
@@ -18,12 +20,34 @@ class WaitedHere(Exception):
     """The core asked a question that waits, where only instant ones may be asked."""
 
 
-def run(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
-    """Run to the end without an event loop; raise WaitedHere if it would wait."""
+@final
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A coroutine of the core waits so long; send None when it is over."""
+
+    wait_ns: int
+
+    def __await__(self) -> Generator[Pause, None, None]:
+        yield self
+
+
+def advance(coroutine: Coroutine[Any, Any, Answer]) -> Answer | Pause:
+    """Run on to the end, or to the next pause."""
     try:
         question = coroutine.send(None)
     except StopIteration as end:
         answer: Answer = end.value
         return answer
+    if type(question) is Pause:
+        return question
     coroutine.close()
     raise WaitedHere(f"the decision waits for {question!r}, and nobody here can answer")
+
+
+def run(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run to the end where nobody can wait; raise WaitedHere if it would."""
+    answer = advance(coroutine)
+    if type(answer) is Pause:
+        coroutine.close()
+        raise WaitedHere(f"the decision waits for {answer!r}, and nobody here can answer")
+    return answer

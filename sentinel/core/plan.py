@@ -80,7 +80,7 @@ class Respond:
 class RateLimit:
     """`count` requests in each `period_ns`, and `burst` at once, for each value of the key.
 
-    key: parts as in core.limits (`client-ip`, `header:x-tenant`, ...), all of which together name a bucket.
+    key: parts as in core.keys (`client-ip`, `header:x-tenant`, ...), all of which together name a bucket.
     exempt: networks of clients that it does not concern. when_full: what happens when shared memory has no
     room for another key.
     """
@@ -91,11 +91,41 @@ class RateLimit:
     burst: int
     key: tuple[str, ...] = ("client-ip",)
     cost: int = 1
+    on_limit: Literal["reject", "delay", "observe"] = "reject"
+    max_delay_ns: int = 0  # how long a request may wait for its turn
+    max_waiting: int = 100  # requests of one worker that may do so
+    when_full: Literal["admit", "reject"] = "admit"
+    exempt: tuple[str, ...] = ()
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyLimit:
+    """At most `most` requests under way in the whole fleet, for each value of the key (parts as in RateLimit)."""
+
+    name: str
+    most: int
+    key: tuple[str, ...] = ("client-ip",)
     on_limit: Literal["reject", "observe"] = "reject"
     when_full: Literal["admit", "reject"] = "admit"
     exempt: tuple[str, ...] = ()
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimit:
+    """How many connections a listener has in the whole fleet; 0: no limit. per_client: of each client's network."""
+
+    total: int = 0
+    per_client: int = 0
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    exempt: tuple[str, ...] = ()
+    when_full: Literal["admit", "reject"] = "admit"
     span: Span = NOWHERE
 
 
@@ -131,7 +161,7 @@ class Route:
     priority: int = 0
     series: int = 0
     listeners: tuple[str, ...] = ()
-    filters: tuple[str, ...] = ()  # names of rate limits, in the order in which they are told of
+    filters: tuple[str, ...] = ()  # names of limits, in the order in which they are told of
     respond: Respond | None = None
     upstream: str | None = None
     retry: Retry | None = None
@@ -313,6 +343,7 @@ class Listener:
     write_timeout_ns: int = 30 * SECOND  # a client that does not read
     idle_timeout_ns: int = 75 * SECOND  # of a kept-alive connection between requests
     max_connections: int = 10_000  # per worker
+    connection_limit: ConnectionLimit | None = None  # over the fleet
     max_open_requests: int = 0  # in flight per worker; 0: no limit
     max_requests: int = 0  # per connection; 0: no limit
     trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* and PROXY headers count
@@ -346,6 +377,7 @@ class System:
     max_worker_connections: int = 20_000
     max_worker_requests: int = 0  # in flight; 0: no limit
     limit_keys: int = 65_536  # room for so many keys of rate limits
+    lease_keys: int = 8192  # and for so many that hold something at a time
     access_log: str = "-"  # "-": standard output; "off"; else a path
     access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted
     cpu_affinity: bool = False
@@ -372,4 +404,5 @@ class Plan:
     upstreams: tuple[Upstream, ...]
     sources: tuple[str, ...] = field(default=())  # the files it was made from
     rate_limits: tuple[RateLimit, ...] = field(default=())
+    concurrency_limits: tuple[ConcurrencyLimit, ...] = ()
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

@@ -94,6 +94,12 @@ class Reason(Enum):
     RATE_LIMITED = Meaning(71, "rate-limited", 429, "operator", "a rate limit of the route is used up", "wait as long as `Retry-After` says, or raise the `rate` or `burst` of the limit that is named")
     WOULD_BE_LIMITED = Meaning(72, "would-be-limited", 0, "none", "a rate limit that only observes is used up", "nothing to do; with `on-limit \"reject\"` this request would be refused")
     LIMITS_FULL = Meaning(73, "limits-full", 503, "gateway", "shared memory has no room for another rate limit key, and the limit says `when-full \"reject\"`", "raise `limit-keys`, or say `when-full \"admit\"`")
+    DELAYED = Meaning(74, "delayed", 0, "none", "a rate limit is used up, and the request waited for its turn", "nothing to do; with `on-limit \"reject\"` it would be refused")
+    WITHIN_CONCURRENCY = Meaning(75, "within-concurrency", 0, "none", "a concurrency limit has room for the request", "nothing to do")
+    CONCURRENCY_LIMITED = Meaning(76, "concurrency-limited", 429, "operator", "as many requests of this key are under way as a concurrency limit of the route allows", "wait for one of them to end, or raise `max` of the limit that is named")
+    CONCURRENCY_EXCEEDED = Meaning(77, "concurrency-exceeded", 0, "none", "a concurrency limit that only observes has no room for the request", "nothing to do; with `on-limit \"reject\"` this request would be refused")
+    LEASES_FULL = Meaning(78, "leases-full", 503, "gateway", "shared memory has no room for another key that holds something, and the limit says `when-full \"reject\"`", "raise `lease-keys`, or say `when-full \"admit\"`")
+    CONNECTION_LIMITED = Meaning(79, "connection-limited", 429, "operator", "the listener, or this client, has as many connections as `connection-limit` allows", "close some, or raise `total` or `per-client`")
 
     # How an endpoint was chosen.
     ENDPOINT_PASSED_OVER = Meaning(80, "endpoint-passed-over", 0, "none", "this endpoint may not be used now", "see `sentinelctl endpoints`")

@@ -133,6 +133,8 @@ class RouteTable:
         tariffs = [candidate.limits for candidate in self.candidates if candidate.limits is not None]
         for limiter in {one.name: one for tariff in tariffs for one in tariff.enforced}.values():
             yield from limiter.steps
+        for ceiling in {one.name: one for candidate in self.candidates for one in candidate.ceilings}.values():
+            yield from ceiling.steps
         for candidate in self.candidates:
             yield candidate.step
             if candidate.answer_step is not None:

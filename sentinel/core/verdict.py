@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import final
 
 from sentinel.core.plan import Endpoint, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.world import Wish
 
 
+@final
 @dataclass(slots=True)
 class Forward:
     """Send it to this endpoint of this upstream."""
@@ -18,16 +20,20 @@ class Forward:
     endpoint: Endpoint
     wish: Wish  # by which other endpoints are chosen when this one fails
     fields: tuple[tuple[str, str], ...] = ()  # what the answer shall have besides
+    leases: tuple[int, ...] = ()  # what is held until the exchange ends (World.hold)
 
 
+@final
 @dataclass(slots=True)
 class Respond:
     """The route answers by itself."""
 
     route: Route
     fields: tuple[tuple[str, str], ...] = ()
+    leases: tuple[int, ...] = ()
 
 
+@final
 @dataclass(slots=True)
 class Reject:
     """We say no; `route` is None when no route was found."""

@@ -6,7 +6,7 @@ It is read once, with the decision; tries at other endpoints use the same wish.
 
 from __future__ import annotations
 
-from sentinel.core.limits import cookie_of, part_of
+from sentinel.core.keys import cookie_of, part_of
 from sentinel.core.plan import Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Wish

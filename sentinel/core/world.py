@@ -43,5 +43,17 @@ class World(Protocol):
         Returns outcome (core.limits), index of the one that refused (or -1), then of each how many ns it is used.
         """
 
+    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
+        """Hold one more under this key, unless `most` are held: outcome (core.limits), how many are held, the lease."""
+
+    def let_go(self, leases: tuple[int, ...]) -> None:
+        """Give back what was held."""
+
+    def waiting(self, name: str) -> int:
+        """How many requests of this worker wait for their turn at a rate limit."""
+
+    async def wait(self, name: str, wait_ns: int) -> None:
+        """Wait so long for one's turn at a rate limit."""
+
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         """Which endpoint shall be tried next."""

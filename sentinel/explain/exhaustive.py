@@ -65,6 +65,18 @@ class Preview:
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return ADMITTED, -1, *[increment_ns for increment_ns, _, _ in TERM.iter_unpack(terms)]
 
+    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
+        return ADMITTED, 1, 0
+
+    def let_go(self, leases: tuple[int, ...]) -> None:
+        """Nothing was held."""
+
+    def waiting(self, name: str) -> int:
+        return 0
+
+    async def wait(self, name: str, wait_ns: int) -> None:
+        """It is as if the time had passed."""
+
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         return Chooser(upstream).choose(Still(upstream), tried, wish)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from sentinel.core.ceilings import TOLD_MAX
 from sentinel.core.conditions import compile_condition, field_values, query_values
 from sentinel.core.limits import EXACT
 from sentinel.core.plan import Condition
@@ -34,6 +35,14 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"rate limit `{details[0]}` admits it, {least}{details[1]} left"
         case Reason.RATE_LIMITED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up for another {details[1]} s"
+        case Reason.DELAYED if len(details) == 2:
+            return f"rate limit `{details[0]}` is used up: the request waited {details[1]} ms for its turn"
+        case Reason.WITHIN_CONCURRENCY if len(details) == 2:
+            least = "at least " if int(details[1]) >= TOLD_MAX else ""
+            return f"concurrency limit `{details[0]}` has room: {least}{details[1]} under way with this one"
+        case Reason.CONCURRENCY_LIMITED | Reason.CONCURRENCY_EXCEEDED if len(details) == 2:
+            only = ", and it only observes" if reason is Reason.CONCURRENCY_EXCEEDED else ""
+            return f"concurrency limit `{details[0]}` has no room: {details[1]} are under way{only}"
         case Reason.ENDPOINT_PASSED_OVER if len(details) == 2:
             return f"endpoint {details[0]} is passed over: {details[1]}"
         case Reason.PANIC if len(details) == 1:

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sentinel.core.balance.levels import STANDING_WORDS, UNHEALTHY, USABLE
+from sentinel.core.ceilings import Ceiling
 from sentinel.core.limits import Limiter
 from sentinel.core.machines.breaker import UNTIL_MAX, BreakerState
 from sentinel.core.machines.health import Admin
-from sentinel.core.plan import Breaker, Endpoint, Plan, Upstream
+from sentinel.core.plan import Breaker, ConcurrencyLimit, Endpoint, Plan, RateLimit, Upstream
 from shm.board import PlaceView
 from shm.region import Region
 
@@ -81,8 +82,8 @@ def set_breaker(plan: Plan, region: Region, upstream: str, address: str, state: 
 
 
 def limits(plan: Plan, region: Region) -> dict[str, Any]:
-    """The rate limits of the plan, and how full their table is."""
-    statistics = region.limits_statistics(time.monotonic_ns())
+    """The limits of the plan, and how full their tables are."""
+    statistics, leases = region.limits_statistics(time.monotonic_ns()), region.leases_statistics()
     return {
         "table": {
             "size": statistics.limits_max, "live": statistics.live, "used": statistics.used,
@@ -96,11 +97,27 @@ def limits(plan: Plan, region: Region) -> dict[str, Any]:
             }
             for limit in plan.rate_limits
         ],
+        "leases": {"size": leases.leases_max, "keys": leases.keys, "held": leases.held, "used": leases.used},
+        "concurrency": [
+            {
+                "name": limit.name, "max": limit.most, "key": list(limit.key), "on_limit": limit.on_limit,
+                "when_full": limit.when_full,
+                "routes": [route.name for route in plan.routes if limit.name in route.filters],
+            }
+            for limit in plan.concurrency_limits
+        ],
     }  # fmt: skip
 
 
 def bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -> dict[str, Any]:
-    """One bucket of a rate limit, named by the values of its key's parts."""
+    """One bucket of a rate limit, or what is held under a key of a concurrency limit; values: its key's parts."""
+    ceiling = next((limit for limit in plan.concurrency_limits if limit.name == name), None)
+    if ceiling is not None:
+        route, others = _parts(ceiling, values)
+        held = region.held(Ceiling(ceiling, route).key_of(others))
+        return {
+            "limit": name, "key": list(values), "held": held, "max": ceiling.most, "is_limited": held >= ceiling.most,
+        }  # fmt: skip
     limiter, key = _bucket(plan, name, values)
     now_ns = time.monotonic_ns()
     used_ns = max(0, region.peek(now_ns, key) - now_ns)
@@ -119,13 +136,23 @@ def reset_bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -
 def _bucket(plan: Plan, name: str, values: Sequence[str]) -> tuple[Limiter, bytes]:
     limit = next((limit for limit in plan.rate_limits if limit.name == name), None)
     if limit is None:
-        known = ", ".join(f"`{one.name}`" for one in plan.rate_limits) or "none"
-        raise Unknown(f"there is no rate-limit `{name}`; there are {known}")
-    if len(values) != len(limit.key):
-        raise Unknown(f"a bucket of `{name}` is named by {len(limit.key)} values: {', '.join(limit.key) or 'none'}")
-    route = values[limit.key.index("route")] if "route" in limit.key else ""
+        if any(one.name == name for one in plan.concurrency_limits):
+            raise Unknown(f"`{name}` is a concurrency-limit: what is held ends with its requests, and cannot be reset")
+        names = [one.name for one in plan.rate_limits] + [one.name for one in plan.concurrency_limits]
+        known = ", ".join(f"`{name}`" for name in names) or "none"
+        raise Unknown(f"there is no limit `{name}`; there are {known}")
+    route, others = _parts(limit, values)
     limiter = Limiter(limit, route)
-    return limiter, limiter.key_of([value for part, value in zip(limit.key, values, strict=True) if part != "route"])
+    return limiter, limiter.key_of(others)
+
+
+def _parts(limit: RateLimit | ConcurrencyLimit, values: Sequence[str]) -> tuple[str, list[str]]:
+    """The route and the other parts of a key, as an operator named them."""
+    if len(values) != len(limit.key):
+        wanted = ", ".join(limit.key) or "none"
+        raise Unknown(f"a bucket of `{limit.name}` is named by {len(limit.key)} values: {wanted}")
+    route = values[limit.key.index("route")] if "route" in limit.key else ""
+    return route, [value for part, value in zip(limit.key, values, strict=True) if part != "route"]
 
 
 def _endpoint(upstream: Upstream, endpoint: Endpoint, region: Region, now_ns: int) -> dict[str, Any]:

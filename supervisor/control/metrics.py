@@ -45,8 +45,10 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.LIMITS_CHARGED: ("limits_charged", "Charges of rate limits that were admitted."),
     Counter.LIMITS_REFUSED: ("limits_refused", "Requests that a rate limit refused."),
     Counter.LIMITS_FULL: ("limits_full", "Charges that found no room in the table of limits."),
-    Counter.LIMITS_RECLAIMED: ("limits_reclaimed", "Expired buckets of rate limits that were given to another key."),
-    Counter.LIMITS_STOLEN: ("limits_stolen", "Insertions into the table of limits taken over from a silent worker."),
+    Counter.LIMITS_RECLAIMED: ("limits_reclaimed", "Entries of limits and leases that were given to another key."),
+    Counter.LIMITS_STOLEN: ("limits_stolen", "Insertions of keys taken over from a silent worker."),
+    Counter.LEASES_REFUSED: ("leases_refused", "Requests and connections for which a ceiling had no room."),
+    Counter.LEASES_FULL: ("leases_full", "Requests and connections whose key found no room in the table of leases."),
 }
 """Names and texts of the workers' counters, without prefix and `_total`."""
 
@@ -137,6 +139,11 @@ class Reading(Collector):
         if numbers.limits is not None:
             yield _gauge("limit_keys_size", "Places in the table of rate limit keys.", numbers.limits.limits_max)
             yield _gauge("limit_keys_live", "Keys whose bucket is not full now.", numbers.limits.live)
+        if numbers.leases is not None:
+            leases = numbers.leases
+            yield _gauge("lease_keys_size", "Places in the table of keys that hold something.", leases.leases_max)
+            yield _gauge("lease_keys_live", "Keys that hold something now.", leases.keys)
+            yield _gauge("leases_held", "What they hold together: requests under way, connections.", leases.held)
 
 
 def _requests(series: tuple[SeriesTotals, ...]) -> Iterator[Metric]:

@@ -15,6 +15,7 @@ from sentinel.core.record import reason_word
 from shm.board import PlaceView
 from shm.counters import SeriesTotals, Totals
 from shm.layout import BOUNDS_NS
+from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
 
 CLASS_WORDS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -36,6 +37,7 @@ class Numbers:
     series_refused: int = 0
     places: tuple[PlaceView, ...] = ()
     limits: LimitsStatistics | None = None
+    leases: LeasesStatistics | None = None
 
     @property
     def workers(self) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from shm.region import LimitsStatistics, PlaceView, Region, RegionStatistics, Totals
+from shm.region import Region
 from supervisor.control.api import Api
 from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, SupervisorRefusal
@@ -106,21 +106,14 @@ class ControlProcess:
 
     async def numbers(self) -> Numbers:
         """One reading; parts that cannot be read are None."""
-        status = totals = statistics = limits = None
-        places: tuple[PlaceView, ...] = ()
+        status = None
+        read: dict[str, Any] = {"totals": None}
         with contextlib.suppress(ChannelFault, SupervisorRefusal):  # supervisor_up 0 says so
             status = await self.fleet.status()
         with contextlib.suppress(MemoryFault):  # region_up 0 says so
-            totals, statistics, places, limits = await self.memory.ask(read_region)
+            read = await self.memory.ask(read_region)
         return Numbers(
-            totals=totals,
-            status=status,
-            reloads=dict(self.reloader.counts),
-            surprises=self.fleet.channel.surprise_count,
-            series_used=statistics.series_count if statistics else 0,
-            series_refused=statistics.series_refused if statistics else 0,
-            places=places,
-            limits=limits,
+            status=status, reloads=dict(self.reloader.counts), surprises=self.fleet.channel.surprise_count, **read
         )
 
     async def _begin(self) -> None:
@@ -194,7 +187,11 @@ def _say(outcome: Outcome) -> None:
     sys.stderr.flush()
 
 
-def read_region(region: Region) -> tuple[Totals, RegionStatistics, tuple[PlaceView, ...], LimitsStatistics]:
-    """All that a scrape tells of shared memory."""
-    limits = region.limits_statistics(time.monotonic_ns())
-    return region.totals(), region.statistics(), tuple(region.places()), limits
+def read_region(region: Region) -> dict[str, Any]:
+    """All that a scrape tells of shared memory, by the names of Numbers."""
+    statistics = region.statistics()
+    return {
+        "totals": region.totals(), "series_used": statistics.series_count, "series_refused": statistics.series_refused,
+        "places": tuple(region.places()), "limits": region.limits_statistics(time.monotonic_ns()),
+        "leases": region.leases_statistics(),
+    }  # fmt: skip

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.core import limits
+from sentinel.core import keys, limits
 from sentinel.core.decide import decide
-from sentinel.core.drive import run
-from sentinel.core.limits import Limiter, is_within, network_of
+from sentinel.core.drive import Pause, advance, run
+from sentinel.core.keys import is_within, network_of
+from sentinel.core.limits import Limiter
 from sentinel.core.plan import (
     PLAN_VERSION,
     SECOND,
     Admin,
+    ConcurrencyLimit,
     Endpoint,
     Listener,
     Match,
@@ -31,7 +34,7 @@ from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import compile_routes
 from sentinel.core.trace import Trace
-from sentinel.core.verdict import Reject
+from sentinel.core.verdict import Reject, Verdict
 from sentinel.core.world import Choice, Wish
 from shm import layout
 from shm.limits import Outcome
@@ -54,9 +57,33 @@ def limiter(**changes: Any) -> Limiter:
 class Till:
     """A world with buckets that answer what they are told to, and remember what they were asked."""
 
-    def __init__(self, *answers: tuple[int, ...]) -> None:
+    def __init__(self, *answers: tuple[int, ...], room: int = 0) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[tuple[bytes, ...], bytes]] = []
+        self.held: list[bytes] = []
+        self.room = room  # for so many leases
+        self.queue = 0
+        self.waited: list[tuple[str, int]] = []
+
+    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
+        if len(self.held) >= self.room:
+            return limits.FULL, 0, 0
+        count = self.held.count(key)
+        if count >= most:
+            return limits.REFUSED, count, 0
+        self.held.append(key)
+        return limits.ADMITTED, count + 1, len(self.held)
+
+    def let_go(self, leases: tuple[int, ...]) -> None:
+        for _ in leases:
+            self.held.pop()
+
+    def waiting(self, name: str) -> int:
+        return self.queue
+
+    async def wait(self, name: str, wait_ns: int) -> None:
+        self.waited.append((name, wait_ns))
+        await Pause(wait_ns)
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         self.asked.append((keys, terms))
@@ -66,14 +93,23 @@ class Till:
         raise AssertionError("nothing is forwarded here")
 
 
-def decided(till: Till, *rate_limits: RateLimit, **changes: Any) -> tuple[Any, list[Reason]]:
-    names = tuple(one.name for one in rate_limits)
+def deciding(
+    till: Till, *wanted: RateLimit | ConcurrencyLimit, **changes: Any
+) -> tuple[Coroutine[Any, Any, Verdict], Trace]:
+    names = tuple(one.name for one in wanted)
     route = Route("r", (Match(path_prefixes=("/",)),), 0, filters=names, respond=Respond(200))
     plan = Plan(
-        PLAN_VERSION, System(), Admin(), (Listener("web", "127.0.0.1", 80),), (route,), (), rate_limits=rate_limits
-    )
+        PLAN_VERSION, System(), Admin(), (Listener("web", "127.0.0.1", 80),), (route,), (),
+        rate_limits=tuple(one for one in wanted if isinstance(one, RateLimit)),
+        concurrency_limits=tuple(one for one in wanted if isinstance(one, ConcurrencyLimit)),
+    )  # fmt: skip
     trace = Trace()
-    verdict = run(decide(compile_routes(plan), request(**changes), till, trace))
+    return decide(compile_routes(plan), request(**changes), till, trace), trace
+
+
+def decided(till: Till, *wanted: RateLimit | ConcurrencyLimit, **changes: Any) -> tuple[Any, list[Reason]]:
+    decision, trace = deciding(till, *wanted, **changes)
+    verdict = run(decision)
     return verdict, [step[0] for step in trace.steps]
 
 
@@ -81,7 +117,7 @@ def test_shared_memory_means_the_same() -> None:
     assert tuple(Outcome) == (limits.ADMITTED, limits.REFUSED, limits.FULL)
     assert layout.LIMIT_CLOSED == limits.CLOSED
     assert limits.TERM.size == 8 * layout.LIMIT_TERM_WORDS
-    assert limits.KEY_CHARS_MAX <= layout.LIMIT_KEY_BYTES_MAX
+    assert keys.KEY_CHARS_MAX <= layout.LIMIT_KEY_BYTES_MAX
 
 
 def test_a_bucket_is_a_time() -> None:
@@ -126,6 +162,106 @@ def test_exempt_clients_are_not_asked_for() -> None:
     till = Till()
     verdict, reasons = decided(till, dataclasses.replace(LIMIT, exempt=("192.0.2.0/24",)))
     assert (till.asked, verdict.fields, reasons) == ([], (), [Reason.ROUTE_MATCHED, Reason.RESPONDED])
+
+
+DELAYING = dataclasses.replace(LIMIT, on_limit="delay", max_delay_ns=SECOND)
+
+
+def test_who_is_beyond_the_burst_waits_until_it_is_as_if_he_were_not() -> None:
+    till = Till((limits.ADMITTED, -1, SECOND // 2 + 7_000_000))
+    decision, trace = deciding(till, DELAYING)
+    assert advance(decision) == Pause(7_000_000)
+    assert till.waited == [("one", 7_000_000)]
+    assert trace.steps[-1] == (Reason.DELAYED, LIMIT.span, ("one", 7))
+    verdict = advance(decision)
+    assert not isinstance(verdict, Pause)
+    assert verdict.fields[1] == ("ratelimit", '"one";r=0;t=1')
+    assert limits.TERM.unpack(till.asked[0][1])[1] == LIMIT.burst * SECOND // 10 + SECOND, "a second deeper"
+
+
+def test_who_would_wait_too_long_is_refused_and_told_when_he_would_not() -> None:
+    verdict, _ = decided(Till((limits.REFUSED, 0, SECOND // 2 + 5 * SECOND)), DELAYING)
+    assert (verdict.reason, verdict.fields[0]) == (Reason.RATE_LIMITED, ("retry-after", "5"))
+
+
+def test_a_full_queue_takes_nobody_in() -> None:
+    till = Till((limits.REFUSED, 0, SECOND // 2))
+    till.queue = DELAYING.max_waiting
+    verdict, _ = decided(till, DELAYING)
+    assert verdict.reason is Reason.RATE_LIMITED
+    assert limits.TERM.unpack(till.asked[0][1])[1] == SECOND // 2, "no deeper than the burst"
+
+
+def test_of_several_turns_the_latest_is_waited_for() -> None:
+    two, reject = dataclasses.replace(DELAYING, name="two"), dataclasses.replace(LIMIT, name="strict")
+    till = Till((limits.ADMITTED, -1, SECOND // 2 + 2, SECOND // 2 + 3, SECOND // 2))
+    decision, _ = deciding(till, DELAYING, two, reject)
+    assert advance(decision) == Pause(3)
+    assert till.waited == [("two", 3)]
+    decision.close()
+
+
+CEILING = ConcurrencyLimit("few", 2)
+
+
+def test_there_is_room_for_so_many_and_no_more() -> None:
+    till = Till(room=9)
+    for count in (1, 2):
+        decision, trace = deciding(till, CEILING)
+        verdict = run(decision)
+        assert not isinstance(verdict, Reject)
+        assert verdict.leases == (count,)
+        assert (Reason.WITHIN_CONCURRENCY, CEILING.span, ("few", count)) in trace.steps
+    refused, reasons = decided(till, CEILING)
+    assert (refused.status, refused.reason, reasons[-1]) == (
+        429, Reason.CONCURRENCY_LIMITED, Reason.CONCURRENCY_LIMITED,
+    )  # fmt: skip
+    assert refused.fields == (("retry-after", "1"),)
+    other, _ = decided(till, CEILING, client_ip="192.0.2.2")
+    assert other.leases == (3,)
+
+
+def test_what_is_refused_later_has_held_nothing_and_was_charged_nothing() -> None:
+    none = dataclasses.replace(CEILING, name="none", most=1, key=())
+    till = Till((limits.ADMITTED, -1, 0), room=9)
+    decided(till, none, LIMIT)
+    verdict, _ = decided(till, CEILING, none, LIMIT)
+    assert verdict.reason is Reason.CONCURRENCY_LIMITED
+    assert len(till.held) == 1, "what the first ceiling gave was put back"
+    assert len(till.asked) == 1, "and the rate limit was not asked"
+    till.answers.append((limits.REFUSED, 0, SECOND))
+    till.held.clear()
+    verdict, _ = decided(till, CEILING, LIMIT)
+    assert (verdict.reason, till.held) == (Reason.RATE_LIMITED, [])
+
+
+def test_who_leaves_while_he_waits_leaves_nothing_behind() -> None:
+    till = Till((limits.ADMITTED, -1, SECOND), room=9)
+    decision, _ = deciding(till, CEILING, DELAYING)
+    assert isinstance(advance(decision), Pause)
+    assert len(till.held) == 1
+    decision.close()
+    assert till.held == []
+
+
+def test_a_ceiling_that_observes_refuses_nothing() -> None:
+    till, observer = Till(room=9), dataclasses.replace(CEILING, most=1, on_limit="observe")
+    assert decided(till, observer)[1][1] is Reason.WITHIN_CONCURRENCY
+    verdict, reasons = decided(till, observer)
+    assert (reasons[1], verdict.leases) == (Reason.CONCURRENCY_EXCEEDED, (2,))
+
+
+@pytest.mark.parametrize(("policy", "status"), [("admit", None), ("reject", 503)])
+def test_a_table_without_room_for_another_key_does_what_the_ceiling_says(policy: Any, status: int | None) -> None:
+    verdict, reasons = decided(Till(), dataclasses.replace(CEILING, when_full=policy))
+    assert getattr(verdict, "status", None) == status
+    assert (Reason.LEASES_FULL in reasons) == (status is not None)
+
+
+def test_clients_that_a_ceiling_exempts_are_not_counted() -> None:
+    till = Till()
+    verdict, reasons = decided(till, dataclasses.replace(CEILING, exempt=("192.0.2.0/24",)))
+    assert (till.held, verdict.leases, reasons) == ([], (), [Reason.ROUTE_MATCHED, Reason.RESPONDED])
 
 
 @given(st.lists(st.text(max_size=4), min_size=2, max_size=2), st.lists(st.text(max_size=4), min_size=2, max_size=2))

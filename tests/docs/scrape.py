@@ -7,6 +7,7 @@ from sentinel.core.machines.health import Admin, Finding, Health
 from shm.board import PlaceView, Toll
 from shm.counters import Counter, SeriesTotals, Totals
 from shm.layout import BUCKETS
+from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
 from supervisor.control.numbers import Numbers
 
@@ -29,5 +30,6 @@ def everything() -> Numbers:
         totals=Totals(series=(series,), counters=dict.fromkeys(Counter, 1)),
         status={"generation": 1, "mode": "serving", "control": {"restarts": 0}, "workers": [worker]},
         reloads={"serving": 1}, surprises=0, places=(place,),
+        leases=LeasesStatistics(leases_max=64, used=1, keys=1, held=2, busy=0),
         limits=LimitsStatistics(limits_max=64, used=1, live=1, void=0, busy=0),
     )  # fmt: skip

@@ -89,6 +89,46 @@ def test_any_number_of_workers_admit_what_the_limit_says_and_no_more(
         fleet.kill()
 
 
+CEILING = """}
+filters {
+    concurrency-limit "few" { max 5; key "all"; }
+"""
+SLOW = """
+    route "slow" { matches { path-prefix "/drip"; }; filters "few"; upstream "origin"; }
+    route "fast" { matches { path "/few"; }; filters "few"; respond 200; }
+"""
+
+
+def test_what_is_under_way_is_counted_over_the_fleet_and_given_back_when_its_worker_dies(
+    tmp_path: Path, origin_port: int
+) -> None:
+    fleet = Fleet(tmp_path, origin_port, workers=4, routes=SLOW, upstreams=CEILING).start()
+
+    def begun(path: str) -> tuple[socket.socket, int]:
+        connection = socket.create_connection(("127.0.0.1", fleet.port), timeout=20)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        return connection, int(connection.recv(65536).split()[1])
+
+    def held() -> int:
+        held: int = fleet.ctl_json("limits", "show", "few")["held"]
+        return held
+
+    try:
+        found = [begun("/drip/2000/20") for _ in range(12)]
+        assert sorted(status for _, status in found) == [200] * 5 + [429] * 7
+        assert (held(), begun("/few")[1]) == (5, 429)
+        fleet.ctl("reload")
+        assert (held(), begun("/few")[1]) == (5, 429), "the old workers finish what they hold"
+        for worker in fleet.workers():
+            os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: held() == 0, "the dead hold nothing")
+        wait_until(lambda: fleet.is_serving() and begun("/few")[1] == 200, "and their heirs let others in")
+    finally:
+        for connection, _ in found:
+            connection.close()
+        fleet.kill()
+
+
 def test_neither_reloads_nor_deaths_give_anything_away(tmp_path: Path, origin_port: int) -> None:
     fleet = Fleet(tmp_path, origin_port, workers=2, routes=ROUTES, upstreams=FILTERS).start()
     try:

@@ -89,7 +89,8 @@ class Worker:
         self.plan = plan_at(self.port) if plan_at is not None else plan_of(upstream, self.port, directory, **parts)
         self.region = Region.create(
             f"/sentinel-test-{os.getpid()}-{next(_numbers)}", series_max=16, slots_max=4,
-            limits_max=limits_for(self.plan.system.limit_keys), places_max=places_for(len(place_names(self.plan))),
+            limits_max=limits_for(self.plan.system.limit_keys),
+            leases_max=limits_for(self.plan.system.lease_keys), places_max=places_for(len(place_names(self.plan))),
         )  # fmt: skip
         self.plan = with_places(self.plan, self.region.place_numbers(place_names(self.plan)))
         self.content = msgspec.json.encode(self.plan)

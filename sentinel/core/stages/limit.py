@@ -2,7 +2,8 @@
 
 Intuition: one payment for all stamps. The limits that may refuse are charged together, all or
 none: a request that one of them refuses has cost nothing at the others. Those that only
-observe are asked afterwards, one by one, and are told of in the trace.
+observe are asked afterwards, one by one, and are told of in the trace. A limit that delays is charged
+for a turn in the future; whoever has to wait longer than it allows is refused.
 
 What the client is told (RFC 9110 section 10.2.3, draft-ietf-httpapi-ratelimit-headers): `Retry-After` of a refusal, and
 of every answer the policies and what is left of each.
@@ -10,7 +11,7 @@ of every answer the policies and what is left of each.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from sentinel.core.candidates import Candidate
 from sentinel.core.limits import ADMITTED, FULL, Field, Limiter, Tariff, seconds
@@ -22,27 +23,42 @@ from sentinel.core.world import World
 
 RATE_LIMITED: Final = Reason.RATE_LIMITED
 LIMITS_FULL: Final = Reason.LIMITS_FULL
+DELAYED: Final = Reason.DELAYED
 WOULD_BE_LIMITED: Final = Reason.WOULD_BE_LIMITED
+
+
+class Delay(NamedTuple):
+    """The limit whose turn is waited for the longest, and how long."""
+
+    name: str
+    wait_ns: int
 
 
 def limit(
     candidate: Candidate, tariff: Tariff, request: Request, world: World, trace: Trace
-) -> tuple[Reject | None, tuple[Field, ...]]:
-    """Return the refusal, or None; and the fields that the answer shall have."""
+) -> tuple[Reject | None, tuple[Field, ...], Delay | None]:
+    """Return the refusal, or None; the fields that the answer shall have; and what is to be waited for."""
     tariff = tariff.of(request)
     fields: tuple[Field, ...] = ()
+    delay: Delay | None = None
     enforced = tariff.enforced
     if enforced:
-        outcome, index, *used = world.charge(tuple([one.key(request) for one in enforced]), tariff.terms)
+        terms = tariff.terms
+        if tariff.delaying and all(world.waiting(one.name) < one.max_waiting for one in tariff.delaying):
+            terms = tariff.patient_terms
+        outcome, index, *used = world.charge(tuple([one.key(request) for one in enforced]), terms)
         state = ", ".join([one.state(used_ns) for one, used_ns in zip(enforced, used, strict=True)])
         fields = tariff.policies, ("ratelimit", state)
         if outcome != ADMITTED:
-            return _refused(candidate, enforced[index], outcome, used[index], fields, trace), fields
+            return _refused(candidate, enforced[index], outcome, used[index], fields, trace), fields, None
         for one, used_ns in zip(enforced, used, strict=True):
             trace.add(one.within(used_ns))
+            if tariff.delaying and (wait_ns := one.wait_ns(used_ns)) > (delay.wait_ns if delay else 0):
+                delay = Delay(one.name, wait_ns)
+                trace.add((DELAYED, one.span, (one.name, wait_ns // 1_000_000)))
     for one in tariff.observers:
         _observe(one, request, world, trace)
-    return None, fields
+    return None, fields, delay
 
 
 def _refused(

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from sentinel.core.ceilings import Ceiling
 from sentinel.core.limits import TERM, Limiter
 from sentinel.core.machines.health import Finding, Health
-from sentinel.core.plan import SECOND, RateLimit
+from sentinel.core.plan import SECOND, ConcurrencyLimit, RateLimit
 from shm.places import FAILURE, pack_terms
 from shm.region import Role
 from tests.supervisor.control.stage import Stage
@@ -19,8 +20,11 @@ schema-version "1.0"
 system {{ run-dir "{run_dir}"; }}
 admin {{ address "{admin}"; }}
 listeners {{ listener "web" {{ address "127.0.0.1:8080"; }}; }}
-filters {{ rate-limit "per-client" {{ rate "10/s"; burst 5; key "client-ip" "header:x-t"; }}; }}
-routes {{ route "r" {{ matches {{ path-prefix "/"; }}; filters "per-client"; upstream "api"; }}; }}
+filters {{
+    rate-limit "per-client" {{ rate "10/s"; burst 5; key "client-ip" "header:x-t"; }}
+    concurrency-limit "few" {{ max 2; key "header:x-t"; }}
+}}
+routes {{ route "r" {{ matches {{ path-prefix "/"; }}; filters "per-client" "few"; upstream "api"; }}; }}
 upstreams {{
     upstream "api" {{
         endpoint "127.0.0.1:9001"; endpoint "127.0.0.1:9002"
@@ -103,6 +107,21 @@ def test_a_bucket_is_shown_and_made_full(served: Stage) -> None:
     reset = served.post("limits", "reset", limit="per-client", key=["10.0.0.9", "acme"]).document
     assert (reset["before"], reset["after"]) == ("used", "full")
     assert served.get("limits", "per-client", key=["10.0.0.9", "acme"]).document["remaining"] == 5
+
+
+def test_what_is_held_under_a_key_is_shown_and_ends_with_its_requests(served: Stage) -> None:
+    slot = served.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=0)
+    key = Ceiling(ConcurrencyLimit("few", 2, key=("header:x-t",)), "r").key_of(["acme"])
+    for _ in range(2):
+        served.region.hold(slot, time.monotonic_ns(), key, 2)
+    shown = served.get("limits", "few", key=["acme"]).document
+    assert (shown["held"], shown["max"], shown["is_limited"]) == (2, 2, True)
+    assert served.get("limits", "few", key=["other"]).document["held"] == 0
+    listed = served.get("limits").document
+    assert (listed["leases"]["keys"], listed["leases"]["held"]) == (1, 2)
+    assert (listed["concurrency"][0]["name"], listed["concurrency"][0]["routes"]) == ("few", ["r"])
+    refused = served.post("limits", "reset", limit="few", key=["acme"])
+    assert refused.status == 404 and "cannot be reset" in refused.document["error"]
 
 
 def test_a_change_that_cannot_be_written_down_stands_and_says_so(served: Stage) -> None:
