@@ -6,6 +6,7 @@ a snapshot in a dry run; here the answer comes from shared memory, and the turn 
 
 from __future__ import annotations
 
+from random import getrandbits
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +34,7 @@ class LiveWorld:
         self._region, self._slot = service.region, service.slot
         self._charge, self._hold = service.region.charge, service.region.hold
         self._waiting: dict[str, int] = {}  # at each rate limit that delays
-        retried = {route.upstream for route in plan.routes if route.retry is not None}
+        retried = {name for route in plan.routes if route.retry is not None for name in route.upstream_names}
         self._groups = {
             upstream.name: Group(service, upstream, is_retried=upstream.name in retried) for upstream in plan.upstreams
         }
@@ -43,6 +44,9 @@ class LiveWorld:
         self._warmed_ns = 0
         self._plain = [group for group in self._groups.values() if group.is_plain]
         self._crowded = [group for group in self._groups.values() if group.upstream.max_pending]
+
+    def chance(self) -> int:
+        return getrandbits(64)
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         now_ns = monotonic_ns()

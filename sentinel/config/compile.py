@@ -142,14 +142,14 @@ class Compiler:
         self, block: Block, order: int, listeners: set[str], upstreams: set[str], limits: set[str]
     ) -> p.Route:
         name = block.args[0] if block.args and block.args[0] else ""
-        is_answered, is_forwarded = block.has("respond"), block.has("upstream")
-        if is_answered and is_forwarded:
+        said = [one for one in ("respond", "upstream", "split") if block.has(one)]
+        is_answered, is_forwarded = "respond" in said, "upstream" in said or "split" in said
+        for other in said[1:]:
             self.problems.add(
-                block.one("upstream").span, f"route \"{name}\" has both `respond` and `upstream`",
-                "remove one of the two",
-                [(block.one("respond").span, "the other one")],
+                block.one(other).span, f"route \"{name}\" has both `{said[0]}` and `{other}`", "remove one of the two",
+                [(block.one(said[0]).span, "the other one")],
             )  # fmt: skip
-        elif not is_answered and not is_forwarded and not block.is_faulty:
+        if not said and not block.is_faulty:
             self.problems.add(
                 block.span, f"route \"{name}\" does nothing with what it matches",
                 'add `upstream "name"`, or `respond 404 body="nothing here"`',
@@ -176,9 +176,31 @@ class Compiler:
             priority=block.value("priority") or 0, listeners=tuple(one for one in served.args if one),
             filters=tuple(one for one in filters.args if one),
             respond=_respond(block.one("respond")) if is_answered else None,
-            upstream=block.value("upstream") if is_forwarded else None,
+            upstream=block.value("upstream") if block.has("upstream") else None,
+            split=self._split(block.one("split"), upstreams) if block.has("split") else None,
             retry=_retry(block.one("retry")) if block.has("retry") else None, timeout_ns=block.value("timeout") or 0,
             max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
+        )  # fmt: skip
+
+    def _split(self, block: Block, upstreams: set[str]) -> p.Split:
+        key = block.one("key")
+        for part, span in zip(key.args, key.arg_spans, strict=True):
+            if part in ("all", "route"):
+                self.problems.add(span, f"`{part}` is the same for all requests here: one upstream gets them all",
+                                  "name what differs, or leave `key` out: then it is by chance")  # fmt: skip
+        shares = tuple(
+            p.Share(one.args[0] if one.args and one.args[0] else "", one.props["weight"] or 0, one.span)
+            for one in block.all("upstream")
+        )
+        for one in block.all("upstream"):
+            self._reference(one, upstreams, "upstream")
+        if len(shares) < 2 and not block.is_faulty:
+            self.problems.add(block.span, "a split has at least two upstreams", 'add `upstream "canary" weight=5`')
+        elif not any(share.weight for share in shares) and not block.is_faulty:
+            self.problems.add(block.span, "nothing goes anywhere: all weights are 0", "give one of them a `weight`")
+        return p.Split(
+            shares, key=tuple(sorted({one for one in key.args if one is not None})),
+            ipv4_prefix=block.value("ipv4-prefix"), ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
         )  # fmt: skip
 
     def _rate_limit(self, block: Block) -> p.RateLimit:
@@ -282,7 +304,7 @@ class Compiler:
 
     def _unused(self, root: Block, listeners: tuple[p.Listener, ...], routes: tuple[p.Route, ...]) -> None:
         """What is allowed and probably not meant."""
-        used = {route.upstream for route in routes}
+        used = {name for route in routes for name in route.upstream_names}
         for block in root.one("upstreams").all("upstream"):
             if block.args and block.args[0] not in used:
                 self.warnings.add(

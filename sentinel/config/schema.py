@@ -214,7 +214,7 @@ LISTENER: Final = Directive(
 )  # fmt: skip
 
 ROUTE: Final = Directive(
-    "route", "Requests that match go to one upstream, or get one answer.", (Argument("name", k.NAME_KIND),),
+    "route", "Requests that match go to an upstream, or get one answer.", (Argument("name", k.NAME_KIND),),
     is_repeatable=True, key="name",
     children=(
         _one("priority", k.integer(-1000, 1000), "Routes of a higher priority are tried first.", "0"),
@@ -227,9 +227,19 @@ ROUTE: Final = Directive(
                              (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
                              example='header "cache-control" "no-store"'),),
                   example='respond 404 body="nothing here"'),
-        Directive("filters", "Rate limits that requests must be within, all of them. A request that one of them refuses is "
+        Directive("filters", "Limits that requests must be within, all of them. A request that one of them refuses is "
                   "charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
+        Directive("split", "Forward to one of several upstreams, by weight. When all endpoints of that upstream fail, the request fails: "
+                  "it does not go to another one.", children=(
+            Directive("upstream", "One of them.", (Argument("name", k.NAME_KIND),),
+                      (Property("weight", k.integer(0, 1_000_000), "Its share, relative to the others; 0: nothing, for now.", "1"),),
+                      is_repeatable=True, is_required=True, key="name", example='upstream "canary" weight=5'),
+            Directive("key", "Requests with the same key go to the same upstream: parts as in `rate-limit`. Without it, chance decides for "
+                      "each request.", (Argument("parts", k.KEY_PART, True),), example='key "cookie:session"'),
+            _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length go together.", "32"),
+            _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length go together.", "64"),
+        ), example='split { upstream "stable" weight=95; upstream "canary" weight=5; }'),
         Directive("retry", "Try a request again, at another endpoint if there is one, when a try failed and nothing of an answer has "
                   "reached the client. Methods that are not idempotent (POST, PATCH, …) only if nothing was sent.", children=(
             _one("attempts", k.integer(2, 10), "Tries, the first one included.", "2"),

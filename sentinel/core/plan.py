@@ -148,8 +148,28 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One upstream of a split; weight 0: nothing goes there now."""
+
+    upstream: str
+    weight: int
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Which part of a route's requests goes to which upstream. key: as in RateLimit; empty: by chance."""
+
+    shares: tuple[Share, ...]
+    key: tuple[str, ...] = ()
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """One route; exactly one of `respond` and `upstream` is set. Several matches are alternatives.
+    """One route; exactly one of `respond`, `upstream` and `split` is set. Several matches are alternatives.
 
     `series` is its stable number in the metric tables (given by control). `listeners`
     empty: served on all.
@@ -164,10 +184,18 @@ class Route:
     filters: tuple[str, ...] = ()  # names of limits, in the order in which they are told of
     respond: Respond | None = None
     upstream: str | None = None
+    split: Split | None = None
     retry: Retry | None = None
     timeout_ns: int = 0  # of the whole exchange; 0: none
     max_body_bytes: int = -1  # -1: the listener's
     span: Span = NOWHERE
+
+    @property
+    def upstream_names(self) -> tuple[str, ...]:
+        """The upstreams that its requests may be for."""
+        if self.split is not None:
+            return tuple(share.upstream for share in self.split.shares)
+        return () if self.upstream is None else (self.upstream,)
 
 
 @dataclass(frozen=True, slots=True)

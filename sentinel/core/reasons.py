@@ -106,6 +106,7 @@ class Reason(Enum):
     PANIC = Meaning(81, "panic", 0, "none", "fewer endpoints are usable than `panic-threshold` says, so health is not looked at", "look at the endpoints, and at what their checks ask")
     PRIORITY_LOWERED = Meaning(82, "priority-lowered", 0, "none", "the endpoints of the first priority do not suffice, so this request goes to the next", "nothing to do; see `sentinelctl endpoints`")
     STICKY_FOLLOWED = Meaning(83, "sticky-followed", 0, "none", "the client's cookie names this endpoint", "nothing to do")
+    SPLIT_CHOSEN = Meaning(88, "split-chosen", 0, "none", "the route splits its requests, and this one is for this upstream", "nothing to do; with a `key` it is always the same one")
     TRIED_ANOTHER = Meaning(85, "tried-another", 0, "none", "an endpoint failed before anything was sent to it, so another one was tried", "look at the endpoint that failed")
     RETRIED = Meaning(86, "retried", 0, "none", "a try failed, and the route's `retry` sends the request again", "look at the endpoint that failed")
     RETRY_DENIED = Meaning(87, "retry-denied", 0, "none", "a try failed, and it is not tried again although the route's `retry` would: the fleet's budget of retries is used up, or the request cannot be sent twice", "look at the endpoint that failed; see `retry-budget`, and `max-body-size` and `unsafe-methods` of `retry`")

@@ -137,6 +137,8 @@ class RouteTable:
             yield from ceiling.steps
         for candidate in self.candidates:
             yield candidate.step
+            if candidate.split is not None:
+                yield from candidate.split.steps
             if candidate.answer_step is not None:
                 yield candidate.answer_step
 

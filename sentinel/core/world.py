@@ -37,6 +37,9 @@ class Choice(NamedTuple):
 class World(Protocol):
     """Whoever answers the core's questions."""
 
+    def chance(self) -> int:
+        """64 bits that nobody can foretell."""
+
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         """Take from all these buckets, or from none (core.limits.TERM for each, in order).
 

@@ -62,6 +62,9 @@ class Comparison:
 class Preview:
     """A world that charges nothing: each upstream as if this were its first request."""
 
+    def chance(self) -> int:
+        return 0  # one of those that may be: an explanation is to be the same each time
+
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return ADMITTED, -1, *[increment_ns for increment_ns, _, _ in TERM.iter_unpack(terms)]
 

@@ -30,6 +30,9 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"upstream `{details[0]}`: endpoint {address(str(details[1]), int(details[2]))}"
         case Reason.RESPONDED if len(details) == 1:
             return f"the route answers {details[0]} by itself"
+        case Reason.SPLIT_CHOSEN if len(details) == 3:
+            upstream, weight, total = details
+            return f"split: for `{upstream}`, which has {weight} of {total}"
         case Reason.WITHIN_LIMIT if len(details) == 2:
             least = "at least " if int(details[1]) >= EXACT else ""
             return f"rate limit `{details[0]}` admits it, {least}{details[1]} left"

@@ -1,4 +1,4 @@
-"""Forward stage: ask the world for an endpoint of the route's upstream.
+"""Forward stage: ask the world for an endpoint of the route's upstream, or of the one that a split chooses.
 
 Intuition: the core knows who may serve and what of the request matters for the choice
 (a key to be hashed, a cookie that names an endpoint), the world knows who is well and
@@ -20,9 +20,12 @@ def forward(
     table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace
 ) -> Forward | Reject:
     """Return where the request goes, or the refusal when no endpoint may be tried."""
-    upstream = candidate.upstream
-    assert upstream is not None, "a route without `respond` has an upstream: the plan was checked"
-    wisher = candidate.wisher
+    upstream, wisher = candidate.upstream, candidate.wisher
+    if upstream is None:
+        assert candidate.split is not None, "a route that answers nothing itself forwards: the plan was checked"
+        branch = candidate.split.choose(request, world)
+        upstream, wisher = branch.upstream, branch.wisher
+        trace.add(branch.step)
     wish = NO_WISH if wisher is None else wisher.wish(request)
     endpoint, refusal, notes = world.choose_endpoint(upstream, (), wish)
     for note in notes:
