@@ -7,8 +7,9 @@ for an operator's intervention, the breaker's, which anybody may change whole.
 
 from __future__ import annotations
 
+import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeVar
@@ -171,6 +172,26 @@ class Board:
             if self._cells.compare_exchange(at + BREAKER, before, after):
                 return breaker.split(before).state
         raise TimeoutError("the breaker changes faster than it can be set")
+
+    def remarkable(self, now_ns: int) -> Iterator[tuple[str, bytes]]:
+        """Places of which the next instance should know, and their words (shm.estate). Supervisor."""
+        for index, name in enumerate(self._names.all()):
+            if (
+                0 < self._word(index, ADMIN) < len(Admin)
+                or self._word(index, HEALTH) == Health.UNHEALTHY
+                or breaker.split(self._word(index, BREAKER)).state is not BreakerState.CLOSED
+                or self._word(index, EJECTED_UNTIL) > now_ns // MS
+            ):
+                words = [self._word(index, offset) for offset in range(ADMIN, PLACE.size, WORD)]
+                yield name, struct.pack(f"={len(words)}Q", *words)
+
+    def settle(self, places: Sequence[tuple[str, bytes]]) -> None:
+        """Give names and words to places of a new region; at most half of its room. Supervisor, before control."""
+        for name, octets in places[: self._geometry.places_max // 2]:
+            if len(octets) == PLACE.size - ADMIN and self._names.known(name) is None:
+                index = self._names.append(name)
+                for at, word in enumerate(struct.unpack(f"={len(octets) // WORD}Q", octets)):
+                    self._store(index, ADMIN + at * WORD, word)
 
     def recovered_ms(self, index: int) -> int:
         """When an endpoint became healthy again, or its ejection ended (or will); 0 for never."""

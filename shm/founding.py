@@ -41,8 +41,8 @@ CRC_AT: Final = HEADER.offset("header_crc")
 REMOVE: Final = "stop the fleet, then start it again: a new region is made"
 
 
-def found(name: str, geometry: Geometry) -> Mapping:
-    """Create the region, empty and ready; run by the supervisor."""
+def found(name: str, geometry: Geometry, secret: tuple[int, int] | None = None) -> Mapping:
+    """Create the region, empty and ready, with this secret or a new one; run by the supervisor."""
     for problem in geometry.faults():
         raise RegionFault(problem, culprit="the configuration", place=place(name), remedy="stay within them")
     for _ in range(ATTEMPTS_MAX):
@@ -52,7 +52,7 @@ def found(name: str, geometry: Geometry) -> Mapping:
             _clear(name)
             continue
         try:
-            return _lay(fd, name, geometry)
+            return _lay(fd, name, geometry, secret or _drawn())
         finally:
             # Said, not left to the close: the mapping keeps the open file, and with it the lock, alive.
             fcntl.flock(fd, fcntl.LOCK_UN)
@@ -70,7 +70,26 @@ def recognise(name: str) -> tuple[Mapping, Geometry]:
         os.close(fd)
 
 
-def _lay(fd: int, name: str, geometry: Geometry) -> Mapping:
+def is_abandoned(name: str) -> bool:
+    """Whether there is a region that a dead instance left."""
+    try:
+        fd = open_name(name)
+    except RegionFault:
+        return False
+    try:
+        header = os.pread(fd, 4 * WORD, 0)
+    finally:
+        os.close(fd)
+    words = memoryview(header).cast("Q") if len(header) == 4 * WORD else None
+    return words is not None and words[0] == MAGIC and not is_alive(words[2], words[3])
+
+
+def _drawn() -> tuple[int, int]:
+    low, high = memoryview(os.urandom(2 * WORD)).cast("Q").tolist()
+    return low, high
+
+
+def _lay(fd: int, name: str, geometry: Geometry, secret: tuple[int, int]) -> Mapping:
     if not _lock(fd) or not is_named(fd, name):
         raise _busy(name, "another start took the name at this very moment")
     try:
@@ -85,7 +104,6 @@ def _lay(fd: int, name: str, geometry: Geometry) -> Mapping:
     pid = os.getpid()
     born = birth_ns(pid)
     assert born is not None, "this very process is alive"
-    secret = memoryview(os.urandom(2 * WORD)).cast("Q")
     words = (MAGIC, VERSION, pid, born, geometry.size_bytes, geometry.slots_max, geometry.series_max,
              geometry.journal_records, geometry.limits_max, geometry.places_max,
              geometry.leases_max, *secret, LAYOUT_CRC)  # fmt: skip

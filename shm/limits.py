@@ -63,12 +63,13 @@ between, and again). Chains and cuckoo paths move keys while others look.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, unique
 from typing import Final, TypeVar
 
 from shm.counters import Counter
+from shm.estate import BUCKET
 from shm.layout import (
     LIMIT,
     LIMIT_ATTEMPTS_MAX,
@@ -80,12 +81,14 @@ from shm.layout import (
     LIMIT_SPIN_DOUBLINGS,
     LIMIT_SPINS,
     LIMIT_STRIPE,
+    LIMIT_TERM_MAX_NS,
     LIMIT_VOID,
     LIMIT_WINDOW,
     OFFSET_BITS,
     SLOT,
     TICKET_BITS,
     WORD,
+    Geometry,
 )  # fmt: skip
 
 Answer = TypeVar("Answer")
@@ -96,6 +99,7 @@ Term = tuple[int, int, int]
 """increment_ns, capacity_ns, flags"""
 
 LIMIT_WORDS: Final = LIMIT.size // WORD
+CHUNK_WORDS: Final = LIMIT_WORDS << 16
 KEY, TAT, PEAK = (LIMIT.offset(name) // WORD for name in ("key_low", "tat", "peak"))
 TICKET, GUARD, ENTRY, BEFORE, AFTER = (
     SLOT.offset(f"limit_{name}") // WORD for name in ("ticket", "guard", "entry", "before", "after")
@@ -423,3 +427,33 @@ def _is_past(peak: int, now: int) -> bool:
 
 def _limiting(tat: int, now: int) -> int:
     return tat if tat > now else 0
+
+
+def limiting(words: memoryview, geometry: Geometry, now: int) -> Iterator[bytes]:
+    """The buckets that limit somebody, as shm.estate.BUCKET; of a region in which nobody writes any more."""
+    first = geometry.limits_offset // WORD
+    for start in range(first, first + geometry.limits_max * LIMIT_WORDS, CHUNK_WORDS):
+        end = min(start + CHUNK_WORDS, first + geometry.limits_max * LIMIT_WORDS)
+        for at, tat in enumerate(words[start + TAT : end : LIMIT_WORDS].tolist()):
+            if now < tat < LIMIT_VOID:
+                entry = start + at * LIMIT_WORDS
+                yield BUCKET.pack(words[entry + KEY], words[entry + KEY + 1], tat)
+
+
+def settle(words: memoryview, geometry: Geometry, buckets: bytes, now: int) -> int:
+    """Write buckets into a new table, which has the same secret and no users yet; how many found no room.
+
+    Nobody remembers a value of the old table, so rule 1 begins anew: peaks are not needed.
+    """
+    first, mask, lost = geometry.limits_offset // WORD, geometry.limits_max - 1, 0
+    for low, high, tat in BUCKET.iter_unpack(buckets):
+        if not now < tat <= now + 2 * LIMIT_TERM_MAX_NS:
+            continue  # full again meanwhile; what is later was never written by us
+        for step in range(LIMIT_WINDOW):
+            entry = first + ((low + step) & mask) * LIMIT_WORDS
+            if not words[entry + TAT]:
+                words[entry + KEY], words[entry + KEY + 1], words[entry + TAT] = low, high, tat
+                break
+        else:
+            lost += 1
+    return lost

@@ -27,14 +27,16 @@ from typing import Final
 from sentinel.core.machines.worker import Order, WorkerState
 from shm import journal
 from shm.birth import birth_ns as birth_of
+from shm.birth import is_alive
 from shm.board import Board, PlaceView
 from shm.cells import open_cells
 from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_series
+from shm.estate import Estate
 from shm.faults import RegionBusy, RegionFault, RegionFull
-from shm.founding import found, recognise
-from shm.layout import HEADER, SERIES, Geometry
+from shm.founding import found, is_abandoned, recognise
+from shm.layout import HEADER, SERIES, WORD, Geometry
 from shm.leases import LeasesStatistics
-from shm.limits import LimitsStatistics
+from shm.limits import LimitsStatistics, limiting, settle
 from shm.mapping import Mapping, open_name, place, reserve, unlink_name
 from shm.series import SeriesNames
 from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
@@ -47,6 +49,7 @@ __all__ = [
 GENERATION_AT: Final = HEADER.offset("generation")
 SERIES_RESERVED: Final = 64
 """Room for counters is reserved for so many series at a time: 80 KiB a slot."""
+SECRET_AT: Final = HEADER.offset("secret_low")
 JOURNAL_RECORDS: Final = 4096
 """The last so many requests of each slot can be explained: 2 MiB a slot, so that a fleet of eight workers and
 its reloads (24 slots) fit in the 64 MiB that a container has for shared memory by default."""
@@ -114,11 +117,12 @@ class Region:
     def create(
         cls, name: str, *, series_max: int = 1024, slots_max: int = 64, journal_records: int = JOURNAL_RECORDS,
         limits_max: int = LIMITS_MAX, places_max: int = PLACES_MAX, leases_max: int = LEASES_MAX,
+        secret: tuple[int, int] | None = None,
     ) -> Region:  # fmt: skip
         """Make the region, removing what a dead instance left; RegionBusy if a live one has it. Supervisor."""
         geometry = Geometry(slots_max=slots_max, series_max=series_max, journal_records=journal_records,
                             limits_max=limits_max, places_max=places_max, leases_max=leases_max)  # fmt: skip
-        region = cls(name, found(name, geometry), geometry)
+        region = cls(name, found(name, geometry, secret), geometry)
         region._names.found()
         return region
 
@@ -126,6 +130,44 @@ class Region:
     def attach(cls, name: str) -> Region:
         """Map an existing region; RegionFault says what is wrong with it. Control and tools."""
         return cls(name, *recognise(name))
+
+    @classmethod
+    def estate_of(cls, name: str, now_ns: int) -> Estate | None:
+        """What a killed instance left in its region; None if there is no such region. Supervisor, before `create`.
+
+        Raises RegionFault for a region that cannot be read.
+        """
+        if not is_abandoned(name):
+            return None
+        region = cls.attach(name)
+        try:
+            for slot in region.slots():
+                if not is_alive(slot.pid, slot.birth_ns):
+                    region.reap_slot(slot.index)
+            return region.estate(now_ns)
+        finally:
+            region.close()
+
+    def estate(self, now_ns: int) -> Estate:
+        """What the next instance shall know (shm.estate). Supervisor, when nobody else is there any more."""
+        words = self._mapping.memory.cast("Q")
+        try:
+            return Estate(
+                (words[SECRET_AT // WORD], words[SECRET_AT // WORD + 1]),
+                b"".join(limiting(words, self.geometry, now_ns)), tuple(self.board.remarkable(now_ns)),
+            )  # fmt: skip
+        finally:
+            words.release()
+
+    def inherit(self, estate: Estate, now_ns: int) -> int:
+        """Put what another instance left in its place; how many buckets found no room. Supervisor, before control."""
+        words = self._mapping.memory.cast("Q")
+        try:
+            lost = settle(words, self.geometry, estate.buckets, now_ns)
+        finally:
+            words.release()
+        self.board.settle(estate.places)
+        return lost
 
     def close(self) -> None:
         """Let go of the memory; the name and everybody else's mapping stay."""

@@ -1,6 +1,6 @@
 """The supervisor from start to end: what it needs is made in order, and given back in the reverse one.
 
-    run-dir locked -> region -> doors of control -> loop ... -> doors -> region -> run-dir
+    run-dir locked -> estate taken over -> region -> doors of control -> loop ... -> doors -> estate left -> region
 
 Each step fails with one line that says what is in the way and what to do, before
 anything has been forked. A second start against a living instance ends at the
@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from shm.estate import Estate, EstateFault
 from shm.faults import RegionDamaged
 from shm.layout import PLACES_LIMIT, SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
 from shm.region import LEASES_MAX, LIMITS_MAX, PLACES_MAX, Region, RegionBusy, RegionFault
@@ -87,12 +88,16 @@ def run(options: Options, worker_main: WorkerMain) -> int:
         with ExitStack() as stack:
             run_dir = RunDir(options.run_dir)
             stack.callback(run_dir.leave)
+            estate = _inheritance(run_dir)
             region = Region.create(
                 run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max,
                 limits_max=options.limits_max, places_max=options.places_max, leases_max=options.leases_max,
+                secret=estate.secret if estate is not None else None,
             )  # fmt: skip
             stack.callback(region.close)
             stack.callback(region.unlink)
+            if estate is not None:
+                _settle(region, estate)
             heir_until_ns = time.monotonic_ns() + HEIR_NS if run_dir.was_abandoned else 0
             desk = Desk(
                 admin=_admin_door(options.admin_address, systemd, heir_until_ns), unix=run_dir.listen(),
@@ -104,7 +109,10 @@ def run(options: Options, worker_main: WorkerMain) -> int:
                 region=region, sockets=Sockets(systemd.adopted), desk=desk, systemd=systemd, worker_main=worker_main,
                 slots_max=options.slots_max, heir_until_ns=heir_until_ns,
             )  # fmt: skip
-            return trio.run(loop.run)
+            run_dir.forget_bequest()  # not before: a start that fails leaves it to the next one
+            status = trio.run(loop.run)
+            _bequeath(region.estate(time.monotonic_ns()), run_dir)
+            return status
     except (RunDirFault, RegionBusy, RegionFault, BindFault) as fault:
         say(str(fault))
         return CANNOT_START
@@ -114,6 +122,34 @@ def run(options: Options, worker_main: WorkerMain) -> int:
             raise
         say(f"{_first(damages)}; the service ends, and its workers finish what they have")
         return DAMAGED
+
+
+def _inheritance(run_dir: RunDir) -> Estate | None:
+    """What the instance before left: in its region if it was killed, else in the run-dir. No reason not to start."""
+    try:
+        left = Region.estate_of(run_dir.region_name, time.monotonic_ns())
+        if left is not None:
+            _bequeath(left, run_dir)  # its region is removed next, and this start may yet fail
+            return left
+        written = run_dir.bequest()
+        return None if written is None else Estate.from_bytes(written)
+    except (RegionFault, EstateFault, RunDirFault) as fault:
+        say(f"limits and breakers start anew, what the instance before left cannot be used: {fault}")
+        return None
+
+
+def _settle(region: Region, estate: Estate) -> None:
+    lost = region.inherit(estate, time.monotonic_ns())
+    if estate.bucket_count or estate.places:
+        without = f"; {lost} found no room: raise `limit-keys`" if lost else ""
+        say(f"took over {estate.bucket_count} rate limit keys and {len(estate.places)} endpoints{without}")
+
+
+def _bequeath(estate: Estate, run_dir: RunDir) -> None:
+    try:
+        run_dir.bequeath(estate.to_bytes())
+    except RunDirFault as fault:
+        say(f"the next start begins with full limits and closed breakers: {fault}")
 
 
 def _first(group: BaseExceptionGroup[RegionDamaged]) -> BaseException:

@@ -4,6 +4,7 @@
       lock              held (flock) as long as the supervisor lives; holds its pid
       control.sock      0600, the Unix door of control
       generations/      the plans, written by control
+      estate            0600, what the last instance left to the next (shm.estate), between the two
 
 Rule 1: the lock is the proof of life, not the pid in it and not the socket beside it.
     The kernel gives it back whatever the supervisor dies of.
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 WRITABLE_BY_OTHERS: Final = 0o022
+ESTATE: Final = "estate"
 SOCKET_PATH_MAX: Final = 107
 """sun_path has 108 octets, the last of them a zero."""
 
@@ -93,6 +95,32 @@ class RunDir:
             os.umask(before)
         door.listen(128)
         return door
+
+    def bequeath(self, data: bytes) -> None:
+        """Leave this to the next instance; RunDirFault if the disk does not take it."""
+        path, temporary = self.path / ESTATE, self.path / f"{ESTATE}.new"
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(data)
+            os.replace(temporary, path)
+        except OSError as fault:
+            with suppress(OSError):
+                temporary.unlink()
+            raise RunDirFault(f"{path} cannot be written: {fault.strerror}") from None
+
+    def bequest(self) -> bytes | None:
+        """What the last instance left; None if there is nothing."""
+        try:
+            return (self.path / ESTATE).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as fault:
+            raise RunDirFault(f"{self.path / ESTATE} cannot be read: {fault.strerror}") from None
+
+    def forget_bequest(self) -> None:
+        """It has been taken over: whoever comes next finds newer things."""
+        with suppress(OSError):
+            (self.path / ESTATE).unlink()
 
     def leave(self) -> None:
         """Take away what only a living instance has."""
