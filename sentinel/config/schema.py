@@ -124,6 +124,8 @@ SYSTEM: Final = Directive(
         _one("workers", k.integer(1, 256), "Number of worker processes.", "2"),
         _one("run-dir", k.FILE, "Directory of the instance: lock, `control.sock`, plans. Changing it needs a restart.",
              '"/run/sentinel"'),
+        _one("state-dir", k.FILE, "Directory for what outlives a reboot: what operators said of endpoints and breakers, and the audit log. Without "
+             "it that lasts until the machine is started anew, and the audit log is in the run-dir.", example='state-dir "/var/lib/sentinel"'),
         _one("drain-deadline", k.duration(), "How long requests that run may take to finish, in a reload, a drain or a "
              "stop. What is silent is closed then.", '"30s"'),
         _one("heartbeat-timeout", k.duration("1s"), "A worker that has not been heard of for so long is killed and "

@@ -400,6 +400,7 @@ class Probation:
 class System:
     workers: int = 2
     run_dir: str = "/run/sentinel"
+    state_dir: str = ""
     drain_deadline_ns: int = 30 * SECOND
     heartbeat_timeout_ns: int = 10 * SECOND  # a worker silent for longer is killed
     max_worker_connections: int = 20_000
@@ -413,6 +414,7 @@ class System:
     restarts_max: int = 5  # crashes of one lane within the window before the crash-loop rule
     restarts_window_ns: int = 10 * SECOND
     run_dir_span: Span = NOWHERE
+    state_dir_span: Span = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ place, `answered`: who is at fault, and what to do.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import traceback
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,7 @@ from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.fleet import Fleet
 from supervisor.control.journal import FilterFault, Filters, Journal
+from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.metrics import exposition
 from supervisor.control.numbers import Numbers
@@ -53,6 +55,7 @@ class Parts(Protocol):
     journal: Journal
     memory: Memory
     audit: AuditLog
+    ledger: Ledger
 
     async def numbers(self) -> Numbers: ...
     def about_control(self) -> dict[str, Any]: ...
@@ -209,6 +212,7 @@ class Api:
         return await self._set(
             request, "set-endpoint", name,
             lambda plan, region: governing.set_endpoint(plan, region, change.upstream, change.endpoint, change.state),
+            governing.ENDPOINT_WORD,
         )
 
     @answered
@@ -222,6 +226,7 @@ class Api:
         return await self._set(
             request, "set-breaker", name,
             lambda plan, region: governing.set_breaker(plan, region, change.upstream, change.endpoint, change.state),
+            governing.BREAKER_WORD,
         )
 
     @answered
@@ -296,12 +301,18 @@ class Api:
         await self._parts.audit.write(caller(request), action, "fleet", None, outcome)
 
     async def _set(
-        self, request: Request, action: str, what: str, change: Callable[[Plan, Region], tuple[str, str]]
-    ) -> Response:
-        """Change something in shared memory, and write it down."""
+        self, request: Request, action: str, what: str, change: Callable[[Plan, Region], tuple[str, str]],
+        subject: str = "",
+    ) -> Response:  # fmt: skip
+        """Change something in shared memory, and write it down; with a subject, also for after a reboot."""
         before, after = await self._ask(change)
-        why = await self._parts.audit.write(caller(request), action, what, before, after)
-        return reply({"what": what, "before": before, "after": after} | ({"warning": why} if why else {}))
+        warnings = [await self._parts.audit.write(caller(request), action, what, before, after)]
+        if subject:
+            directory = (await self._plan()).system.state_dir
+            note = self._parts.ledger.note
+            warnings.append(await asyncio.to_thread(note, directory, caller(request), subject, what, after))
+        warning = "; ".join(filter(None, warnings))
+        return reply({"what": what, "before": before, "after": after} | ({"warning": warning} if warning else {}))
 
     async def _plan(self) -> Plan:
         plan = await self._running(await self._parts.fleet.status())

@@ -1,7 +1,7 @@
 """The audit log: who changed what, when, from what to what; one JSON line for each change.
 
-It lies in the run-dir as `audit.log`, mode 0600. Each line is written with one append to a file that is
-opened for it, so that it can be moved away at any time, and is on the disk (fsync) before the
+It lies in the state-dir, or without one in the run-dir, as `audit.log`, mode 0600. Each line is written with one append
+to a file that is opened for it, so that it can be moved away at any time, and is on the disk (fsync) before the
 answer is given. A disk that takes no line is told in the answer and on standard error; the change
 stands, since an operator who mends an outage needs it more than its record.
 """
@@ -12,6 +12,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +25,12 @@ VALUE_CHARS_MAX: Final = 1024
 class AuditLog:
     """One instance's log."""
 
-    def __init__(self, run_dir: str) -> None:
-        self.path = Path(run_dir) / NAME
+    def __init__(self, home: Callable[[], str]) -> None:
+        self._home = home
+
+    @property
+    def path(self) -> Path:
+        return Path(self._home()) / NAME
 
     async def write(self, who: str, action: str, what: str, before: object = None, after: object = None) -> str:
         """Append a line; "" or why that failed."""

@@ -22,7 +22,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sentinel.config import Problem, encode_plan, fingerprint, load, render_problems
 from sentinel.core.places import place_names, with_places
@@ -31,7 +31,11 @@ from sentinel.core.span import Span
 from shm.region import Region
 from shm.series import NONE, OTHER
 from supervisor.control.environment import ControlEnvironment
+from supervisor.control.governing import SUBJECTS, welcome
+from supervisor.control.ledger import Ledger, LedgerFault
 from supervisor.control.memory import Memory, MemoryFault
+
+LEDGER_REMEDY: Final = "make it writable for the service, give this instance a directory of its own, or remove the line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,10 @@ class Invalid:
 class Compiler:
     """Compiles the operator's files for one instance. Everything here blocks: call it in a thread."""
 
-    def __init__(self, environment: ControlEnvironment, memory: Memory) -> None:
+    def __init__(self, environment: ControlEnvironment, memory: Memory, ledger: Ledger) -> None:
         self._environment = environment
         self._memory = memory
+        self._ledger = ledger
 
     def compile(self, is_dry: bool = False) -> Compiled | Invalid:
         """Read, check and encode; a dry compilation gives no route a number that it did not have."""
@@ -72,6 +77,9 @@ class Compiler:
             plan = self._place(plan, is_dry)
         except MemoryFault as fault:
             problem = _shared_problem(plan, str(fault))
+            return Invalid((_document(problem),), render_problems([problem]))
+        except LedgerFault as fault:
+            problem = Problem(plan.system.state_dir_span, f"the state-dir cannot be used: {fault}", LEDGER_REMEDY)
             return Invalid((_document(problem),), render_problems([problem]))
         data = encode_plan(plan)
         return Compiled(plan, data, fingerprint(data), warnings)
@@ -93,11 +101,12 @@ class Compiler:
         return numbered, (f"{len(lost)} routes count as (other), first `{lost[0]}`: the table of series is full",)
 
     def _place(self, plan: Plan, is_dry: bool) -> Plan:
-        """Give upstreams and endpoints their places; raises MemoryFault when they cannot have any."""
+        """Give upstreams and endpoints their places; raises MemoryFault when they cannot have any, and LedgerFault."""
         names = place_names(plan)
         if is_dry:
             return with_places(plan, self._memory.ask_now(lambda region: region.board.known(names)))
-        return with_places(plan, self._memory.ask_now(lambda region: region.place_numbers(names)))
+        orders = [self._ledger.standing(plan.system.state_dir, subject, names) for subject in SUBJECTS]
+        return with_places(plan, self._memory.ask_now(lambda region: welcome(region, names, *orders)))
 
     def _restart_problems(self, plan: Plan) -> Iterator[Problem]:
         """What differs from the instance that runs and cannot be changed in it, at its place in the file."""

@@ -25,6 +25,11 @@ MS: Final = 1_000_000
 ADMIN_WORDS: Final = {admin.name.lower(): admin for admin in Admin}
 BREAKER_WORDS: Final = ("open", "closed")
 
+ENDPOINT_WORD: Final = "endpoint"
+BREAKER_WORD: Final = "breaker"
+SUBJECTS: Final = (ENDPOINT_WORD, BREAKER_WORD)
+"""What operators give words to (supervisor.control.ledger)."""
+
 
 class Unknown(Exception):
     """Something was named that is not there; the text says what, and what there is."""
@@ -47,6 +52,18 @@ def set_endpoint(plan: Plan, region: Region, upstream: str, address: str, state:
     before = region.place(endpoint.place).admin.name.lower()
     region.board.set_admin(endpoint.place, ADMIN_WORDS[state])
     return before, state
+
+
+def welcome(region: Region, names: list[str], admins: dict[str, str], breakers: dict[str, str]) -> list[int]:
+    """The numbers of these places; those that shared memory does not know yet are told what operators said of them."""
+    new = {name for name, number in zip(names, region.board.known(names), strict=True) if number < 0}
+    numbers = region.place_numbers(names)
+    for name, number in zip(names, numbers, strict=True):
+        if name in new and (admin := ADMIN_WORDS.get(admins.get(name, ""))):
+            region.board.set_admin(number, admin)
+        if name in new and breakers.get(name) == "open":
+            region.board.set_breaker(number, True, time.monotonic_ns())
+    return numbers
 
 
 def breakers(plan: Plan, region: Region) -> list[dict[str, Any]]:

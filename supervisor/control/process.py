@@ -34,6 +34,7 @@ from supervisor.control.environment import ControlEnvironment
 from supervisor.control.fleet import Fleet
 from supervisor.control.guard import TcpDoor, UnixDoor
 from supervisor.control.journal import Journal
+from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.numbers import Numbers
 from supervisor.control.release import release
@@ -64,8 +65,9 @@ class ControlProcess:
         )
         self.running = RunningPlan()
         self.journal = Journal(self.memory)
-        self.audit = AuditLog(environment.run_dir)
-        compiler = Compiler(environment, self.memory)
+        self.audit = AuditLog(lambda: self._state_dir() or environment.run_dir)
+        self.ledger = Ledger()
+        compiler = Compiler(environment, self.memory, self.ledger)
         self.reloader = Reloader(self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile)
 
     async def run(self) -> int:
@@ -91,6 +93,7 @@ class ControlProcess:
             task.cancel()
         self.fleet.channel.close()
         self.memory.close()
+        self.ledger.close()
         return 0
 
     def about_control(self) -> dict[str, Any]:
@@ -165,6 +168,9 @@ class ControlProcess:
     def _token(self) -> str | None:
         """The token of the TCP door; None while the running plan is not known."""
         return None if self.running.plan is None else self.running.plan.admin.token
+
+    def _state_dir(self) -> str:
+        return "" if self.running.plan is None else self.running.plan.system.state_dir
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside the API; what it did not expect is said, and ends nothing else."""

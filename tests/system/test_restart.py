@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.fleet import ROOT, Fleet, wait_until
+from tests.system.fleet import ROOT, Fleet, forget_region, wait_until
 
 FILTERS = """}
 filters {
@@ -88,6 +89,43 @@ def test_a_start_that_fails_leaves_everything_to_the_next_one(fleet: Fleet) -> N
     assert str(fleet.admin_port) in refused.stderr
     fleet.start()
     goes_on(fleet)
+
+
+@pytest.mark.directive("system/state-dir")
+def test_what_operators_said_outlives_a_reboot(fleet: Fleet) -> None:
+    state, breaker = fleet.directory / "state", "circuit-breaker { scope \"upstream\"; failures 5; open-for \"1s\"; }"
+    others = f'upstream "other" {{ endpoint "127.0.0.1:1"; {breaker}; }}'
+    fleet.write(system=f'state-dir "{state}"', upstreams=f"{others}\n{FILTERS}")
+    fleet.ctl("reload")
+    fleet.ctl("endpoints", "set", "origin", "127.0.0.1:1", "maintenance")
+    fleet.ctl("breakers", "open", "other")
+    assert "set-breaker" in (state / "audit.log").read_text()
+    assert fleet.stop() == 0
+    (fleet.run_dir / "estate").unlink()  # as a reboot does
+    fleet.start()
+    assert [one["admin"] for one in fleet.ctl_json("endpoints")] == ["maintenance", "ready"]
+    assert [one["state"] for one in fleet.ctl_json("breakers")] == ["open"]
+    fleet.ctl("endpoints", "set", "origin", "127.0.0.1:1", "ready")
+    assert fleet.process is not None
+    fleet.process.send_signal(signal.SIGKILL)
+    fleet.process.wait()
+    forget_region(fleet.run_dir)
+    fleet.start()
+    assert [one["admin"] for one in fleet.ctl_json("endpoints")] == ["ready", "ready"]
+
+
+def test_a_state_dir_of_another_instance_is_refused_at_its_line(fleet: Fleet) -> None:
+    state = fleet.directory / "state"
+    state.mkdir()
+    descriptor = os.open(state, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    fleet.write(system=f'state-dir "{state}"')
+    refused = fleet.ctl("reload", check=False)
+    os.close(descriptor)
+    assert refused.returncode == 1
+    line = fleet.config.read_text().splitlines().index(f'    state-dir "{state}"') + 1
+    assert f"sentinel.kdl:{line}:5: the state-dir cannot be used" in refused.stderr + refused.stdout
+    assert fleet.ctl("reload").returncode == 0
 
 
 def test_papers_that_cannot_be_believed_are_told_of_and_stop_nobody(fleet: Fleet) -> None:
