@@ -53,6 +53,13 @@ class Counter(IntEnum):
     LIMITS_STOLEN = 17
     LEASES_REFUSED = 18
     LEASES_FULL = 19
+    HEDGES = 20
+    HEDGES_WON = 21
+    SHADOWS_ANSWERED = 22
+    SHADOWS_FAILED = 23
+    SHADOWS_REFUSED = 24
+    SHADOWS_ABANDONED = 25
+    SHADOWS_DROPPED = 26
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

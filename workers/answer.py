@@ -18,11 +18,18 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
-from workers import attempt, retrying
+from workers import attempt, hedging, retrying
 from workers.forwarded import DROPPED_FROM_ANSWERS
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
-from workers.http1.heads import ResponseHead, build_response, parse_response
+from workers.http1.heads import (
+    INTERIMS_MAX,
+    RESPONSE_BYTES_MAX,
+    RESPONSE_HEADERS_MAX,
+    ResponseHead,
+    build_response,
+    parse_response,
+)  # fmt: skip
 from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
@@ -30,9 +37,6 @@ if TYPE_CHECKING:
 
 PROXIED: Final = Reason.PROXIED
 
-HEAD_BYTES_MAX: Final = 64 * 1024
-HEADERS_MAX: Final = 200
-INTERIMS_MAX: Final = 16
 COPIED_BYTES_MAX: Final = 16 * 1024
 """Up to here joining head and body is cheaper than a second buffer in the write."""
 
@@ -43,7 +47,7 @@ def head_arrived(exchange: Exchange, data: bytes) -> None:
         if exchange.answer_part:
             data = exchange.answer_part + data
         try:
-            head = parse_response(data, 0, HEAD_BYTES_MAX, HEADERS_MAX, exchange.head.method)
+            head = parse_response(data, 0, RESPONSE_BYTES_MAX, RESPONSE_HEADERS_MAX, exchange.head.method)
         except UpstreamFault as fault:
             exchange.fail(fault.reason)
             return
@@ -58,6 +62,7 @@ def head_arrived(exchange: Exchange, data: bytes) -> None:
             _tunnel(exchange, head, data)
             return
         exchange.interims += 1
+        hedging.settle(exchange)
         if exchange.interims > INTERIMS_MAX:
             exchange.fail(Reason.UPSTREAM_MALFORMED)
             return
@@ -90,6 +95,8 @@ def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     if retry is not None:
         if retrying.again(exchange, retry, None, head.status):
             return
+        if exchange.hedge is not None or exchange.rival is not None:
+            hedging.settle(exchange)
         exchange.try_ns = NEVER
     group = exchange.group
     if group is not None and group.chooser.tags is not None:

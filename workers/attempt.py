@@ -21,13 +21,14 @@ from sentinel.core.plan import Endpoint
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
-from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS
+from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, SHADOW_FIELDS
 from workers.http1.heads import build_request
 from workers.pool import Link, Pool
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
     from workers.places import Group
+    from workers.service import Service
 
 ATTEMPTS_MAX: Final = 8
 """Connects of one exchange over all addresses: a dead upstream must not hold a client for minutes."""
@@ -93,6 +94,9 @@ def _not_let_in(exchange: Exchange, group: Group, endpoint: Endpoint, refusal: i
         aim(exchange, choice.endpoint)
         return
     exchange.tried = ()
+    if exchange.rival is not None:  # it goes on: no need to wait for room
+        exchange.fail(Reason.UPSTREAM_FULL if refusal in FULL else Reason.BREAKER_OPEN)
+        return
     if refusal in FULL and exchange.is_pending:
         group.waiting.appendleft(exchange)  # it keeps its place, and its deadline
         return
@@ -124,8 +128,7 @@ def next_one(exchange: Exchange, reason: Reason) -> None:
     assert endpoint is not None and upstream is not None
     service = exchange.downstream.service
     if exchange.pool is not None:
-        service.region.add(service.slot, Counter.UPSTREAM_CONNECT_FAILURES)
-        service.region.toll(service.slot, endpoint.place, CONNECT_FAILURES)
+        count_failed_connect(service, endpoint)
         exchange.tried_pools += (exchange.pool,)
         exchange.pool = None
     if exchange.attempts >= ATTEMPTS_MAX:
@@ -145,6 +148,11 @@ def next_one(exchange: Exchange, reason: Reason) -> None:
     else:
         exchange.trace.step(Reason.TRIED_ANOTHER, upstream.span, endpoint.name, reason.word, other.name)
         aim(exchange, other)
+
+
+def count_failed_connect(service: Service, endpoint: Endpoint) -> None:
+    service.region.add(service.slot, Counter.UPSTREAM_CONNECT_FAILURES)
+    service.region.toll(service.slot, endpoint.place, CONNECT_FAILURES)
 
 
 def connect(exchange: Exchange, pool: Pool) -> None:
@@ -170,6 +178,11 @@ async def _connect(exchange: Exchange, pool: Pool) -> None:
         if link is not None:
             link.abort()
         return
+    connected(exchange, link)
+
+
+def connected(exchange: Exchange, link: Link | None) -> None:
+    """The connection that the exchange waited for is there, or (None) could not be made."""
     exchange.connecting = None
     try:
         if link is None or link.transport is None or link.transport.is_closing():
@@ -187,7 +200,7 @@ def _send(exchange: Exchange, link: Link) -> None:
     exchange.link = link
     link.caller = exchange
     link.uses += 1
-    authority = exchange.authority or _own_name(exchange)
+    authority = exchange.authority or _own_name(exchange.endpoint_name)
     dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
     raw = build_request(head, request.target, authority, exchange.lines, dropped, head.chunked)
     if exchange.backlog:
@@ -215,9 +228,20 @@ def _send(exchange: Exchange, link: Link) -> None:
         exchange.downstream.more()
 
 
-def _own_name(exchange: Exchange) -> str:
+def request_head(exchange: Exchange, name: str, more: bytes = b"") -> bytes:
+    """The head as the endpoint of this name gets it, with more lines; `_send` does the same without a call."""
+    request = exchange.request
+    assert request is not None
+    authority = exchange.authority or _own_name(name)
+    dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
+    if more:
+        dropped |= SHADOW_FIELDS
+    lines, head = exchange.lines + more, exchange.head
+    return build_request(head, request.target, authority, lines, dropped, head.chunked)
+
+
+def _own_name(name: str) -> str:
     """Whom to name in Host when the client (HTTP/1.0) named nobody."""
-    name = exchange.endpoint_name
     return "localhost" if name.startswith("unix:") else name
 
 

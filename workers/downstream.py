@@ -430,8 +430,11 @@ class Downstream(asyncio.Protocol):
                 exchange.timed_out(Reason.TOTAL_TIMEOUT)
             elif exchange.deadline_ns <= now_ns:
                 exchange.timed_out(exchange.deadline_reason)
+            elif exchange.rival is not None and exchange.rival.deadline_ns <= now_ns:
+                exchange.rival.timed_out()
             if self.exchange is exchange:
-                self.deadline_ns = min(self._stall_ns, exchange.total_ns, exchange.deadline_ns)
+                rival_ns = NEVER if exchange.rival is None else exchange.rival.deadline_ns
+                self.deadline_ns = min(self._stall_ns, exchange.total_ns, exchange.deadline_ns, rival_ns)
         elif phase <= HEAD and self.buffer.strip(b"\r\n") and not self.is_write_paused:
             self._refuse_head(Reason.HEADER_TIMEOUT)
         elif phase == LINGER and self._is_flowing():

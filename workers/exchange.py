@@ -46,8 +46,10 @@ from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
     from workers.downstream import Downstream
+    from workers.hedging import Rival
     from workers.http1.bodies import ChunkedBody
     from workers.places import Group, Permit
+    from workers.shadowing import Shadow
 
 Decision = Coroutine[Any, Any, Verdict]
 
@@ -65,11 +67,11 @@ class Exchange:
         "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
         "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
         "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason", "decision",
-        "downstream", "ended_ns", "endpoint", "endpoint_name", "framing", "group", "has_body", "head",
+        "downstream", "ended_ns", "endpoint", "endpoint_name", "framing", "group", "has_body", "head", "hedge",
         "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept",
         "kept_bytes", "kept_max", "leases", "lines", "link", "pause", "permit", "pool", "request", "request_id",
-        "retry", "route", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools", "tries",
-        "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
+        "retry", "rival", "route", "shadows", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools",
+        "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
     )  # fmt: skip
 
     def __init__(self, downstream: Downstream, head: RequestHead) -> None:
@@ -97,6 +99,9 @@ class Exchange:
         self.permit: Permit | None = None  # while a try is under way
         self.retry: Retry | None = None
         self.tries = 0  # of the retry policy
+        self.hedge: asyncio.TimerHandle | None = None  # before a second try is begun beside this one
+        self.rival: Rival | None = None  # that second try
+        self.shadows: tuple[Shadow, ...] = ()  # those that still wait for octets of the body
         self.pause: asyncio.TimerHandle | None = None  # before another try, or before the decision goes on
         self.try_ns = NEVER  # when the try that is under way has lasted too long
         self.was_sent = False
@@ -207,7 +212,13 @@ class Exchange:
                 retrying.prepare(self, verdict.route.retry)
             if verdict.route.timeout_ns:
                 self.total_ns = service.ticker.after(verdict.route.timeout_ns)
+            copies = verdict.shadows
+            if not copies:
+                attempt.aim(self, verdict.endpoint)
+                return
+            pieces = self.backlog[:]
             attempt.aim(self, verdict.endpoint)
+            service.shadows.cast(self, copies, pieces)
         elif type(verdict) is Reject:
             self.refuse(verdict.reason, verdict.status, verdict.fields)
         elif type(verdict) is Respond:
@@ -254,6 +265,8 @@ class Exchange:
                 link.transport.write(data)
         if done and self.link is not None and not self.answer_started:
             attempt.wait_for_answer(self)
+        if self.shadows:
+            self.downstream.service.shadows.feed(self, data, done)
 
     # The upstream's side (workers.pool.Caller).
 
@@ -369,6 +382,12 @@ class Exchange:
         pause, self.pause = self.pause, None
         if pause is not None:
             pause.cancel()
+        hedge, self.hedge = self.hedge, None
+        if hedge is not None:
+            hedge.cancel()
+        rival, self.rival = self.rival, None
+        if rival is not None:
+            rival.cut(NEUTRAL)
         link, self.link = self.link, None
         if link is not None:
             link.abort()
@@ -384,6 +403,8 @@ class Exchange:
             attempt.over(self, self._outcome(reason))
         if self.leases:
             self._let_go()
+        if self.shadows:
+            downstream.service.shadows.leave(self)
         downstream.service.ledger.enter(self, reason)
         downstream.exchange_ended(self, keep_alive)
 
@@ -392,6 +413,7 @@ class Exchange:
         self.is_ended = True
         self.drop_link()
         attempt.over(self, NEUTRAL)
+        self.downstream.service.shadows.leave(self)
         self._let_go()
 
     def _let_go(self) -> None:

@@ -48,7 +48,10 @@ _ALIASED_FRAMING: Final = _aliases("content-length", "transfer-encoding", "conte
 DROPPED: Final[frozenset[str]] = _OURS | _ALIASED_FRAMING | {"forwarded"}
 """Fields that never pass from client to upstream as the client wrote them."""
 
-DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | {"proxy"} | _aliases(
+SHADOW_FIELDS: Final[frozenset[str]] = _aliases("x-sentinel-shadow")
+"""What marks a copy (workers.shadowing). A gateway that we trust may say that what it sends is one."""
+
+DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS | {"proxy"} | _aliases(
     "x-forwarded-prefix", "x-forwarded-uri", "x-forwarded-path", "x-forwarded-method", "x-forwarded-scheme",
     "x-forwarded-ssl", "x-forwarded-user", "x-forwarded-by", "x-original-url", "x-original-uri", "x-original-host",
     "x-rewrite-url", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "fastly-client-ip",

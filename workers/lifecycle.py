@@ -12,7 +12,7 @@ Rules:
 3. The end of the leash means that the supervisor has died: let in who waits, give up the doors
    (nobody else can any more), and drain with the plan's deadline.
 4. Draining stops accepting, lets each answer carry `Connection: close`, and waits. At the
-   deadline silent connections are closed, and what runs is told `drain-deadline`.
+   deadline silent connections are closed, what runs is told `drain-deadline`, and shadows are cut.
 5. Sweeping accepts on while answers say `Connection: close`, and becomes draining when nothing
    came in between two looks QUIET_NS apart: the queue is hushed, so what is not there by then
    will not come, but for a handshake that was under way. A queue that is not empty after
@@ -181,6 +181,7 @@ class Life:
         if (
             self._state is WorkerState.DRAINING
             and not self._service.connections
+            and not self._service.shadows.under_way
             and not any(acceptor.busy for acceptor in self._acceptors)
         ):
             self._meet(WorkerEvent.FINISHED)
@@ -198,6 +199,7 @@ class Life:
             for connection in list(self._service.connections):
                 self._service.region.add(self._service.slot, Counter.DRAIN_CLOSED)
                 connection.drain_deadline()
+            self._service.shadows.cut()
         else:
             self._meet(WorkerEvent.QUIT)
 
@@ -219,6 +221,7 @@ class Life:
         for connection in list(service.connections):  # QUIT, or deaf after the deadline
             connection.drain_deadline()
             connection.cut()
+        service.shadows.cut()
         service.round.stop()
         await self._resolver.stop()
         service.world.close()

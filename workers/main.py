@@ -33,6 +33,7 @@ from workers.listener import Acceptor
 from workers.planload import PlanFault, load_plan
 from workers.resolver import Resolver
 from workers.service import Service
+from workers.shadowing import SHADOWS_MAX
 from workers.tls import server_context
 from workers.turnstile import Turnstile
 
@@ -75,7 +76,8 @@ def run(heritage: Heritage) -> int:
 def _warm_up(loop: asyncio.AbstractEventLoop, plan: Plan, heritage: Heritage) -> Life:
     try:
         service = Service(loop, plan, heritage.region, slot=heritage.slot, generation=heritage.generation)
-        connections_max = min(plan.system.max_worker_connections, _connections_that_fit())
+        reserved = FDS_RESERVED + (SHADOWS_MAX if any(route.shadows for route in plan.routes) else 0)
+        connections_max = min(plan.system.max_worker_connections, _connections_that_fit(reserved))
         acceptors = [_acceptor(service, listener, heritage, connections_max) for listener in plan.listeners]
     except OSError as fault:
         raise WarmUpFault(f"the worker cannot warm up: {fault}") from None
@@ -96,9 +98,9 @@ def _acceptor(service: Service, listener: Listener, heritage: Heritage, connecti
     return Acceptor(service, intake, fds, context, connections_max)
 
 
-def _connections_that_fit() -> int:
+def _connections_that_fit(reserved: int) -> int:
     """Raise the limit of descriptors as far as allowed, and see how many connections it is good for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, (hard - FDS_RESERVED) // FDS_PER_CONNECTION)
+    return max(1, (hard - reserved) // FDS_PER_CONNECTION)

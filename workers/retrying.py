@@ -6,7 +6,8 @@
 
 The rules are the core's (sentinel.core.retry), the budget is the fleet's (shared memory), and here is
 what must be taken back: the link is cut, the answer's beginning is dropped, the body that was kept
-goes before what still comes. A client that leaves meanwhile ends the waiting.
+goes before what still comes. A client that leaves meanwhile ends the waiting. Where two tries are under way
+(workers.hedging), the other one goes on, and nothing is begun.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sentinel.core.plan import Retry
 from sentinel.core.reasons import Reason
 from sentinel.core.retry import backoff_ns, is_failed_answer, is_failed_try, may_be_sent_again
 from shm.places import FAILURE, SUCCESS
-from workers import attempt
+from workers import attempt, hedging
 from workers.timers import NEVER
 
 if TYPE_CHECKING:
@@ -31,10 +32,13 @@ def prepare(exchange: Exchange, retry: Retry) -> None:
     if exchange.kept_bytes > retry.body_bytes:
         exchange.kept = None
     _begin_try(exchange, retry)
+    hedging.arm(exchange, retry)
 
 
 def again(exchange: Exchange, retry: Retry, reason: Reason | None, status: int = 0) -> bool:
     """A try ended for this reason, or with an answer of this status: is it tried again? If so, it was begun."""
+    if exchange.rival is not None and hedging.goes_on(exchange, exchange.rival, retry, reason, status):
+        return True
     if exchange.tries >= retry.attempts or exchange.interims or exchange.is_tunnel:
         return False
     if not (is_failed_answer(retry, status) if reason is None else is_failed_try(retry, reason)):
@@ -101,6 +105,8 @@ def _go_on(exchange: Exchange) -> None:
         if choice.endpoint is None:
             exchange.fail(choice.refusal or Reason.NO_ENDPOINT)
         else:
+            if exchange.retry is not None:
+                hedging.arm(exchange, exchange.retry)
             attempt.aim(exchange, choice.endpoint)
     except Exception as fault:
         exchange.surprised(fault)

@@ -25,6 +25,7 @@ from workers.accesslog import AccessLog
 from workers.health import Round
 from workers.ids import RequestIds
 from workers.ledger import Ledger
+from workers.shadowing import Shadows
 from workers.timers import NEVER, Ticker
 from workers.world import LiveWorld
 
@@ -50,7 +51,7 @@ class Service:
 
     __slots__ = (
         "_tracebacks", "connections", "ids", "is_draining", "ledger", "log", "loop", "on_quiet", "open_requests",
-        "open_requests_max", "plan", "region", "round", "slot", "table", "ticker", "world",
+        "open_requests_max", "plan", "region", "round", "shadows", "slot", "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,7 @@ class Service:
         self.ledger = Ledger(region, self.log, self.table.fixed_steps(), slot=slot, generation=generation)
         self.world = LiveWorld(self, plan)
         self.round = Round(self, self.world.groups(), generation)
+        self.shadows = Shadows(self)
         self.connections: set[Downstream] = set()
         self.open_requests = 0
         self.open_requests_max = plan.system.max_worker_requests or NEVER
@@ -75,6 +77,8 @@ class Service:
         self._tracebacks = TRACEBACKS_PER_TICK
         for chore in (self.log.tick, self.ledger.tick, self.world.sweep, self.round.tick, self._expire):
             self.ticker.add(chore)
+        if any(route.shadows for route in plan.routes):
+            self.ticker.add(self.shadows.tick)
         loop.set_exception_handler(self._loop_fault)
 
     def statistics(self) -> ServiceStatistics:

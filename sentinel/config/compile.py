@@ -51,6 +51,7 @@ class Compiler:
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._unused(root, listeners, routes)
+        self._nobody_else(routes, upstreams)
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
@@ -160,6 +161,10 @@ class Compiler:
             )
         if block.has("retry") and not is_forwarded and not block.is_faulty:
             self.problems.add(block.one("retry").span, "`retry` has no effect where nothing is forwarded", "remove it")
+        if block.has("retry"):
+            self._hedge(block, block.one("retry"))
+        for shadow in block.all("shadow"):
+            self._shadow(block, shadow, is_forwarded, upstreams)
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
@@ -178,9 +183,38 @@ class Compiler:
             respond=_respond(block.one("respond")) if is_answered else None,
             upstream=block.value("upstream") if block.has("upstream") else None,
             split=self._split(block.one("split"), upstreams) if block.has("split") else None,
+            shadows=tuple(
+                p.Shadow(one.args[0] if one.args and one.args[0] else "", one.props["share"] or 0, one.span)
+                for one in block.all("shadow")
+            ),
             retry=_retry(block.one("retry")) if block.has("retry") else None, timeout_ns=block.value("timeout") or 0,
             max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
         )  # fmt: skip
+
+    def _hedge(self, route: Block, retry: Block) -> None:
+        """A second try that would begin when the first is over already."""
+        hedge_ns = retry.value("hedge-after") or 0
+        for block, name in ((retry, "per-try-timeout"), (route, "timeout")):
+            if 0 < (block.value(name) or 0) <= hedge_ns:
+                self.problems.add(
+                    retry.one("hedge-after").span, f"`hedge-after` has no effect: `{name}` is over before",
+                    f"lower it, or raise `{name}`", [(block.one(name).span, f"the `{name}`")],
+                )  # fmt: skip
+
+    def _shadow(self, route: Block, block: Block, is_forwarded: bool, upstreams: set[str]) -> None:
+        self._reference(block, upstreams, "upstream")
+        if block.props["share"] == 0:
+            self.problems.add(
+                block.prop_spans["share"], "nothing is copied: the share is 0%", "raise it, or remove the `shadow`"
+            )
+        if not is_forwarded and not route.is_faulty:
+            self.problems.add(block.span, "`shadow` has no effect where nothing is forwarded", "remove it")
+        forwarded = (route.one("upstream"), *route.one("split").all("upstream"))
+        if block.args[:1] in [one.args[:1] for one in forwarded if one.args and one.args[0]]:
+            self.warnings.add(
+                block.arg_spans[0], f"upstream `{block.args[0]}` gets these requests already, and now copies too",
+                "name another upstream, if this is not meant",
+            )  # fmt: skip
 
     def _split(self, block: Block, upstreams: set[str]) -> p.Split:
         key = block.one("key")
@@ -302,9 +336,21 @@ class Compiler:
             return p.Condition(kind, name or "", tuple(one for one in values if one is not None), span=block.span)
         return p.Condition(kind, values=tuple(one for one in block.args if one is not None), span=block.span)
 
+    def _nobody_else(self, routes: tuple[p.Route, ...], upstreams: tuple[p.Upstream, ...]) -> None:
+        """A second try goes to another endpoint, and these upstreams have none."""
+        alone = {one.name for one in upstreams if len(one.endpoints) < 2}
+        for route in routes:
+            if route.retry is not None and route.retry.hedge_ns and not alone.isdisjoint(route.upstream_names):
+                name = next(name for name in route.upstream_names if name in alone)
+                self.warnings.add(
+                    route.retry.span, f'`hedge-after` has no effect: upstream "{name}" has a single endpoint',
+                    "add another endpoint, or remove `hedge-after`",
+                )  # fmt: skip
+
     def _unused(self, root: Block, listeners: tuple[p.Listener, ...], routes: tuple[p.Route, ...]) -> None:
         """What is allowed and probably not meant."""
         used = {name for route in routes for name in route.upstream_names}
+        used |= {shadow.upstream for route in routes for shadow in route.shadows}
         for block in root.one("upstreams").all("upstream"):
             if block.args and block.args[0] not in used:
                 self.warnings.add(
@@ -358,7 +404,7 @@ def _retry(block: Block) -> p.Retry:
         attempts=block.value("attempts"), on=tuple(one for one in block.one("on").args if one is not None),
         per_try_ns=block.value("per-try-timeout") or 0, backoff_ns=block.value("backoff"),
         backoff_max_ns=block.value("max-backoff"), body_bytes=block.value("max-body-size"),
-        is_unsafe_too=block.value("unsafe-methods"), span=block.span,
+        is_unsafe_too=block.value("unsafe-methods"), hedge_ns=block.value("hedge-after") or 0, span=block.span,
     )  # fmt: skip
 
 

@@ -242,6 +242,10 @@ ROUTE: Final = Directive(
             _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length go together.", "32"),
             _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length go together.", "64"),
         ), example='split { upstream "stable" weight=95; upstream "canary" weight=5; }'),
+        Directive("shadow", "Send a copy of the request to this upstream too, and throw its answer away. The copy delays nothing and "
+                  "fails nothing; it has `x-sentinel-shadow`, with the route's name.", (Argument("upstream", k.NAME_KIND),),
+                  (Property("share", k.PERCENT, "Of how many requests, by chance.", '"100%"'),),
+                  is_repeatable=True, key="upstream", example='shadow "next" share="10%"'),
         Directive("retry", "Try a request again, at another endpoint if there is one, when a try failed and nothing of an answer has "
                   "reached the client. Methods that are not idempotent (POST, PATCH, …) only if nothing was sent.", children=(
             _one("attempts", k.integer(2, 10), "Tries, the first one included.", "2"),
@@ -251,6 +255,9 @@ ROUTE: Final = Directive(
                       example='on "connect-failure" "reset" "503"'),
             _one("per-try-timeout", k.duration(), "Time for one try, up to the first octet of its answer. Without it: the upstream's "
                  "`timeouts`.", example='per-try-timeout "2s"'),
+            _one("hedge-after", k.duration(), "When a try has brought no head of an answer after this time, send the request to another "
+                 "endpoint as well; the first good answer is the client's. It counts as a try, and takes from the `retry-budget`. "
+                 "Without it: never two at a time.", example='hedge-after "50ms"'),
             _one("backoff", k.duration("0s"), "A try begins after a random part of this time, doubled with each one.", '"25ms"'),
             _one("max-backoff", k.duration("0s"), "And never later than this.", '"250ms"'),
             _one("max-body-size", k.size("0B", "16MiB"), "A request with a larger body is not tried again once some of it was sent.",

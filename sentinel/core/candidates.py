@@ -32,6 +32,7 @@ from sentinel.core.plan import ConcurrencyLimit, Condition, Match, Plan, RateLim
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
 from sentinel.core.request import Request
+from sentinel.core.shadows import Shade, shades_of
 from sentinel.core.split import Splitter
 from sentinel.core.trace import Step
 from sentinel.core.verdict import Respond
@@ -58,13 +59,16 @@ Limits = dict[str, RateLimit | ConcurrencyLimit]
 class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
-    __slots__ = ("answer", "answer_step", "ceilings", "limits", "split", "step", "tests", "upstream", "wisher")
+    __slots__ = (
+        "answer", "answer_step", "ceilings", "limits", "shades", "split", "step", "tests", "upstream", "wisher",
+    )  # fmt: skip
 
     def __init__(
         self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None,
-        ceilings: tuple[Ceiling, ...], split: Splitter | None,
+        ceilings: tuple[Ceiling, ...], split: Splitter | None, shades: tuple[Shade, ...],
     ) -> None:  # fmt: skip
         self.split = split
+        self.shades = shades
         self.limits = limits
         self.ceilings = ceilings
         self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
@@ -83,7 +87,7 @@ class Candidate:
 
     __slots__ = (
         "answer", "answer_step", "ceilings", "conditions", "host", "host_kind", "is_limited", "key", "limits", "match",
-        "path", "path_kind", "pattern", "rank", "route", "split", "step", "tests", "upstream", "wisher",
+        "path", "path_kind", "pattern", "rank", "route", "shades", "split", "step", "tests", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +107,7 @@ class Candidate:
         self.step = shared.step
         self.upstream = shared.upstream
         self.split = shared.split
+        self.shades = shared.shades
         self.limits = shared.limits
         self.ceilings = shared.ceilings
         self.is_limited = self.limits is not None or bool(self.ceilings)
@@ -156,9 +161,10 @@ def candidates_of(route: Route, upstreams: dict[str, Upstream], limits: Limits) 
     tariff = Tariff(limiters) if limiters else None
     ceilings = ceilings_of([limit for limit in wanted if isinstance(limit, ConcurrencyLimit)], route.name)
     split = None if route.split is None else Splitter(route.split, upstreams)
+    shades = shades_of(route.shadows, upstreams)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream, tariff, ceilings, split)
+        shared = Shared(route, match, upstream, tariff, ceilings, split, shades)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)

@@ -135,6 +135,7 @@ class Retry:
 
     on: conditions by word, and statuses as digits. per_try_ns: from the choice to the answer's first octet;
     0: as long as the upstream's timeouts say. body_bytes: of a request's body that is kept for another try.
+    hedge_ns: when a try has brought no head of an answer after so long, a second one begins beside it; 0: never.
     """
 
     attempts: int
@@ -142,6 +143,7 @@ class Retry:
     per_try_ns: int = 0
     backoff_ns: int = 25_000_000
     backoff_max_ns: int = 250_000_000
+    hedge_ns: int = 0
     body_bytes: int = 64 * 1024
     is_unsafe_too: bool = False  # also methods that are not idempotent
     span: Span = NOWHERE
@@ -168,6 +170,15 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A copy of some requests goes to this upstream, and its answer is nobody's. share: thousandths of the requests."""
+
+    upstream: str
+    share: int = 1000
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One route; exactly one of `respond`, `upstream` and `split` is set. Several matches are alternatives.
 
@@ -185,6 +196,7 @@ class Route:
     respond: Respond | None = None
     upstream: str | None = None
     split: Split | None = None
+    shadows: tuple[Shadow, ...] = ()
     retry: Retry | None = None
     timeout_ns: int = 0  # of the whole exchange; 0: none
     max_body_bytes: int = -1  # -1: the listener's

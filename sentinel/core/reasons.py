@@ -112,6 +112,14 @@ class Reason(Enum):
     RETRY_DENIED = Meaning(87, "retry-denied", 0, "none", "a try failed, and it is not tried again although the route's `retry` would: the fleet's budget of retries is used up, or the request cannot be sent twice", "look at the endpoint that failed; see `retry-budget`, and `max-body-size` and `unsafe-methods` of `retry`")
     STICKY_IGNORED = Meaning(84, "sticky-ignored", 0, "none", "the client's cookie names no endpoint that may be used, so another one is chosen and the cookie renewed", "nothing to do")
 
+    # A second try beside the first, and copies.
+    HEDGED = Meaning(100, "hedged", 0, "none", "the endpoint had not begun to answer after `hedge-after`, so the request was sent to another one as well", "look at the endpoint that is slow, or raise `hedge-after` if this happens to more than a few requests in a hundred")
+    HEDGE_DENIED = Meaning(101, "hedge-denied", 0, "none", "the endpoint had not begun to answer after `hedge-after`, and the request was not sent to another one: it cannot be sent twice, there is no other endpoint, or the fleet's budget of retries is used up", "look at the endpoint that is slow; see `retry-budget`, and `max-body-size` and `unsafe-methods` of `retry`")
+    HEDGE_WON = Meaning(102, "hedge-won", 0, "none", "of two tries under way the second answered first, and the first was cut", "look at the endpoint that is slow")
+    HEDGE_LOST = Meaning(103, "hedge-lost", 0, "none", "of two tries under way the first answered first, and the second was cut", "nothing to do")
+    HEDGE_FAILED = Meaning(104, "hedge-failed", 0, "none", "of two tries under way one failed, and the other went on", "look at the endpoint that failed")
+    SHADOWED = Meaning(105, "shadowed", 0, "none", "the route's `shadow` sends a copy of the request to another upstream, whose answer is thrown away", "nothing to do; what became of copies is in `sentinel_shadow_requests_total`")
+
     @property
     def number(self) -> int:
         return self.value.number

@@ -139,6 +139,8 @@ class RouteTable:
             yield candidate.step
             if candidate.split is not None:
                 yield from candidate.split.steps
+            for shade in candidate.shades:
+                yield shade.step
             if candidate.answer_step is not None:
                 yield candidate.answer_step
 

@@ -12,6 +12,15 @@ from sentinel.core.world import Wish
 
 @final
 @dataclass(slots=True)
+class Copy:
+    """A shadow of the request goes to this upstream; its answer is thrown away."""
+
+    upstream: Upstream
+    wish: Wish
+
+
+@final
+@dataclass(slots=True)
 class Forward:
     """Send it to this endpoint of this upstream."""
 
@@ -21,6 +30,7 @@ class Forward:
     wish: Wish  # by which other endpoints are chosen when this one fails
     fields: tuple[tuple[str, str], ...] = ()  # what the answer shall have besides
     leases: tuple[int, ...] = ()  # what is held until the exchange ends (World.hold)
+    shadows: tuple[Copy, ...] = ()
 
 
 @final

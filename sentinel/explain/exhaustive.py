@@ -186,7 +186,9 @@ def _verdict(verdict: Verdict) -> Node:
         where = address(verdict.endpoint.host, verdict.endpoint.port)
         others = len(verdict.upstream.endpoints) - 1
         note = f" (one of {others + 1} by {verdict.upstream.balance.kind})" if others else ""
-        return Node("verdict", f"forward to {where} of `{verdict.upstream.name}`{note}", reason=Reason.PROXIED.word)
+        copies = "".join(f", and a copy to `{copy.upstream.name}`" for copy in verdict.shadows)
+        text = f"forward to {where} of `{verdict.upstream.name}`{note}{copies}"
+        return Node("verdict", text, reason=Reason.PROXIED.word)
     if isinstance(verdict, Reject):
         return Node("verdict", f"reject with {verdict.status}: {verdict.reason.value.text}", reason=verdict.reason.word)
     assert verdict.route.respond is not None

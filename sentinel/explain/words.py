@@ -62,6 +62,16 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"{details[0]} failed ({details[1]}); tried again after {details[2]} ms"
         case Reason.RETRY_DENIED if len(details) == 3:
             return f"{details[0]} failed ({details[1]}), and is not tried again: {details[2]}"
+        case Reason.HEDGED if len(details) == 3:
+            return f"{details[0]} had not begun to answer after {details[1]} ms: sent to {details[2]} as well"
+        case Reason.HEDGE_DENIED if len(details) == 2:
+            return f"{details[0]} is slow, and the request is not sent to another one: {details[1]}"
+        case Reason.HEDGE_WON | Reason.HEDGE_LOST if len(details) == 2:
+            return f"{details[0]} answered first, and {details[1]} was cut"
+        case Reason.HEDGE_FAILED if len(details) == 3:
+            return f"{details[0]} failed ({details[1]}), and {details[2]} went on"
+        case Reason.SHADOWED if len(details) == 2:
+            return f"a copy goes to `{details[0]}`, as of {int(details[1]) / 10:g}% of the requests"
         case Reason.BREAKER_OPEN | Reason.NONE_USABLE | Reason.UPSTREAM_FULL if len(details) == 1:
             return f"{reason.value.text} (upstream `{details[0]}`)"
         case Reason.WOULD_BE_LIMITED if len(details) == 1:

@@ -49,8 +49,15 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.LIMITS_STOLEN: ("limits_stolen", "Insertions of keys taken over from a silent worker."),
     Counter.LEASES_REFUSED: ("leases_refused", "Requests and connections for which a ceiling had no room."),
     Counter.LEASES_FULL: ("leases_full", "Requests and connections whose key found no room in the table of leases."),
+    Counter.HEDGES: ("hedges", "Second tries that began beside a slow one."),
+    Counter.HEDGES_WON: ("hedges_won", "Second tries that answered first."),
 }
 """Names and texts of the workers' counters, without prefix and `_total`."""
+SHADOWS: Final[dict[Counter, str]] = {
+    Counter.SHADOWS_ANSWERED: "answered", Counter.SHADOWS_FAILED: "failed", Counter.SHADOWS_REFUSED: "refused",
+    Counter.SHADOWS_ABANDONED: "abandoned", Counter.SHADOWS_DROPPED: "dropped",
+}  # fmt: skip
+"""Counters that are one family, by what became of a copy."""
 
 TOLLS: Final = {
     "requests": "Attempts at an endpoint that ended with an outcome.",
@@ -131,7 +138,15 @@ class Reading(Collector):
             return
         yield _gauge("series_used", "Names in the table of series.", numbers.series_used)
         yield _counter("series_refused", "Routes counted as (other): the table is full.", numbers.series_refused)
+        shadows = CounterMetricFamily(
+            "sentinel_shadow_requests", "Copies of requests by what became of them.", labels=["outcome"]
+        )
+        for counter, word in SHADOWS.items():
+            shadows.add_metric([word], totals.counters.get(counter, 0))
+        yield shadows
         for counter, count in totals.counters.items():
+            if counter in SHADOWS:
+                continue
             name, text = COUNTERS.get(counter, (counter.name.lower(), "A counter of the workers."))
             yield _counter(name, text, count)
         yield from _requests(totals.series)

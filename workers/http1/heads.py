@@ -22,7 +22,12 @@ Rules:
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+RESPONSE_BYTES_MAX: Final = 64 * 1024
+RESPONSE_HEADERS_MAX: Final = 200
+INTERIMS_MAX: Final = 16
+"""What the head of an upstream's answer may have, and how many interim ones (1xx) may come before the final one."""
 
 
 class RequestHead(Protocol):

@@ -3,7 +3,7 @@
 Intuition: the core knows who may serve and what of the request matters for the choice
 (a key to be hashed, a cookie that names an endpoint), the world knows who is well and
 who is free. A world that has no endpoint to offer is not an error but an answer: 503,
-with the reason and the upstream's place in the configuration.
+with the reason and the upstream's place in the configuration. What is forwarded may be copied besides (core.shadows).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from sentinel.core.candidates import Candidate
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
+from sentinel.core.shadows import cast
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject
 from sentinel.core.world import NO_WISH, World
@@ -35,4 +36,7 @@ def forward(
         trace.add((refusal, upstream.span, (upstream.name,)))
         return Reject(refusal.status, refusal, candidate.route)
     trace.add(table.endpoint_step(upstream, endpoint))
-    return Forward(candidate.route, upstream, endpoint, wish)
+    verdict = Forward(candidate.route, upstream, endpoint, wish)
+    if candidate.shades:
+        verdict.shadows = cast(candidate.shades, request, world, trace)
+    return verdict
