@@ -16,7 +16,8 @@ Rules:
    tries under way. When one is left again, and `attempts` allow it, the time begins anew.
 3. What may be sent again may be sent beside (core.retry): idempotent methods, or `unsafe-methods`, and only a
    body that has come and was kept whole. Not what asks for an interim answer or a tunnel, and nothing once an
-   interim answer was there: the client may have seen it.
+   interim answer was there: the client may have seen it. Nor what a sticky cookie brought to its endpoint: another one
+   does not know the client's session, and its answer would move him there for good.
 4. A failed answer never wins while the other try is under way: a status that the route tries again, and any 5xx. An
    endpoint that fails quickly would win all races.
 5. Who loses was slow, which says nothing about his health: NEUTRAL. Who failed is a FAILURE.
@@ -111,6 +112,8 @@ def _obstacle(exchange: Exchange, retry: Retry) -> str:
         return f"{head.method} is not idempotent"
     if exchange.has_body and exchange.kept is None:
         return "its body is too large to be kept"
+    if exchange.group is not None and exchange.group.is_followed(exchange.wish, exchange.endpoint):
+        return "the client's cookie names it"
     return ""
 
 

@@ -169,8 +169,7 @@ class Group:
         sticky, tags, endpoint = self.upstream.sticky, self.chooser.tags, exchange.endpoint
         assert sticky is not None and tags is not None and endpoint is not None
         now_s = self.now_s()
-        index, tag = tags.read(exchange.wish.cookie, now_s)
-        if tag is Tag.GOOD and self.upstream.endpoints[index] is endpoint:
+        if self.is_followed(exchange.wish, endpoint):
             return b""
         max_age_s = sticky.max_age_ns // SECOND
         value = set_cookie(
@@ -178,6 +177,14 @@ class Group:
             same_site=sticky.same_site, is_secure=sticky.is_secure,
         )  # fmt: skip
         return f"set-cookie: {value}\r\n".encode()
+
+    def is_followed(self, wish: Wish, endpoint: Endpoint | None) -> bool:
+        """Does the client's cookie name this endpoint?"""
+        tags = self.chooser.tags
+        if tags is None:
+            return False
+        index, tag = tags.read(wish.cookie, self.now_s())
+        return tag is Tag.GOOD and self.upstream.endpoints[index] is endpoint
 
     # The chooser's scene.
 

@@ -408,6 +408,22 @@ def test_a_rival_on_a_link_that_died_unseen_makes_a_new_one(tmp_path: Path) -> N
         is_quiet(worker)
 
 
+def test_who_was_brought_to_an_endpoint_by_its_cookie_stays_there(tmp_path: Path) -> None:
+    with hedging(tmp_path, upstream='sticky-cookie "srv" { secret "0123456789abcdef"; }') as (worker, (slow, _)):
+        slow.hold.set()
+        answers = [Client(worker.port).get("/") for _ in range(2)]
+        cookie = next(one.fields["set-cookie"].split(";")[0] for one in answers if one.body == b"slow")
+        slow.hold.clear()
+        client = Client(worker.port).send(f"GET / HTTP/1.1\r\nHost: h\r\nCookie: {cookie}\r\n\r\n")
+        wait_until(lambda: slow.asked == 2, "the cookie is followed")
+        threading.Event().wait(0.15)
+        slow.hold.set()
+        answer = client.answer()
+        assert (answer.body, "set-cookie" in answer.fields) == (b"slow", False)
+        wait_until(lambda: len(words(worker)) == 3, "it is written down")
+        assert "hedge-denied" in words(worker)[2]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_endpoints_and_clients_do_every_permit_is_given_back(tmp_path: Path, seed: int) -> None:
     """Random latencies, failures of all kinds, and clients that leave: nothing stays in flight, no fault of ours."""
