@@ -21,7 +21,7 @@ from sentinel.core.plan import Endpoint
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
-from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, SHADOW_FIELDS
+from workers.forwarded import DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS
 from workers.http1.heads import build_request
 from workers.pool import Link, Pool
 
@@ -229,13 +229,13 @@ def _send(exchange: Exchange, link: Link) -> None:
 
 
 def request_head(exchange: Exchange, name: str, more: bytes = b"") -> bytes:
-    """The head as the endpoint of this name gets it, with more lines; `_send` does the same without a call."""
+    """The head as the endpoint of this name gets it; `_send` does the same without a call. `more`: a shadow's lines."""
     request = exchange.request
     assert request is not None
     authority = exchange.authority or _own_name(name)
-    dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
-    if more:
-        dropped |= SHADOW_FIELDS
+    dropped = DROPPED_FROM_STRANGERS
+    if exchange.downstream.is_trusted:
+        dropped = DROPPED_FROM_SHADOWS if more else DROPPED
     lines, head = exchange.lines + more, exchange.head
     return build_request(head, request.target, authority, lines, dropped, head.chunked)
 

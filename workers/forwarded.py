@@ -51,6 +51,9 @@ DROPPED: Final[frozenset[str]] = _OURS | _ALIASED_FRAMING | {"forwarded"}
 SHADOW_FIELDS: Final[frozenset[str]] = _aliases("x-sentinel-shadow")
 """What marks a copy (workers.shadowing). A gateway that we trust may say that what it sends is one."""
 
+DROPPED_FROM_SHADOWS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS
+"""Also the mark that we set ourselves. (The kernel remembers four sets, and this is the fourth: make no others.)"""
+
 DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS | {"proxy"} | _aliases(
     "x-forwarded-prefix", "x-forwarded-uri", "x-forwarded-path", "x-forwarded-method", "x-forwarded-scheme",
     "x-forwarded-ssl", "x-forwarded-user", "x-forwarded-by", "x-original-url", "x-original-uri", "x-original-host",
