@@ -60,6 +60,8 @@ class Entry(msgspec.Struct, gc=False):
     route: str
     upstream: str
     endpoint: str
+    attempts: int
+    upstream_ms: float | None
     duration_ms: float
     bytes_in: int
     bytes_out: int

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workers.service import Service
 
 ATTEMPTS_MAX: Final = 8
-"""Connects of one exchange over all addresses: a dead upstream must not hold a client for minutes."""
+"""Of one exchange, over all addresses: a dead upstream must not hold a client for minutes."""
 
 FIRST_BYTE_TIMEOUT: Final = Reason.FIRST_BYTE_TIMEOUT
 UPSTREAM_REUSES: Final = Counter.UPSTREAM_REUSES
@@ -70,6 +70,7 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
     if link is None:
         connect(exchange, pool)
     else:
+        exchange.attempts += 1
         _send(exchange, link)
 
 

@@ -35,10 +35,13 @@ class Books(Protocol):
     def enter(
         self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
         query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
-        endpoint: str, attempts: int, bytes_in: int, bytes_out: int, user_agent: str, listener: str,
-        steps: list[Step], /,
+        endpoint: str, attempts: int, answered_ns: int, bytes_in: int, bytes_out: int, user_agent: str,
+        listener: str, steps: list[Step], /,
     ) -> bytes:  # fmt: skip
-        """Keep the line of one exchange, and return its record. `began_ns` is wall-clock time."""
+        """Keep the line of one exchange, and return its record.
+
+        `began_ns` is wall-clock time; `answered_ns` what the last attempt took up to its answer's head, 0: no answer.
+        """
 
     def take_lines(self) -> bytes:
         """The lines that have gathered, each with its end; they are no longer kept here."""
@@ -69,7 +72,8 @@ def record_writer(encoder: RecordEncoder, generation: int, on_cut: Callable[[], 
     def encode(
         began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
         query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
-        endpoint: str, attempts: int, bytes_in: int, bytes_out: int, user_agent: str, listener: str, steps: Any,
+        endpoint: str, attempts: int, answered_ns: int, bytes_in: int, bytes_out: int, user_agent: str,
+        listener: str, steps: Any,
     ) -> bytes:  # fmt: skip
         record = encoder.encode(
             request_id=request_id, time_ns=began_ns, duration_ns=duration_ns, generation=generation,

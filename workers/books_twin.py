@@ -34,22 +34,23 @@ class Books:
     def enter(
         self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
         query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
-        endpoint: str, attempts: int, bytes_in: int, bytes_out: int, user_agent: str, listener: str,
-        steps: list[Step], /,
+        endpoint: str, attempts: int, answered_ns: int, bytes_in: int, bytes_out: int, user_agent: str,
+        listener: str, steps: list[Step], /,
     ) -> bytes:  # fmt: skip
         if self._is_logged:
             self._lines += self._line(Entry(
                 timestamp(began_ns), _said(request_id), _said(client_ip), _said(method), _said(host[:WORD_CHARS_MAX]),
                 _said(path[:PATH_CHARS_MAX]), query_bytes, _said(protocol), status, _said(reason_word), _said(route),
-                _said(upstream), _said(endpoint), duration_ns // 1000 / 1000, bytes_in, bytes_out,
-                _said(user_agent[:AGENT_CHARS_MAX]), _said(listener), self._generation, self._worker,
+                _said(upstream), _said(endpoint), attempts, answered_ns // 1000 / 1000 if answered_ns else None,
+                duration_ns // 1000 / 1000, bytes_in, bytes_out, _said(user_agent[:AGENT_CHARS_MAX]), _said(listener),
+                self._generation, self._worker,
             ))  # fmt: skip
             self._lines += b"\n"
             self.lines_count += 1
         return self._encode(
             began_ns, duration_ns, request_id, client_ip, method, host, path, query_bytes, protocol, status,
-            reason_number, reason_word, route, upstream, endpoint, attempts, bytes_in, bytes_out, user_agent, listener,
-            steps,
+            reason_number, reason_word, route, upstream, endpoint, attempts, answered_ns, bytes_in, bytes_out,
+            user_agent, listener, steps,
         )  # fmt: skip
 
     def take_lines(self) -> bytes:

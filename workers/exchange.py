@@ -109,7 +109,7 @@ class Exchange:
         self.try_started_ns = 0
         self.answered_ns = 0  # when the head of the answer was there; 0: not yet, or at the end
         self.ended_ns = 0
-        self.attempts = 0
+        self.attempts = 0  # links that were asked for, idle ones and new ones
         self.tried: tuple[Endpoint, ...] = ()
         self.tried_pools: tuple[Pool, ...] = ()
         self.is_repeated = False

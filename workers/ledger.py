@@ -70,6 +70,9 @@ class Ledger:
         meaning: Meaning = reason._value_  # `.value` is a descriptor in Python, thrice as slow
         route, upstream, request, head = exchange.route, exchange.upstream, exchange.request, exchange.head
         status, bytes_in, bytes_out = exchange.status, exchange.bytes_in, exchange.bytes_out
+        answered_ns = 0
+        if exchange.answer_head is not None:
+            answered_ns = (exchange.answered_ns or exchange.ended_ns) - exchange.try_started_ns
         if request is not None:
             client_ip, host, path, query = request.client_ip, request.host, request.path, request.query
         else:
@@ -83,7 +86,7 @@ class Ledger:
             started_ns + self._wall_offset_ns, duration_ns, exchange.request_id, client_ip, head.method, host, path,
             len(query), PROTOCOLS[head.minor], status, meaning.number, meaning.word,
             "" if route is None else route.name, "" if upstream is None else upstream.name, exchange.endpoint_name,
-            exchange.attempts, bytes_in, bytes_out, head.first("user-agent"),
+            exchange.attempts, answered_ns, bytes_in, bytes_out, head.first("user-agent"),
             exchange.downstream.intake.listener.name, exchange.trace.steps,
         ))  # fmt: skip
         if self._books.lines_bytes >= FLUSH_BYTES:
@@ -99,7 +102,7 @@ class Ledger:
         self._record(self._slot, SERIES_NONE, reason.status, reason.number, duration_ns, bytes_in, bytes_out)
         self._journal_write(self._slot, self._write(
             began_ns, duration_ns, request_id, downstream.peer, "", "", "", 0, "", reason.status, reason.number,
-            reason.word, "", "", "", 0, bytes_in, bytes_out, "", downstream.intake.listener.name, [],
+            reason.word, "", "", "", 0, 0, bytes_in, bytes_out, "", downstream.intake.listener.name, [],
         ))  # fmt: skip
 
     def _flush(self) -> None:

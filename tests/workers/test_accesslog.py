@@ -18,7 +18,7 @@ from workers.accesslog import LINE_BYTES_MAX, AccessLog, Entry
 def entry(path: str = "/", agent: str = "") -> Entry:
     return Entry(
         "2026-01-01T00:00:00.000Z", "id", "127.0.0.1", "GET", "h", path, 0, "HTTP/1.1", 200, "proxied", "r", "u", "e",
-        1.5, 10, 20, agent, "web", 1, 0,
+        1, 1.25, 1.5, 10, 20, agent, "web", 1, 0,
     )  # fmt: skip
 
 
@@ -117,8 +117,9 @@ def test_several_writers_on_one_pipe_do_not_mix_lines(tmp_path: Path, monkeypatc
 def test_a_line_fits_an_atomic_write_of_a_pipe(tmp_path: Path) -> None:
     wide = "\xff"
     longest = Entry(
-        "2026-01-01T00:00:00.000Z", wide * 128, "f" * 45, wide * 128, wide * 128, wide * 1024, 1 << 40, "HTTP/1.1", 200,
-        "x" * 40, "r" * 64, "u" * 64, "e" * 128, 1e9, 1 << 50, 1 << 50, wide * 256, "l" * 64, 1 << 31, 255,
+        "2026-01-01T00:00:00.000Z", "i" * 128, "f" * 45, "M" * 32, wide * 128, wide * 1024, 1 << 40, "HTTP/1.1", 200,
+        "x" * 40, "r" * 64, "u" * 64, "e" * 260, 1 << 16, 1e9, 1e9, 1 << 50, 1 << 50, wide * 256, "l" * 64,
+        1 << 31, 255,
     )  # fmt: skip
     log = AccessLog(str(tmp_path / "log"), 1 << 20, lambda count: None)
     put(log, longest)

@@ -84,6 +84,42 @@ def test_an_idempotent_request_is_repeated_once_on_a_fresh_link(tmp_path: Path) 
         assert [line["reason"] for line in worker.log(2)] == ["proxied", "proxied"]
 
 
+def test_the_log_tells_how_many_attempts_a_request_took_and_how_long_the_last_one_waited(tmp_path: Path) -> None:
+    head_was_seen = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        while head := conversation.head():
+            if b"/slow" in head:
+                threading.Event().wait(0.05)
+                conversation.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+                head_was_seen.wait()
+                conversation.send(b"ok")
+            elif b"/never" in head:
+                conversation.reset()
+                return
+            else:
+                conversation.answer()
+
+    with scripted(script) as origin, working(upstream_of(origin.port, closed_port()), tmp_path) as worker:
+        client = Client(worker.port)
+        assert [client.get(path).status for path in ("/a", "/b")] == [200] * 2
+        client.send("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").head()
+        threading.Event().wait(0.05)
+        head_was_seen.set()
+        assert client.exactly(2) == b"ok"
+        assert client.get("/fixed").status == 200
+        first, second, slow, fixed = worker.log(4)
+        # Who is the first in turn is chance; the refused one costs the request that meets it an attempt.
+        assert sorted([first["attempts"], second["attempts"]]) == [1, 2]
+        assert 0 < first["upstream_ms"] <= first["duration_ms"]
+        assert 50 <= slow["upstream_ms"] <= slow["duration_ms"] - 50
+        assert (fixed["attempts"], fixed["upstream_ms"]) == (0, None)
+        # An idle link that dies under the request, and a fresh one on which it is not repeated any more.
+        assert client.get("/never").status == 502
+        never = worker.log(5)[-1]
+        assert never["attempts"] >= 2 and never["upstream_ms"] is None
+
+
 def test_a_put_is_repeated_with_its_body(tmp_path: Path) -> None:
     bodies: list[bytes] = []
 

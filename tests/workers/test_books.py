@@ -31,10 +31,10 @@ STRANGE: Step = (Reason.CONDITION_FAILED, Span("a.kdl", 1, 2), ("made on the spo
 
 USUAL: list[Any] = [
     1_763_900_000_123_456_789, 1_234_567, "0192f0c4a1b27c3d8e9fa0b1c2d3e4f5", "192.0.2.1", "GET", "api.example.com",
-    "/v1/users/42", 12, "HTTP/1.1", 200, 0, "proxied", "api", "api", "10.0.0.1:9001", 1, 210, 1290, "curl/8", "web",
-    STEPS[:2],
+    "/v1/users/42", 12, "HTTP/1.1", 200, 0, "proxied", "api", "api", "10.0.0.1:9001", 1, 987_654, 210, 1290, "curl/8",
+    "web", STEPS[:2],
 ]  # fmt: skip
-PATH, HOST, AGENT, QUERY, DURATION = 6, 5, 18, 7, 1
+PATH, HOST, AGENT, QUERY, DURATION, ANSWERED = 6, 5, 19, 7, 1, 16
 
 
 def pair(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> tuple[Books, Books, list[int]]:
@@ -62,13 +62,15 @@ NUMBERS = st.integers(0, 70_000) | st.integers(0, 2**62)
 ENTRIES = st.tuples(
     st.integers(0, 4_000_000_000_000_000_000), st.integers(0, 10**15), TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, NUMBERS,
     st.sampled_from(["HTTP/1.0", "HTTP/1.1", ""]), st.integers(100, 599), st.integers(0, 127), TEXTS, TEXTS, TEXTS,
-    TEXTS, NUMBERS, NUMBERS, NUMBERS, TEXTS, TEXTS, st.lists(st.sampled_from([*STEPS, STRANGE]), max_size=20),
+    TEXTS, NUMBERS, st.integers(0, 10**15), NUMBERS, NUMBERS, TEXTS, TEXTS,
+    st.lists(st.sampled_from([*STEPS, STRANGE]), max_size=20),
 )  # fmt: skip
 SHORT = st.text(st.characters(max_codepoint=255), max_size=12)
 USUAL_ENTRIES = st.tuples(
     st.integers(0, 4_000_000_000_000_000_000), st.integers(0, 10**15), SHORT, SHORT, SHORT, SHORT, SHORT,
     st.integers(0, 65_535), st.just("HTTP/1.1"), st.integers(100, 599), st.integers(0, 127), SHORT, SHORT, SHORT,
-    SHORT, st.integers(0, 9), NUMBERS, NUMBERS, TEXTS, SHORT, st.lists(st.sampled_from(STEPS), max_size=4),
+    SHORT, st.integers(0, 9), st.just(0) | st.integers(0, 10**10), NUMBERS, NUMBERS, TEXTS, SHORT,
+    st.lists(st.sampled_from(STEPS), max_size=4),
 )  # fmt: skip
 
 
@@ -76,6 +78,8 @@ USUAL_ENTRIES = st.tuples(
 @given(st.lists(ENTRIES | USUAL_ENTRIES, min_size=1, max_size=4))
 @example([tuple(USUAL)])
 @example([(*USUAL[:DURATION], ns, *USUAL[DURATION + 1 :]) for ns in (0, 999, 1000, 10_000, 1_010_000, 10**15)])
+@example([(*USUAL[:ANSWERED], ns, *USUAL[ANSWERED + 1 :]) for ns in (0, 1, 999, 1000, 10**15)])
+@example([(2**61, 2**53, *[""] * 5, 2**62, "HTTP/1.1", 599, 127, *[""] * 4, 2**62, 2**53, 2**62, 2**62, "", "", [])])
 @example([tuple([*USUAL[:-1], STEPS * 64])])
 def test_both_write_the_same(entries: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -133,7 +137,8 @@ def test_without_a_log_nothing_gathers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @NEEDS_NATIVE
 @pytest.mark.parametrize(
-    ("at", "value"), [(0, "1"), (0, -1), (1, 1 << 64), (2, b"bytes"), (PATH, None), (20, ()), (QUERY, 1.5)]
+    ("at", "value"),
+    [(0, "1"), (0, -1), (1, 1 << 64), (2, b"bytes"), (PATH, None), (21, ()), (QUERY, 1.5), (ANSWERED, -1)],
 )
 def test_nonsense_is_refused_and_leaves_no_half_line(monkeypatch: pytest.MonkeyPatch, at: int, value: Any) -> None:
     native, _, _ = pair(monkeypatch)

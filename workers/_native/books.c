@@ -18,14 +18,15 @@
 /* The arguments of `enter`, in their order. */
 enum argument {
     BEGAN_NS, DURATION_NS, REQUEST_ID, CLIENT_IP, METHOD, HOST, PATH, QUERY_BYTES, PROTOCOL, STATUS, REASON_NUMBER,
-    REASON_WORD, ROUTE, UPSTREAM, ENDPOINT, ATTEMPTS, BYTES_IN, BYTES_OUT, USER_AGENT, LISTENER, STEPS, ARGUMENTS
+    REASON_WORD, ROUTE, UPSTREAM, ENDPOINT, ATTEMPTS, ANSWERED_NS, BYTES_IN, BYTES_OUT, USER_AGENT, LISTENER, STEPS,
+    ARGUMENTS
 };
 
 /* sentinel.core.record: FIXED, RECORD_BYTES_MAX, VERSION; compared when a Books is made. */
 enum { FIXED_BYTES = 46, RECORD_BYTES_MAX = 496, VERSION = 1, TEXTS = 9 };
 /* workers.accesslog: characters that are kept of what a client can stretch. */
 enum { PATH_CHARS_MAX = 1024, AGENT_CHARS_MAX = 256, WORD_CHARS_MAX = 128 };
-enum { ESCAPED_MAX = 6, LITERALS_MAX = 512, TIME_BYTES = 24, STEPS_MAX = 255, TAIL_BYTES = 64 };
+enum { ESCAPED_MAX = 6, LITERALS_MAX = 768, TIME_BYTES = 24, STEPS_MAX = 255, TAIL_BYTES = 64 };
 
 static const int texts_of_record[TEXTS] = {REQUEST_ID, LISTENER, CLIENT_IP, METHOD, HOST, PATH, ROUTE, UPSTREAM, ENDPOINT};
 
@@ -191,7 +192,7 @@ static int make_room(Books *books, Py_ssize_t octets)
 
 /* The numbers of an exchange, checked. */
 struct numbers {
-    int64_t began_ns, duration_ns, query_bytes, status, reason, attempts, bytes_in, bytes_out;
+    int64_t began_ns, duration_ns, query_bytes, status, reason, attempts, answered_ns, bytes_in, bytes_out;
 };
 
 #define TEXT(P, NAME, INDEX) put_escaped(PUT(P, ",\"" NAME "\":\""), &texts[INDEX])
@@ -213,7 +214,10 @@ static char *put_line(char *p, const Books *books, const struct text *texts, con
     p = TEXT(PUT(p, "\""), "route", ROUTE);
     p = TEXT(PUT(p, "\""), "upstream", UPSTREAM);
     p = TEXT(PUT(p, "\""), "endpoint", ENDPOINT);
-    p = put_ms(PUT(p, "\",\"duration_ms\":"), (uint64_t)n->duration_ns / 1000);
+    p = COUNT(p, "attempts", n->attempts);
+    p = PUT(p, ",\"upstream_ms\":");
+    p = n->answered_ns != 0 ? put_ms(p, (uint64_t)n->answered_ns / 1000) : PUT(p, "null");
+    p = put_ms(PUT(p, ",\"duration_ms\":"), (uint64_t)n->duration_ns / 1000);
     p = put_number(PUT(p, ",\"bytes_in\":"), (uint64_t)n->bytes_in);
     p = put_number(PUT(p, ",\"bytes_out\":"), (uint64_t)n->bytes_out);
     p = TEXT(p, "user_agent", USER_AGENT);
@@ -330,6 +334,7 @@ static int take_numbers(PyObject *const *args, struct numbers *n)
     return take_number(args[BEGAN_NS], &n->began_ns) < 0 || take_number(args[DURATION_NS], &n->duration_ns) < 0 ||
                    take_number(args[QUERY_BYTES], &n->query_bytes) < 0 || take_number(args[STATUS], &n->status) < 0 ||
                    take_number(args[REASON_NUMBER], &n->reason) < 0 || take_number(args[ATTEMPTS], &n->attempts) < 0 ||
+                   take_number(args[ANSWERED_NS], &n->answered_ns) < 0 ||
                    take_number(args[BYTES_IN], &n->bytes_in) < 0 || take_number(args[BYTES_OUT], &n->bytes_out) < 0
                ? -1
                : 0;

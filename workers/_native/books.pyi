@@ -14,7 +14,7 @@ class Books:
     def enter(
         self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
         query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
-        endpoint: str, attempts: int, bytes_in: int, bytes_out: int, user_agent: str, listener: str,
-        steps: list[Step], /,
+        endpoint: str, attempts: int, answered_ns: int, bytes_in: int, bytes_out: int, user_agent: str,
+        listener: str, steps: list[Step], /,
     ) -> bytes: ...  # fmt: skip
     def take_lines(self) -> bytes: ...
