@@ -188,7 +188,7 @@ class Places:
         has = min((word & QUANTITY_MAX) + min(passed, BUDGET_PAID_MS) * per_second, BUDGET_MAX)
         if has < 1000:
             return False
-        self._words[at] = _stamped(now_ms, has - 1000)
+        self._words[at] = _restamped(word, now_ms, has - 1000)
         return True
 
     def lead(self, slot: int, generation: int, now_ms: int, lease_ms: int) -> bool:
@@ -265,7 +265,7 @@ class Places:
         word, sample = self._words[at], min(latency_us or 1, QUANTITY_MAX)
         old = word & QUANTITY_MAX
         value = sample + _decayed(old - sample, _passed(word, now_ms), half_life_ms) if old > sample else sample
-        self._words[at] = _stamped(now_ms, value)
+        self._words[at] = _restamped(word, now_ms, value)
 
     def _earn(self, place: int, now_ms: int, earned: int) -> None:
         at = self._place(place) + BUDGET
@@ -320,6 +320,12 @@ def _change(before: int, after: int) -> int:
 
 def _stamped(now_ms: int, quantity: int) -> int:
     return (now_ms & STAMP_MAX) << STAMP_BITS | min(quantity, QUANTITY_MAX)
+
+
+def _restamped(word: int, now_ms: int, quantity: int) -> int:
+    """The stamp never goes back: a reading of the clock that was stopped on its way would have time counted twice."""
+    is_behind = word and now_ms - (word >> STAMP_BITS) & STAMP_MAX > STAMP_MAX // 2
+    return _stamped(word >> STAMP_BITS if is_behind else now_ms, quantity)
 
 
 def _passed(word: int, now_ms: int) -> int:

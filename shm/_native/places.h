@@ -260,6 +260,14 @@ static inline uint64_t passed_since(uint64_t word, uint64_t now)
     return passed > STAMP_MAX / 2 ? 0 : passed; /* another process's clock reading was later */
 }
 
+/* The stamp never goes back: who read the clock and was stopped before his turn came would have others count a time
+ * again that was counted already. */
+static inline uint64_t restamped(uint64_t word, uint64_t now, uint64_t quantity)
+{
+    uint64_t passed = (now - (word >> STAMP_BITS)) & STAMP_MAX;
+    return stamped(word && passed > STAMP_MAX / 2 ? word >> STAMP_BITS : now, quantity);
+}
+
 static inline void ewma_observe(word_t *place, uint64_t now, uint64_t latency_us, uint64_t half_life_ms)
 {
     word_t *word = place + PLACE_EWMA;
@@ -268,7 +276,7 @@ static inline void ewma_observe(word_t *place, uint64_t now, uint64_t latency_us
         uint64_t old = seen & QUANTITY_MAX, next = sample;
         if (old > sample)
             next = sample + decayed(old - sample, passed_since(seen, now), half_life_ms);
-        if (compare_exchange_acq_rel(word, &seen, stamped(now, next)))
+        if (compare_exchange_acq_rel(word, &seen, restamped(seen, now, next)))
             return;
     }
 }
@@ -296,7 +304,7 @@ static inline bool budget_spend(word_t *place, uint64_t now, uint64_t per_second
         uint64_t has = place_least_of((seen & QUANTITY_MAX) + paid, BUDGET_MAX);
         if (has < 1000)
             return false;
-        if (compare_exchange_acq_rel(word, &seen, stamped(now, has - 1000)))
+        if (compare_exchange_acq_rel(word, &seen, restamped(seen, now, has - 1000)))
             return true;
     }
     return false;

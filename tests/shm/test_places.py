@@ -214,6 +214,13 @@ def test_a_budget_has_a_minimum_for_each_second(cells: Cells) -> None:
     assert [cells.spend(UPSTREAM, 101_000 * MS, 1) for _ in range(2)] == [True, False]
 
 
+def test_no_time_is_paid_for_twice_when_somebody_read_the_clock_and_was_stopped(cells: Cells) -> None:
+    assert [cells.spend(UPSTREAM, 100_000 * MS, 1) for _ in range(9)] == [True] * 9, "one is left"
+    assert cells.spend(UPSTREAM, 90_000 * MS, 1), "by one whose reading is ten seconds old"
+    assert not cells.spend(UPSTREAM, 100_000 * MS, 1), "they were paid for before"
+    assert cells.spend(UPSTREAM, 101_000 * MS, 1)
+
+
 # Least request, leadership.
 
 
