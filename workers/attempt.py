@@ -9,6 +9,7 @@ Rules:
    (RFC 9110 section 9.2.2) and its body is empty or was kept whole. A POST that may have
    arrived is never sent twice: 502.
 3. A request on a fresh link is not repeated: that it died is no accident of age.
+4. Without a descriptor for a link nobody was asked, so nobody failed: the request is told that we are overloaded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
 from workers.forwarded import DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS
 from workers.http1.heads import build_request
-from workers.pool import Link, Pool
+from workers.pool import EXHAUSTED, Link, Pool
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
@@ -168,10 +169,11 @@ def connect(exchange: Exchange, pool: Pool) -> None:
 async def _connect(exchange: Exchange, pool: Pool) -> None:
     task = asyncio.current_task()
     link: Link | None = None
+    is_exhausted = False
     try:
         link = await pool.connect()
-    except OSError:
-        pass
+    except OSError as fault:
+        is_exhausted = fault.errno in EXHAUSTED
     except Exception as fault:
         exchange.surprised(fault)
         return
@@ -186,7 +188,11 @@ def connected(exchange: Exchange, link: Link | None) -> None:
     """The connection that the exchange waited for is there, or (None) could not be made."""
     exchange.connecting = None
     try:
-        if link is None or link.transport is None or link.transport.is_closing():
+        if is_exhausted:
+            service = exchange.downstream.service
+            service.region.add(service.slot, Counter.OVERLOADS)
+            exchange.fail(Reason.OVERLOADED)
+        elif link is None or link.transport is None or link.transport.is_closing():
             next_one(exchange, Reason.CONNECT_FAILED)
         else:
             _send(exchange, link)

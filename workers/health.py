@@ -15,6 +15,7 @@ Rules:
    operator wrote, whatever it resolves to now.
 6. Endpoints in maintenance are not asked: somebody may be working on them.
 7. Each change is one line on standard error.
+8. A check that we had no descriptor for is no check: that we are poor says nothing about the patient.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sentinel.core.plan import HealthCheck, OutlierEjection
 from shm.board import PlaceView
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import parse_response
+from workers.pool import EXHAUSTED
 
 if TYPE_CHECKING:
     from workers.places import Group, Place
@@ -47,15 +49,15 @@ ROW_NS: Final = 250_000_000
 """How often failures in a row are looked at, whatever the interval of the other comparisons."""
 
 
-async def ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding:
-    """Check one address; raises nothing but CancelledError."""
+async def ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding | None:
+    """Check one address; None if we could not. Raises nothing but CancelledError."""
     try:
         async with asyncio.timeout(check.timeout_ns / 1e9):
             return await _ask(host, port, check, authority)
     except TimeoutError:
         return Finding.TIMED_OUT
-    except OSError:
-        return Finding.REFUSED
+    except OSError as fault:
+        return None if fault.errno in EXHAUSTED else Finding.REFUSED
 
 
 async def _ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding:
@@ -139,26 +141,32 @@ class Round:
 
     async def _keep_asking(self, check: HealthCheck, place: Place) -> None:
         interval_s = check.interval_ns / 1e9
-        state, streak = self._view(place).health, 0
-        if state is not Health.UNKNOWN:  # known from before: there is no hurry, and others have the same idea
+        streak, before = 0, self._view(place).health
+        if before is not Health.UNKNOWN:  # known from before: there is no hurry, and others have the same idea
             await asyncio.sleep(random.random() * interval_s)
         while True:
             try:
                 view = self._view(place)
                 if view.admin is not Admin.MAINTENANCE:
                     finding = await self._ask_in_turn(check, place)
-                    state, streak = judge(
-                        view.health, streak, finding is Finding.GOOD,
-                        healthy_after=check.healthy_after, unhealthy_after=check.unhealthy_after,
-                    )  # fmt: skip
-                    if self._service.region.board.set_health(place.number, state, finding, time.monotonic_ns()):
-                        _say(view.name, f"is {state.name.lower()}: {finding.name.lower().replace('_', ' ')}")
+                    if finding is not None:
+                        streak = self._found(check, place, view, finding, streak)
             except Exception as fault:
                 self._service.surprise(fault)
             # A tenth of chance: checks of many endpoints, or of many fleets, must not fall into step.
             await asyncio.sleep(interval_s * (0.95 + random.random() / 10))
 
-    async def _ask_in_turn(self, check: HealthCheck, place: Place) -> Finding:
+    def _found(self, check: HealthCheck, place: Place, view: PlaceView, finding: Finding, streak: int) -> int:
+        """Judge, write on the board, and return how many findings in a row say otherwise than it did."""
+        state, streak = judge(
+            view.health, streak, finding is Finding.GOOD,
+            healthy_after=check.healthy_after, unhealthy_after=check.unhealthy_after,
+        )  # fmt: skip
+        if self._service.region.board.set_health(place.number, state, finding, time.monotonic_ns()):
+            _say(view.name, f"is {state.name.lower()}: {finding.name.lower().replace('_', ' ')}")
+        return streak
+
+    async def _ask_in_turn(self, check: HealthCheck, place: Place) -> Finding | None:
         host = place.next_host()
         if host is None:
             return Finding.UNRESOLVED

@@ -21,7 +21,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 from typing import Final
@@ -31,14 +30,13 @@ from shm.counters import Counter
 from workers.downstream import Downstream
 from workers.forwarded import canonical_peer
 from workers.intake import Intake
+from workers.pool import EXHAUSTED
 from workers.service import Service
 
 ACCEPTS_PER_TURN: Final = 64
 BACK_OFF_S: Final = 0.1
 TURNED_AWAY_MAX: Final = 256
 HANDSHAKE_OCTET: Final = b"\x16"
-
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Acceptor:
@@ -100,7 +98,7 @@ class Acceptor:
                 return True
             except OSError as fault:
                 service.region.add(service.slot, Counter.ACCEPT_FAILURES)
-                if fault.errno in _EXHAUSTED:
+                if fault.errno in EXHAUSTED:
                     self._rest(listening)
                 else:
                     service.surprise(fault)

@@ -26,6 +26,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 WRITE_HIGH_BYTES: Final = 64 * 1024
 WRITE_LOW_BYTES: Final = 16 * 1024
 RESTED_NS: Final = 500_000_000
+EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What the kernel says when it is we who have no room: no peer is to blame."""
 
 
 class Caller(Protocol):

@@ -85,7 +85,7 @@ class Reason(Enum):
 
     # What the operator, or the gateway itself, decided.
     NO_ROUTE = Meaning(60, "no-route", 404, "operator", "no route matches the request", "add a route, or compare with `sentinelctl why`")
-    OVERLOADED = Meaning(61, "overloaded", 503, "gateway", "a limit on connections or on requests in flight is reached", "raise `max-connections` or `max-open-requests` (listener), `max-worker-connections` or `max-worker-requests` (system), or add workers")
+    OVERLOADED = Meaning(61, "overloaded", 503, "gateway", "a limit on connections, on requests in flight or on open files is reached", "raise `max-connections` or `max-open-requests` (listener), `max-worker-connections` or `max-worker-requests` (system) or the open files that the service may have (LimitNOFILE), or add workers")
     DRAIN_DEADLINE = Meaning(62, "drain-deadline", 503, "gateway", "the worker's drain deadline came before the exchange ended", "raise `drain-deadline`")
     INTERNAL = Meaning(63, "internal", 500, "gateway", "a fault in the gateway; it was counted and logged", "please report it with the log line")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.directives.house import serving
 from tests.directives.patients import listed, patients, standing
-from tests.workers.child import Client, wait_until
+from tests.workers.child import MS, Client, wait_until
 from tests.workers.origin import closed_port, fields_of
 
 QUICK = 'interval "20ms"; timeout "500ms"; healthy-after 1; unhealthy-after 1'
@@ -101,6 +102,24 @@ def test_who_fails_real_requests_is_left_out_and_comes_back(tmp_path: Path) -> N
         assert "is ejected for 0.3 s: 4 failures in a row" in worker.stderr()
         ill.status = 200
         wait_until(lambda: client.get("/").body == b"a", "it comes back")
+
+
+def test_who_checks_without_descriptors_finds_nobody_ill(tmp_path: Path) -> None:
+    """One worker checks for the whole fleet: its poverty must not take every endpoint away from everybody."""
+    check = f'health-check {{ path "/healthz"; {QUICK}; }}'
+    with patients("a") as (one,), serving(tmp_path, endpoints=listed(one), upstream=check) as worker:
+        read = standing(worker, one)
+        wait_until(lambda: read("health") == "healthy", "it is found well")
+        before = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        looked, checked_ms = len(one.checks), int(read("checked_ms"))
+        beat = worker.region.slot(worker.slot).heartbeat_ns
+        wait_until(lambda: worker.region.slot(worker.slot).heartbeat_ns > beat + 500 * MS, "a dozen checks were due")
+        assert len(one.checks) - looked <= 1 and int(read("checked_ms")) - checked_ms < 250, "none was made"
+        assert read("health") == "healthy"
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, before)
+        one.status = 500
+        wait_until(lambda: read("health") == "unhealthy", "and then it looks again")
 
 
 @pytest.mark.directive("upstream/outlier-ejection/max-ejected")

@@ -247,7 +247,8 @@ class Fleet:
         paid_up_to = word >> STAMP_BITS
         assert self.paid_up_to[upstream] <= paid_up_to <= self.clock(), "a time was paid for twice"
         self.paid_up_to[upstream] = paid_up_to
-        asked, spent = sum(self.shared[ASKED::WORDS]), sum(self.shared[SPENT::WORDS])
+        spent = sum(self.shared[SPENT::WORDS])  # first, for the others go on earning
+        asked = sum(self.shared[ASKED::WORDS])
         time_ms = self.clock() - BEGUN_MS + BUDGET_PAID_MS
         assert spent * 1000 <= asked * EARNED + len(UPSTREAMS) * time_ms * PER_SECOND, "spent more than there was"
 

@@ -28,7 +28,7 @@ system {{
     workers {workers}
     run-dir "{run_dir}"
     drain-deadline "{drain_deadline}"
-    access-log "{directory}/access.log"
+    access-log "{access_log}"
     {system}
 }}
 admin {{
@@ -88,17 +88,19 @@ class Fleet:
         self.admin_port = free_port()
         self.settings: dict[str, Any] = {
             "workers": 2, "drain_deadline": "10s", "system": "", "token": "", "listener": "", "routes": "",
-            "upstreams": "", "origin_port": origin_port,
+            "upstreams": "", "origin_port": origin_port, "access_log": directory / "access.log",
         } | settings  # fmt: skip
         self.config = directory / "sentinel.kdl"
         self.run_dir = directory / "run"
+        self.environment: dict[str, str] = {}
+        """What its processes have in their environment besides ours."""
         self.write()
         self.process: subprocess.Popen[bytes] | None = None
 
     def write(self, **settings: Any) -> None:
         self.settings |= settings
         text = TEMPLATE.format(
-            directory=self.directory, run_dir=self.run_dir, port=self.port, admin_port=self.admin_port, **self.settings
+            run_dir=self.run_dir, port=self.port, admin_port=self.admin_port, **self.settings
         )
         self.config.write_text(text)
 
@@ -106,7 +108,7 @@ class Fleet:
         self.log = (self.directory / "stderr.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sentinel", "run", "-c", str(self.config)],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            cwd=ROOT, env=os.environ | self.environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )  # fmt: skip
         try:
             wait_until(self.is_serving, "the fleet serves", 30)

@@ -127,6 +127,15 @@ class Lab:
         found = wait_until(lambda: len(lines := self.fleet.access_log()) >= count and lines, f"{count} lines")
         return {line["request_id"]: line for line in found}
 
+    def line_of(self, request_id: str) -> dict[str, Any]:
+        """The one line of a request, once it is there."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.fleet.access_log() if line["request_id"] == request_id]
+
+        (line,) = wait_until(found, "its line")
+        return dict(line)
+
     def why(self, request_id: str) -> dict[str, Any]:
         status, answer = self.fleet.api("GET", f"/why/{request_id}")
         assert status == 200, answer

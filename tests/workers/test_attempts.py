@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import resource
 import socket
 import threading
 from pathlib import Path
@@ -258,3 +261,22 @@ def test_a_name_that_never_resolved_is_a_503_and_no_obstacle_to_the_start(tmp_pa
         answer = Client(worker.port).get("/")
         assert (answer.status, answer.fields["x-sentinel-reason"]) == (503, "name-unresolved")
         assert Client(worker.port).get("/fixed").status == 200
+
+
+def test_a_worker_without_descriptors_says_so_and_blames_nobody(tmp_path: Path) -> None:
+    """What we cannot even ask has not failed: no breaker opens, no endpoint is ejected, nobody else is tried."""
+    with scripted(echo) as origin, working(upstream_of(origin.port, closed_port()), tmp_path) as worker:
+        client = Client(worker.port)
+        assert client.get("/fixed").status == 200, "it is connected"
+        used = {int(name) for name in os.listdir(f"/proc/{worker.pid}/fd")}
+        lowest_free = next(fd for fd in itertools.count() if fd not in used)
+        before = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+        for _ in range(4):
+            answer = client.get("/")
+            assert (answer.status, answer.fields["x-sentinel-reason"]) == (503, "overloaded")
+        assert worker.counter(Counter.OVERLOADS) == 4
+        assert worker.counter(Counter.UPSTREAM_CONNECT_FAILURES) == 0
+        assert [view.toll.failures for view in worker.region.places()] == [0, 0, 0]
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, before)
+        assert client.get("/").status == 200, "and on the same connection it goes on"
