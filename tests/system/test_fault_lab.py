@@ -125,7 +125,7 @@ def test_a_killed_worker_takes_with_it_what_it_had_in_flight_and_no_more(
     patient.hold.set()
     assert sum(is_cut(client) for client in clients) == lost > 0
     wait_until(lambda: counted(fleet) == len(clients) - lost + len(late), "all that was answered is counted")
-    assert {one["in_flight"] for one in fleet.ctl_json("endpoints")} == {0}, "what the dead had in flight was given back"
+    assert {one["in_flight"] for one in fleet.ctl_json("endpoints")} == {0}, "the dead have nothing in flight"
 
 
 # Disks.
@@ -214,6 +214,7 @@ CLOCKED = LIMITED + """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FAKETIMES, reason="libfaketime is not installed")
 def test_jumps_of_the_wall_clock_change_nothing_but_the_dates_in_the_log(
     tmp_path: Path, origin_port: int, stack: ExitStack
@@ -232,7 +233,7 @@ def test_jumps_of_the_wall_clock_change_nothing_but_the_dates_in_the_log(
     )  # fmt: skip
     fleet.environment = {
         "LD_PRELOAD": str(FAKETIMES[0]), "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_CACHE_DURATION": "1",
     }  # fmt: skip
     started(stack, fleet)
     before = serving(fleet)
@@ -255,7 +256,7 @@ def test_jumps_of_the_wall_clock_change_nothing_but_the_dates_in_the_log(
         result = load.finish()
     crowd.end()
     crowd.is_exact()
-    assert result["failure_count"] == 0, result
+    assert result["failure_count"] == 0 and result["longest_ms"] < 10_000, result
     assert serving(fleet) == before, "nobody was taken for dead"
 
 

@@ -14,12 +14,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.directives.house import serving
 from tests.system import ills
-from tests.system.fleet import Fleet, wait_until
+from tests.system.fleet import ROOT, Fleet, wait_until
 from tests.workers.child import Client
 from tests.workers.origin import Script, closed_port, scripted
 
@@ -191,6 +193,33 @@ def test_a_fault_of_an_upstream_has_its_status_and_its_reason(lab: Lab, fault: F
         assert (line["upstream_ms"] is not None) is (fault.is_cut or fault.reason == "proxied")
     record = lab.why(seen[-1].request_id)
     assert (record["status"], record["reason"]) == (fault.status, fault.reason)
+
+
+AGAIN = 'retry { attempts 2; on "reset"; }'
+
+
+@pytest.mark.parametrize(("retry", "expected"), [("", [502, 200] * 4), (AGAIN, [200] * 8)])
+def test_an_upstream_that_flaps_costs_every_other_request_or_every_other_attempt(
+    tmp_path: Path, retry: str, expected: list[int]
+) -> None:
+    """A worker alone is enough, and a turn is not lost to chance."""
+    with scripted(ills.flapping()) as origin, serving(tmp_path, origin=origin.port, route=retry) as worker:
+        client = Client(worker.port)
+        assert [client.get("/").status for _ in expected] == expected
+        lines = worker.log(8)
+        assert {line["attempts"] for line in lines} == {2 if retry else 1}
+        (endpoint,) = (view for view in worker.region.places() if view.name.startswith("origin/"))
+        assert (endpoint.toll.requests, endpoint.toll.failures) == (16, 8) if retry else (8, 4)
+
+
+def test_operators_are_shown_this_table() -> None:
+    text = (ROOT / "docs/explanation/faults.md").read_text()
+    shown = re.findall(r"^\| (.*) \| (\d{3}) \| `(.*)` \| is (kept|cut) \| (yes|no) \|$", text, re.MULTILINE)
+    assert shown == [
+        (fault.name.replace("-", " "), str(fault.status), fault.reason, "cut" if fault.is_cut else "kept",
+         "yes" if fault.failed else "no")
+        for fault in FAULTS
+    ]  # fmt: skip
 
 
 def test_what_clients_saw_is_what_was_logged_and_counted_one_for_one(lab: Lab) -> None:

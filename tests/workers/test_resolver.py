@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.world import NO_WISH
+from shm.region import Counter
+from tests.workers.child import MS, Client, wait_until, working
+from tests.workers.origin import echo, scripted
 from workers.places import Group
 from workers.resolver import ADDRESSES_MAX, Resolver
 
@@ -79,3 +86,61 @@ def test_unresolved_endpoints_are_passed_over_while_others_may_be_tried() -> Non
     assert {group.choose((), NO_WISH).endpoint for _ in range(10)} == {known}
     assert group.choose((known,), NO_WISH).endpoint is unresolved
     assert group.choose((known, unresolved), NO_WISH).endpoint is None
+
+
+class Server:
+    """A name server that a test makes ill; it is asked in the worker, so a file says how it is."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state, self.asked = directory / "state", directory / "asked"
+        self.asked.touch()
+
+    def becomes(self, state: str) -> None:
+        """Have this said from now on, and wait until it was said twice."""
+        fresh = self.state.with_suffix(".new")
+        fresh.write_text(state)
+        fresh.rename(self.state)
+        before = self.count(state)
+        wait_until(lambda: self.count(state) >= before + (1 if state == "silence" else 2), f"asked in {state}")
+
+    def count(self, state: str) -> int:
+        return self.asked.read_text().split().count(state)
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        state = self.state.read_text()
+        with self.asked.open("a") as file:
+            file.write(state + "\n")
+        if state == "silence":
+            await asyncio.sleep(3600)
+        if state in FAULTS:
+            raise FAULTS[state]
+        return [] if state == "nothing" else [state]
+
+
+FAULTS = {
+    "NXDOMAIN": socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+    "SERVFAIL": socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+}
+
+
+def test_a_worker_goes_on_with_the_last_good_answer_whatever_its_name_server_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path)
+    server.state.write_text("NXDOMAIN")
+    monkeypatch.setattr(Resolver.__init__, "__defaults__", (server,))
+    with scripted(echo) as origin:
+        upstream = Upstream("origin", (Endpoint("name.example", origin.port),), resolve_interval_ns=20 * MS)
+        with working(upstream, tmp_path) as worker:
+            client = Client(worker.port)
+            answer = client.get("/")
+            assert (answer.status, answer.fields["x-sentinel-reason"]) == (503, "name-unresolved")
+            server.becomes("127.0.0.1")
+            assert client.get("/").status == 200, "as soon as it is known"
+            for state in ("NXDOMAIN", "SERVFAIL", "nothing", "127.0.0.1", "silence"):
+                server.becomes(state)
+                assert client.get("/").status == 200, state
+            assert worker.counter(Counter.SURPRISES) == 0
+            lines = worker.log(7)
+            assert [line["reason"] for line in lines] == ["name-unresolved"] + ["proxied"] * 6
+            assert {line["endpoint"] for line in lines} == {f"name.example:{origin.port}"}
