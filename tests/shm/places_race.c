@@ -1,7 +1,8 @@
 /* Places under real threads, for a race detector, and for the plain eye.
  *
  * Threads stand for workers that begin and finish attempts at two endpoints of one upstream, some of which fail, so
- * that breakers open, are probed and close; all ask for the lead. Exit status 0: no ceiling was passed, nobody led
+ * that breakers open, are probed and close; all ask for the lead. A third endpoint is half-open for good, and has one
+ * probe that all of them want. Exit status 0: no ceiling was passed, no two had that probe at a time, nobody led
  * beside another, a budget was not overspent, and at the end nothing is in flight.
  */
 #define _POSIX_C_SOURCE 200112L /* barriers */
@@ -11,7 +12,7 @@
 
 #include "places.h"
 
-enum { WORKERS = 4, TURNS = 20000, PLACES = 4, UPSTREAM = 2, CEILING = 2, EARNED = 200 };
+enum { WORKERS = 4, TURNS = 20000, PLACES = 4, UPSTREAM = 2, GUARDED = 3, CEILING = 2, PROBES = 8, EARNED = 200 };
 enum { SLOTS_AT = HEADER_WORDS, PLACES_AT = SLOTS_AT + WORKERS * SLOT_WORDS,
        FLIGHTS_AT = PLACES_AT + PLACES * PLACE_WORDS, STRIDE = 8, TOLLS_AT = FLIGHTS_AT + WORKERS * STRIDE,
        WORDS = TOLLS_AT + WORKERS * PLACES * TOLL_WORDS };
@@ -26,7 +27,8 @@ static const struct place_terms terms = {
     .endpoint = {.failures = 3, .window_ms = 1000, .open_ms = 5, .open_max_ms = 20, .probes = 1, .probe_ms = 5},
     .endpoint_max = CEILING, .half_life_ms = 10, .earned = EARNED,
 };
-static word_t clock_ms, inside[2], leaders, spent, begun, refused[5];
+static const struct place_terms guarded = {.endpoint = {.failures = 3, .probes = 1, .open_ms = 5, .probe_ms = 5}};
+static word_t clock_ms, inside[2], probing, probes, leaders, spent, begun, refused[5];
 static pthread_barrier_t start;
 
 static void fail(const char *what)
@@ -56,6 +58,15 @@ static void *worker(void *argument)
         } else {
             fetch_add_acq_rel(&refused[refusal], 1);
         }
+        for (int again = 0; again < PROBES; again++) {
+            if (places_begin(&region, slot, GUARDED, UPSTREAM, now, &guarded, &permit) != 0)
+                continue;
+            if (fetch_add_acq_rel(&probing, 1) != 0)
+                fail("two have the one probe");
+            fetch_add_acq_rel(&probes, 1);
+            fetch_add_acq_rel(&probing, UINT64_MAX);
+            places_finish(&region, slot, GUARDED, UPSTREAM, now, permit, OUTCOME_NEUTRAL, turn, &guarded);
+        }
         if (budget_spend(place_of(&region, UPSTREAM), now, 0))
             fetch_add_acq_rel(&spent, 1);
         /* The leases never end here: whoever led first leads to the end. */
@@ -75,6 +86,8 @@ int main(void)
     store_release(&clock_ms, 1000);
     store_release(memory + HEADER_SLOTS_USED, WORKERS);
     store_release(memory + HEADER_PLACES_COUNT, PLACES);
+    store_release(place_of(&region, GUARDED) + PLACE_BREAKER,
+                  breaker_join(BREAKER_HALF_OPEN, BREAKER_UNTIL_MAX, 1, 0, 0));
     pthread_barrier_init(&start, NULL, WORKERS);
     for (uintptr_t slot = 0; slot < WORKERS; slot++)
         pthread_create(&threads[slot], NULL, worker, (void *)slot);
@@ -89,6 +102,8 @@ int main(void)
         fail("more was spent than earned");
     for (uint64_t slot = 0; slot < WORKERS; slot++)
         opened += load_relaxed(toll_of(&region, slot, 0) + TOLL_OPENED);
+    if (load_relaxed(&probes) < TURNS)
+        fail("the probe was not given back");
     if (opened == 0 || load_relaxed(&refused[REFUSED_ENDPOINT_BREAKER]) == 0)
         fail("no breaker ever opened");
     return 0;
