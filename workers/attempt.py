@@ -168,12 +168,8 @@ def connect(exchange: Exchange, pool: Pool) -> None:
 
 async def _connect(exchange: Exchange, pool: Pool) -> None:
     task = asyncio.current_task()
-    link: Link | None = None
-    is_exhausted = False
     try:
-        link = await pool.connect()
-    except OSError as fault:
-        is_exhausted = fault.errno in EXHAUSTED
+        link, why = await dial(pool)
     except Exception as fault:
         exchange.surprised(fault)
         return
@@ -181,14 +177,22 @@ async def _connect(exchange: Exchange, pool: Pool) -> None:
         if link is not None:
             link.abort()
         return
-    connected(exchange, link)
+    connected(exchange, link, why)
 
 
-def connected(exchange: Exchange, link: Link | None) -> None:
+async def dial(pool: Pool) -> tuple[Link | None, Reason]:
+    """A new link; or none, and whether that is the endpoint's fault (CONNECT_FAILED) or ours (OVERLOADED)."""
+    try:
+        return await pool.connect(), Reason.CONNECT_FAILED
+    except OSError as fault:
+        return None, Reason.OVERLOADED if fault.errno in EXHAUSTED else Reason.CONNECT_FAILED
+
+
+def connected(exchange: Exchange, link: Link | None, why: Reason) -> None:
     """The connection that the exchange waited for is there, or (None) could not be made."""
     exchange.connecting = None
     try:
-        if is_exhausted:
+        if why is Reason.OVERLOADED:
             service = exchange.downstream.service
             service.region.add(service.slot, Counter.OVERLOADS)
             exchange.fail(Reason.OVERLOADED)

@@ -216,6 +216,7 @@ class Rival:
         if link is None:
             self._connect(pool)
         else:
+            exchange.attempts += 1
             self._send(link)
 
     def timed_out(self) -> None:
@@ -248,25 +249,24 @@ class Rival:
 
     async def _connecting(self, pool: Pool) -> None:
         task, exchange = asyncio.current_task(), self.exchange
-        link: Link | None = None
         try:
-            link = await pool.connect()
-        except OSError:
-            pass
+            link, why = await attempt.dial(pool)
         except Exception as fault:
             exchange.surprised(fault)
             return
         if exchange.connecting is task:  # it has taken over meanwhile
-            attempt.connected(exchange, link)
+            attempt.connected(exchange, link, why)
         elif self.connecting is task:
-            self._connected(link)
+            self._connected(link, why)
         elif link is not None:
             link.abort()
 
-    def _connected(self, link: Link | None) -> None:
+    def _connected(self, link: Link | None, why: Reason) -> None:
         self.connecting = None
         try:
-            if link is None or link.transport is None or link.transport.is_closing():
+            if why is Reason.OVERLOADED:
+                self._failed(why)
+            elif link is None or link.transport is None or link.transport.is_closing():
                 attempt.count_failed_connect(self.exchange.downstream.service, self.endpoint)
                 self._failed(Reason.CONNECT_FAILED)
             else:
@@ -363,7 +363,10 @@ class Rival:
         exchange.rival = None
         what = str(status) if reason is None else reason.word
         _step(exchange, Reason.HEDGE_FAILED, self.name, what, exchange.endpoint_name)
-        self.cut(FAILURE if reason is not None or status >= 500 else SUCCESS)
+        if reason is Reason.OVERLOADED:  # nobody was asked
+            self.cut(NEUTRAL)
+        else:
+            self.cut(FAILURE if reason is not None or status >= 500 else SUCCESS)
         arm(exchange, self.retry)
 
     def _arm(self, timeout_ns: int, reason: Reason) -> None:

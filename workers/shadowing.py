@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Endpoint
+from sentinel.core.reasons import Reason
 from sentinel.core.verdict import Copy
 from shm.counters import Counter
 from shm.places import FAILURE, NEUTRAL, SUCCESS
@@ -245,11 +246,8 @@ class Shadow:
     # Its request.
 
     async def _connect(self, pool: Pool) -> None:
-        link: Link | None = None
         try:
-            link = await pool.connect()
-        except OSError:
-            pass
+            link, why = await attempt.dial(pool)
         except Exception as fault:
             self._connecting = None
             self.surprised(fault)
@@ -260,7 +258,9 @@ class Shadow:
             return
         self._connecting = None
         try:
-            if link is None or link.transport is None or link.transport.is_closing():
+            if why is Reason.OVERLOADED:
+                self.end(DROPPED, NEUTRAL)
+            elif link is None or link.transport is None or link.transport.is_closing():
                 attempt.count_failed_connect(self._service, self._endpoint)
                 self.end(FAILED, FAILURE)
             else:
