@@ -49,6 +49,7 @@ def words(worker: Worker) -> list[list[str]]:
 
 def is_quiet(worker: Worker) -> None:
     wait_until(lambda: flights(worker) == 0, "every permit is given back")
+    wait_until(lambda: words(worker), "it is written down, which comes after the answer")
 
 
 @pytest.mark.directive("route/retry/hedge-after")
