@@ -117,12 +117,7 @@ def rehearse(plan: Plan, listener: Listener, question: Question, peer: str) -> R
     """Let a request go the way of a real one, up to where it would be forwarded."""
     intake = Intake(listener)
     try:
-        head = parse_request(
-            question.octets(listener), 0, listener.max_header_bytes, listener.max_headers, listener.max_uri_bytes
-        )
-        if head is None:
-            raise ClientFault(Reason.HEADER_TIMEOUT, "the head does not end")
-        request = _taken(intake, head, peer)
+        request, head = read_request(intake, question, peer)
     except ClientFault as fault:
         return _refused(listener, question, fault)
     table, trace = compile_routes(plan), Trace()
@@ -133,6 +128,17 @@ def rehearse(plan: Plan, listener: Listener, question: Question, peer: str) -> R
         tree = replace(tree, children=(*tree.children[:-1], _refusal(verdict.reason, "", "")))
     origin = Node("note", f"from {request.client_ip} at listener `{listener.name}`")
     return Rehearsal(request, verdict, tuple(trace.steps), replace(tree, children=(origin, *tree.children)))
+
+
+def read_request(intake: Intake, question: Question, peer: str) -> tuple[Request, RequestHead]:
+    """Parse and take in a request as a worker does; raises ClientFault as it would."""
+    listener = intake.listener
+    head = parse_request(
+        question.octets(listener), 0, listener.max_header_bytes, listener.max_headers, listener.max_uri_bytes
+    )
+    if head is None:
+        raise ClientFault(Reason.HEADER_TIMEOUT, "the head does not end")
+    return _taken(intake, head, peer), head
 
 
 class _Ids:

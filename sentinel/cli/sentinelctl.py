@@ -27,7 +27,11 @@ sentinelctl: Final = Desk(
     PROGRAM, HELP,
     {
         "The running fleet (through its control.sock)": dict.fromkeys(FLEET, "sentinel.cli.fleet"),
-        "Offline, on files": {**dict.fromkeys(OFFLINE, "sentinel.cli.offline"), "dry-run": "sentinel.cli.dry"},
+        "Offline, on files": {
+            **dict.fromkeys(OFFLINE, "sentinel.cli.offline"),
+            "dry-run": "sentinel.cli.dry",
+            "diff": "sentinel.cli.diff",
+        },
     },
 )  # fmt: skip
 

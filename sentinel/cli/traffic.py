@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Final
 
 from sentinel.cli.files import STANDARD_INPUT, Unreadable
 from sentinel.cli.rehearsal import Misasked, Question, read_question
+from sentinel.core.reasons import Reason
 
 LINE_BYTES_MAX: Final = 1 << 20
 HAR_BYTES_MAX: Final = 256 << 20
@@ -53,7 +54,8 @@ class BadTraffic(Exception):
 class Asked:
     """One request of a file. `client_ip` and `listener` are "" where the file does not say.
 
-    is_partial: it was recorded without query and headers. place: where it stands, for people.
+    is_partial: it was recorded without query and headers; `route` is the one that took it then, "" for none, None
+    where that is not known. place: where it stands, for people.
     """
 
     question: Question
@@ -61,6 +63,7 @@ class Asked:
     listener: str = ""
     place: str = ""
     is_partial: bool = False
+    route: str | None = None
 
 
 def read_traffic(path: str, requests_max: int = REQUESTS_MAX) -> Iterator[Asked]:
@@ -99,9 +102,11 @@ def _logged(document: dict[str, Any], place: str) -> Asked:
     """What the access log and the journal know of a request. The host is there as it was read, not as it was sent."""
     question = _question(document["method"], document["path"], (), 0, place)
     host = _text(document, "host", place)
+    route = _text(document, "route", place)
+    is_decided = bool(route) or document.get("reason") == Reason.NO_ROUTE.word
     return Asked(
         replace(question, host=host), _text(document, "client_ip", place), _text(document, "listener", place), place,
-        is_partial=True,
+        is_partial=True, route=route if is_decided else None,
     )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def compare(table: RouteTable, request: Request) -> Comparison:
     """Walk the candidates of the request's listener in the order of precedence."""
     losers: list[Loser] = []
     for candidate in table.candidates_on(request.listener):
-        loser = _obstacle(candidate, request)
+        loser = obstacle(candidate, request)
         if loser is None:
             return Comparison(candidate, tuple(losers))
         losers.append(loser)
@@ -138,7 +138,8 @@ def explain(table: RouteTable, request: Request, world: World | None = None) -> 
     return Node("request", headline, children=children)
 
 
-def _obstacle(candidate: Candidate, request: Request) -> Loser | None:
+def obstacle(candidate: Candidate, request: Request) -> Loser | None:
+    """The first thing of a candidate that does not hold for a request; None when all does."""
     match = candidate.match
     if not candidate.host_holds(request):
         text = f"the host is {quoted(request.host)}, not {quoted(candidate.host)}"

@@ -1,6 +1,6 @@
 """Regular expressions whose cost is linear in the text, whatever the pattern (see syntax and automaton)."""
 
-from sentinel.core.regex.automaton import Pattern
+from sentinel.core.regex.automaton import Examples, Pattern
 from sentinel.core.regex.syntax import BadPattern, parse
 
 
@@ -9,4 +9,4 @@ def compile_pattern(text: str) -> Pattern:
     return Pattern(text, parse(text))
 
 
-__all__ = ["BadPattern", "Pattern", "compile_pattern"]
+__all__ = ["BadPattern", "Examples", "Pattern", "compile_pattern"]

@@ -22,13 +22,25 @@ Rejected: `re` (exponential on `(a|a)*b`), RE2 (does not run in a browser).
 
 from __future__ import annotations
 
-from typing import Final
+from collections import deque
+from typing import Final, NamedTuple
 
 from sentinel.core.regex.syntax import Alternatives, Chars, Repeat, Sequence, Tree
 
 ROWS_MAX: Final = 256
 """Rows remembered per pattern; each holds at most ROW_CELLS_MAX cells."""
 ROW_CELLS_MAX: Final = 256  # values are latin-1; beyond that a step is computed anew
+
+
+STATES_MAX: Final = 5000
+"""Sets of fingers that a search for examples looks at; a pattern may have many more."""
+
+
+class Examples(NamedTuple):
+    """Texts that match. is_complete: nothing was left off that leads to other ones: without texts, nothing matches."""
+
+    texts: tuple[str, ...]
+    is_complete: bool
 
 
 class Pattern:
@@ -49,6 +61,31 @@ class Pattern:
         for character in value:
             row = row[character]
         return row.is_accepting
+
+    def examples(self, alphabet: str, first: str = "", count: int = 1) -> Examples:
+        """Find up to `count` texts that match, the shortest first, made of the characters of an alphabet.
+
+        Of characters that the pattern does not tell apart the first of the alphabet is taken; `first` are those
+        that a text may begin with, if not with all. One text is found for each set of fingers.
+        """
+        program, seen, found = self._program, {1}, []
+        choices, openings = program.representatives(alphabet), program.representatives(first or alphabet)
+        if program.accepting & 1:
+            found.append("")
+        waiting = deque([(1, "")])
+        while waiting and len(found) < count:
+            bits, text = waiting.popleft()
+            for character in choices if text else openings:
+                after = program.after(bits, character)
+                if not after or after in seen:
+                    continue
+                if len(seen) >= STATES_MAX:
+                    return Examples(tuple(found), is_complete=False)
+                seen.add(after)
+                waiting.append((after, text + character))
+                if after & program.accepting and len(found) < count:
+                    found.append(text + character)
+        return Examples(tuple(found), is_complete=not waiting)
 
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
@@ -93,12 +130,7 @@ class _Program:
 
     def step(self, row: _Row, character: str) -> _Row:
         """Move all fingers of the row over the character, and remember where they went."""
-        bits = row.bits
-        after = (bits << 1) & self.chained
-        for last, first in self.moves:
-            if bits & last:
-                after |= first
-        after &= self.masks.get(character, self.other)
+        after = self.after(row.bits, character)
         found = self.rows.get(after)
         if found is None:
             if len(self.rows) >= ROWS_MAX:
@@ -107,6 +139,21 @@ class _Program:
         if len(row) < ROW_CELLS_MAX:
             row[character] = found
         return found
+
+    def representatives(self, alphabet: str) -> list[str]:
+        """One character of an alphabet for each way in which the pattern looks at characters."""
+        found: dict[int, str] = {}
+        for character in alphabet:
+            found.setdefault(self.masks.get(character, self.other), character)
+        return list(found.values())
+
+    def after(self, bits: int, character: str) -> int:
+        """Where the fingers are after one more character."""
+        after = (bits << 1) & self.chained
+        for last, first in self.moves:
+            if bits & last:
+                after |= first
+        return after & self.masks.get(character, self.other)
 
     def _forget(self) -> None:
         for row in self.rows.values():

@@ -1,0 +1,256 @@
+"""Requests that nobody sent, made from the conditions of two configurations: where a change would show.
+
+Intuition: a surveyor who checks a map. He does not walk every square metre. He stands inside each parcel
+once, then on both sides of each of its borders, then wherever two parcels touch; if two maps agree in all these
+places, they are the same map.
+
+    each candidate of both tables ─▶ inside      a witness; one for each value of each condition
+                                  ─▶ neighbours  one condition broken at a time: another method, no such header,
+                                                 a segment more or less, `/v1x` beside `/v1`, a label more or less
+                                  ─▶ borders     a request that another candidate of the same place matches too
+
+Rules:
+1. No request twice, always in the same order, and bounded: CANDIDATE_MAX for each candidate, REQUESTS_MAX in all.
+   What is left off is counted.
+2. A request need not reach its candidate: a better ranked one may take it. Both sides are asked anyway.
+3. Routes that are served on all listeners are tried fully on one listener that no route names, and once on each
+   other one: nothing but `listeners` of routes and the listener's own settings tells listeners apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
+
+from sentinel.core.candidates import Candidate, HostKind, PathKind
+from sentinel.core.plan import Condition, Plan
+from sentinel.core.regex import compile_pattern
+from sentinel.core.routes import RouteTable
+from sentinel.core.witness import CLIENT, METHODS, Sketch, holds, path_examples, query_of, witness
+from sentinel.explain.arrival import arrive, title
+from sentinel.explain.diff import Case
+from sentinel.explain.treatment import Kind
+
+CANDIDATE_MAX: Final = 96
+REQUESTS_MAX: Final = 200_000
+BORDERS_MAX: Final = 8
+PAIRS_MAX: Final = 4_000_000
+"""Candidates that are held against each other in search of borders."""
+VALUES_MAX: Final = 16  # values of one condition that get a request of their own
+OTHER_VALUE: Final = "w-other"
+
+
+@dataclass(slots=True)
+class Generated:
+    """Makes the cases for two tables. `left_off`: candidates whose requests were not made any more."""
+
+    old: RouteTable
+    new: RouteTable
+    left_off: int = 0
+
+    def cases(self, requests_max: int = REQUESTS_MAX) -> Iterator[Case]:
+        """Walk over the requests, each as both sides read it."""
+        seen: set[tuple[str, Sketch]] = set()
+        listeners = _Listeners(self.old.plan, self.new.plan)
+        for sketch, names in self._sketches(listeners):
+            for name in names:
+                if (name, sketch) in seen:
+                    continue
+                if len(seen) >= requests_max:
+                    self.left_off += 1
+                    continue
+                seen.add((name, sketch))
+                yield self._case(sketch, name, is_only=len(listeners.all) < 2)
+
+    def _case(self, sketch: Sketch, listener: str, *, is_only: bool) -> Case:
+        before, after = (
+            arrive(table.plan, listener, sketch.method, sketch.host, sketch.target, sketch.headers, CLIENT)
+            for table in (self.old, self.new)
+        )
+        text = title(sketch.method, sketch.host, sketch.target, sketch.headers, "" if is_only else listener)
+        return Case(text, before, after, Kind.GENERATED)
+
+    def _sketches(self, listeners: _Listeners) -> Iterator[tuple[Sketch, Sequence[str]]]:
+        for name in listeners.all:
+            yield Sketch(), (name,)
+        borders = _Borders((*self.old.candidates, *self.new.candidates))
+        for table in (self.old, self.new):
+            for candidate in table.candidates:
+                yield from self._of(candidate, listeners, borders)
+
+    def _of(
+        self, candidate: Candidate, listeners: _Listeners, borders: _Borders
+    ) -> Iterator[tuple[Sketch, Sequence[str]]]:
+        inside = witness(candidate)
+        main, *others = listeners.of(candidate)
+        if inside is None:
+            return
+        yield inside, (main, *others)
+        around = dict.fromkeys((*variants(candidate, inside), *neighbours(candidate, inside)))
+        for sketch in islice(around, CANDIDATE_MAX):
+            yield sketch, (main,)
+        for sketch in borders.of(candidate, inside):
+            yield sketch, (main,)
+
+
+class _Listeners:
+    """Which listeners a candidate is tried on."""
+
+    def __init__(self, old: Plan, new: Plan) -> None:
+        self.all = list(dict.fromkeys(one.name for plan in (old, new) for one in plan.listeners))
+        named = {name for plan in (old, new) for route in plan.routes for name in route.listeners}
+        plain = [name for name in self.all if name not in named]
+        self._order = [*plain, *(name for name in self.all if name in named)] or [""]
+
+    def of(self, candidate: Candidate) -> list[str]:
+        own = candidate.route.listeners
+        return [*own, *(name for name in self._order if name not in own)]
+
+
+def variants(candidate: Candidate, inside: Sketch) -> Iterator[Sketch]:
+    """Requests that the candidate matches: one for each value of each condition, and others of its host and path."""
+    for condition in candidate.conditions:
+        for one in _narrowed(condition):
+            found = witness(candidate, (one,))
+            if found is not None:
+                yield found
+    for path in _inner_paths(candidate):
+        yield replace(inside, path=path)
+    if candidate.host_kind is HostKind.WILDCARD:
+        yield replace(inside, host=f"w.{inside.host}")
+
+
+def neighbours(candidate: Candidate, inside: Sketch) -> Iterator[Sketch]:
+    """Requests that are beside the candidate in one respect."""
+    methods = [one.values for one in candidate.conditions if one.kind == "method"]
+    for method in METHODS if not methods else [one for one in METHODS if one not in methods[0]][:2]:
+        yield replace(inside, method=method)
+    for path in _outer_paths(candidate, inside):
+        yield replace(inside, path=path)
+    for host in _outer_hosts(candidate, inside):
+        yield replace(inside, host=host)
+    names = {condition.name: condition for condition in _leaves(candidate.conditions) if condition.name}
+    for name, condition in names.items():
+        yield from _other_fields(name, condition, inside)
+    for condition in _leaves(candidate.conditions):
+        yield from _forced(condition, inside)
+
+
+def _narrowed(condition: Condition) -> Iterator[Condition]:
+    """The condition for each of its values alone; a group for each of its parts."""
+    if condition.kind in ("any", "all", "not"):
+        for part in condition.parts:
+            yield from islice(_narrowed(part), VALUES_MAX)
+    else:
+        for value in condition.values[:VALUES_MAX]:
+            yield replace(condition, values=(value,))
+
+
+def _leaves(conditions: Sequence[Condition]) -> Iterator[Condition]:
+    for condition in conditions:
+        if condition.parts:
+            yield from _leaves(condition.parts)
+        else:
+            yield condition
+
+
+def _inner_paths(candidate: Candidate) -> Iterator[str]:
+    match candidate.path_kind:
+        case PathKind.PREFIX | PathKind.ANY:
+            stem = candidate.path.rstrip("/")
+            yield from (f"{stem}/", f"{stem}/w", f"{stem}/w/w")
+        case PathKind.REGEX:
+            yield from (path for path in path_examples(compile_pattern(candidate.path)).texts if path)
+
+
+def _outer_paths(candidate: Candidate, inside: Sketch) -> Iterator[str]:
+    path = candidate.path if candidate.path_kind in (PathKind.EXACT, PathKind.PREFIX) else inside.path
+    if path == "/":
+        yield from ("/w", "/w/w")
+        return
+    stem = path.rstrip("/")
+    parent = stem.rpartition("/")[0]
+    yield from (f"{stem}x", f"{stem}/", f"{stem}/w", stem, f"{parent}/w", parent or "/", stem.swapcase())
+    yield stem[:-1] or "/"
+
+
+def _outer_hosts(candidate: Candidate, inside: Sketch) -> Iterator[str]:
+    if inside.host.startswith("["):
+        yield "unnamed.invalid"
+        return
+    yield f"x.{inside.host}"
+    label, _, parent = inside.host.partition(".")
+    if parent and not parent.replace(".", "").isdigit():
+        yield parent
+        yield f"z{label}.{parent}"
+    yield "other.invalid"
+
+
+def _other_fields(name: str, condition: Condition, inside: Sketch) -> Iterator[Sketch]:
+    """The header or parameter is absent, has another value, the value in another case, or an empty one."""
+    if condition.kind.startswith("header"):
+        rest = tuple(one for one in inside.headers if one[0] != name)
+        values = [value for key, value in inside.headers if key == name]
+        yield replace(inside, headers=rest)
+        for value in (OTHER_VALUE, "", *(value.swapcase() for value in values)):
+            yield replace(inside, headers=(*rest, (name, value)))
+        return
+    pairs = [pair for pair in inside.query.split("&") if pair]
+    own = query_of([(name, "")])
+    others = [pair for pair in pairs if not pair.startswith(own)]
+    yield replace(inside, query="&".join(others))
+    for value in (OTHER_VALUE, ""):
+        yield replace(inside, query="&".join([*others, query_of([(name, value)])]))
+    swapped = [query_of([(name, pair[len(own) :].swapcase())]) for pair in pairs if pair.startswith(own)]
+    yield replace(inside, query="&".join([*others, *swapped]))
+
+
+def _forced(condition: Condition, inside: Sketch) -> Iterator[Sketch]:
+    """A request of which the plain condition holds, whatever else does: what a `not` shuts out."""
+    for value in condition.values[:VALUES_MAX] or ("w",):
+        match condition.kind:
+            case "method":
+                yield replace(inside, method=value)
+            case "header":
+                rest = tuple(one for one in inside.headers if one[0] != condition.name)
+                yield replace(inside, headers=(*rest, (condition.name, value)))
+            case "query":
+                yield replace(inside, query=query_of([(condition.name, value)]))
+            case "path" | "path-prefix":
+                yield replace(inside, path=value)
+            case "host" if not value.startswith("*"):
+                yield replace(inside, host=value)
+
+
+class _Borders:
+    """Finds candidates that share host and path with a request, and a request for which their conditions hold too."""
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self._budget = PAIRS_MAX
+        self._by_host: dict[str, list[Candidate]] = {}
+        for one in candidates:
+            if one.conditions:  # without conditions, sharing the place is all there is to it
+                self._by_host.setdefault(one.host, []).append(one)
+
+    def of(self, candidate: Candidate, inside: Sketch) -> Iterator[Sketch]:
+        asked, found = inside.request(), 0
+        for other in self._beside(inside.host):
+            if self._budget <= 0 or found >= BORDERS_MAX:
+                return
+            self._budget -= 1
+            if other is candidate or other.conditions == candidate.conditions or not other.path_holds(asked):
+                continue
+            both = witness(candidate, other.conditions)
+            if both is not None and holds(candidate, both.request()):
+                found += 1
+                yield both
+
+    def _beside(self, host: str) -> Iterator[Candidate]:
+        yield from self._by_host.get(host, ())
+        at = host.find(".", 1)
+        while at != -1:
+            yield from self._by_host.get(f"*{host[at:]}", ())
+            at = host.find(".", at + 1)
+        yield from self._by_host.get("*", ())
