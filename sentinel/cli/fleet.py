@@ -56,15 +56,51 @@ def status(client: Client, is_json: bool) -> None:
 @click.option("--dry", is_flag=True, help="Let the fleet check the files, and change nothing.")
 @click.option("--if-changed", is_flag=True, help="Do nothing when the same content runs already.")
 @click.option("--wait/--no-wait", default=True, help="Wait until the generation serves (default).")
+@click.option("--diff", "is_diff", is_flag=True, help="Show which requests would be treated differently, and ask.")
+@click.option("--recent", metavar="N", type=click.IntRange(1, 20_000), default=1000,
+              help="With --diff: compare the last N recorded requests (1000).")  # fmt: skip
+@click.option("--yes", is_flag=True, help="With --diff: do not ask.")
+@click.option("--force", is_flag=True, help="Pass the `reload-gate` of the configuration; it is in the audit log.")
 @fleet_verb
-def reload(client: Client, is_json: bool, canary: int | None, dry: bool, if_changed: bool, wait: bool) -> None:
+def reload(
+    client: Client, is_json: bool, canary: int | None, dry: bool, if_changed: bool, wait: bool,
+    is_diff: bool, recent: int, yes: bool, force: bool,
+) -> None:  # fmt: skip
     """Read the configuration again and roll it out without losing a request.
 
     Ends when the new generation serves; with 1 when the configuration has problems (all are printed) or the
-    generation was refused, and then the former one goes on serving.
+    generation was refused, and then the former one goes on serving. With --diff --dry nothing is changed, and it ends
+    with 1 when a request would be treated differently.
     """
-    answer = client.post("reload", canary=canary or 0, dry=dry, if_changed=if_changed, wait=wait)
+    content = _looked_at(client, is_json, recent, dry, yes) if is_diff else ""
+    answer = client.post(
+        "reload", canary=canary or 0, dry=dry, if_changed=if_changed, wait=wait, force=force, content=content
+    )
     _end_rollout(answer, is_json)
+
+
+def _looked_at(client: Client, is_json: bool, recent: int, is_dry: bool, is_agreed: bool) -> str:
+    """Show what a reload would change, and ask; returns the content that was agreed to, or ends the command."""
+    if is_json and not (is_dry or is_agreed):
+        raise click.UsageError("--json asks nobody: say --yes, or --dry to see the diff only")
+    answer = client.post("diff", recent=recent)
+    if answer.status != 200:
+        _end_rollout(answer, is_json)
+    document = answer.document
+    if is_dry and is_json:
+        click.echo(json.dumps(document, indent=2))
+    elif not is_json:
+        click.echo(show.printable(document["text"]))
+        for line in document["settings"]:
+            click.echo(f"besides: {show.printable(line)}")
+    if is_dry:
+        sys.exit(NO if document["differs"] else YES)
+    if document["differs"] and not is_agreed:
+        try:
+            click.confirm("reload?", abort=True)
+        except click.Abort:
+            _fail(NO, "nothing was changed")
+    return str(document["content"])
 
 
 @click.command()

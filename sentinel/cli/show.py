@@ -60,6 +60,10 @@ def status(document: Document) -> None:
     control = document.get("control") or {}
     parts = [f"{key} {control[key]}" for key in ("pid", "restarts", "release", "admin_address") if key in control]
     console.print(Text("control " + "  ".join(parts)), soft_wrap=True)
+    last = control.get("last_reload") or {}
+    if last.get("outcome") in ("refused", "rolled-back", "invalid", "internal"):
+        text = Text.assemble("last reload ", _state(last["outcome"]), f": {last.get('why', '')}")
+        console.print(text, soft_wrap=True)
     workers(document.get("workers") or [])
     for obituary in (document.get("obituaries") or [])[-5:]:
         console.print(Text(f"died: {_flat(obituary)}"), soft_wrap=True)

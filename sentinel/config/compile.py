@@ -384,8 +384,16 @@ def _system(block: Block) -> p.System:
             duration_ns=probation.value("duration"), failure_share_max=probation.value("max-failure-share"),
             requests_min=probation.value("min-requests"), ready_timeout_ns=probation.value("ready-timeout"),
         ),
+        reload_gate=_reload_gate(block.one("reload-gate")) if block.has("reload-gate") else None,
         restarts_max=budget.value("restarts"), restarts_window_ns=budget.value("window"),
         run_dir_span=block.one("run-dir").span,
+    )  # fmt: skip
+
+
+def _reload_gate(block: Block) -> p.ReloadGate:
+    return p.ReloadGate(
+        changed_share_max=block.args[0] if block.args and block.args[0] is not None else 0,
+        recent=block.props["recent"], requests_min=block.props["min-requests"], span=block.span,
     )  # fmt: skip
 
 

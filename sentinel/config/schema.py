@@ -150,6 +150,12 @@ SYSTEM: Final = Directive(
             _one("min-requests", k.integer(1, 1_000_000), "Fewer requests than this prove nothing.", "20"),
             _one("ready-timeout", k.duration("100ms"), "How long its workers may take to become ready.", '"30s"'),
         )),
+        Directive("reload-gate", "Refuse a reload that would treat more than this share of the newest recorded requests differently "
+                  "(see `sentinelctl diff`). The gate of what runs decides; `sentinelctl reload --force` passes it.",
+                  (Argument("share", k.PERCENT),),
+                  (Property("recent", k.integer(1, 20_000), "How many requests are compared.", "1000"),
+                   Property("min-requests", k.integer(1, 20_000), "With fewer recorded requests nothing is refused.", "20")),
+                  example='reload-gate "5%" recent=1000'),
         Directive("crash-budget", "How often the worker of one lane may crash before its generation has failed.", children=(
             _one("restarts", k.integer(1, 1000), "Crashes within the window that are tolerated.", "5"),
             _one("window", k.duration("1s"), "Length of the window.", '"10s"'),

@@ -409,6 +409,16 @@ class Probation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadGate:
+    """How many of the newest recorded requests a reload may treat differently; shares in thousandths."""
+
+    changed_share_max: int
+    recent: int = 1000  # so many requests are compared
+    requests_min: int = 20  # fewer than this prove nothing
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     workers: int = 2
     run_dir: str = "/run/sentinel"
@@ -423,6 +433,7 @@ class System:
     access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted
     cpu_affinity: bool = False
     probation: Probation = Probation()
+    reload_gate: ReloadGate | None = None
     restarts_max: int = 5  # crashes of one lane within the window before the crash-loop rule
     restarts_window_ns: int = 10 * SECOND
     run_dir_span: Span = NOWHERE

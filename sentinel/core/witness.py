@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice, product
 from typing import Final
 
@@ -81,7 +82,7 @@ class Sketch:
 
 def witness(candidate: Candidate, more: Sequence[Condition] = ()) -> Sketch | None:
     """A request that the candidate matches (and for which `more` holds); None when none was found."""
-    tests = [compile_condition(condition) for condition in more]
+    tests = [_test(condition) for condition in more]
     for branch in islice(branches((*candidate.conditions, *more)), BRANCHES_MAX):
         sketch = _sketch(candidate, branch)
         if sketch is None:
@@ -125,6 +126,17 @@ def _ways(condition: Condition, is_wanted: bool) -> Iterator[Branch]:
             yield ((condition, is_wanted),)
 
 
+@lru_cache(maxsize=4096)
+def _test(condition: Condition) -> Test:
+    """Conditions are asked again and again while requests are made of them."""
+    return compile_condition(condition)
+
+
+@lru_cache(maxsize=1024)
+def _pattern(text: str) -> Pattern:
+    return compile_pattern(text)
+
+
 # Making one.
 
 
@@ -159,7 +171,7 @@ def _sketch(candidate: Candidate, branch: Branch) -> Sketch | None:
 
 def _first(guesses: Iterable[Sketch], literals: Sequence[Literal], *more: Test) -> Sketch | None:
     """The first guess for which everything holds that is asked of this part of a request."""
-    tests = [(compile_condition(condition), is_wanted) for condition, is_wanted in literals]
+    tests = [(_test(condition), is_wanted) for condition, is_wanted in literals]
     for guess in islice(guesses, GUESSES_MAX):
         asked = guess.request()
         if all(test(asked) for test in more) and all(test(asked) is is_wanted for test, is_wanted in tests):
@@ -199,7 +211,7 @@ def _raw_paths(candidate: Candidate, literals: Sequence[Literal]) -> Iterator[st
                 stem = path.rstrip("/")
                 yield from (path or "/", f"{stem}/", f"{stem}/w", f"{stem}/w/w", f"{stem}/z9")
             case PathKind.REGEX:
-                yield from filter(None, path_examples(compile_pattern(path)).texts)
+                yield from filter(None, path_examples(path).texts)
 
 
 def _value_guesses(literals: Sequence[Literal]) -> Iterator[tuple[str, ...]]:
@@ -216,7 +228,7 @@ def _accepted(condition: Condition) -> Iterator[str]:
     """Values for which a condition on a header or parameter holds."""
     if condition.kind.endswith("regex"):
         for text in condition.values:
-            yield from (value for value in field_examples(compile_pattern(text)).texts if value == value.strip(" \t"))
+            yield from (value for value in field_examples(text).texts if value == value.strip(" \t"))
     else:
         yield from condition.values or (OTHER_LABEL, "1", "")
 
@@ -232,13 +244,15 @@ def is_normal(path: str) -> bool:
     return isinstance(found, Target) and found.path == path
 
 
-def path_examples(pattern: Pattern) -> Examples:
-    """Normalised paths that match; beside those that begin with "/" there is only the "*" of OPTIONS."""
-    return pattern.examples(PATH_ALPHABET, "/", EXAMPLES_MAX)
+@lru_cache(maxsize=1024)
+def path_examples(text: str) -> Examples:
+    """Normalised paths that match a pattern; beside those that begin with "/" there is only the "*" of OPTIONS."""
+    return _pattern(text).examples(PATH_ALPHABET, "/", EXAMPLES_MAX)
 
 
-def field_examples(pattern: Pattern) -> Examples:
-    return pattern.examples(FIELD_ALPHABET, count=EXAMPLES_MAX)
+@lru_cache(maxsize=1024)
+def field_examples(text: str) -> Examples:
+    return _pattern(text).examples(FIELD_ALPHABET, count=EXAMPLES_MAX)
 
 
 def _escaped(text: str) -> str:
@@ -341,7 +355,7 @@ def path_covers(wide: Paths, narrow: Paths) -> bool:
         case PathKind.PREFIX:
             return wide[0] is PathKind.PREFIX and path_has_prefix(narrow[1], wide[1])
         case PathKind.REGEX:
-            beginning = compile_pattern(narrow[1]).prefix
+            beginning = _pattern(narrow[1]).prefix
             # A beginning that goes on after a border is below it, whatever follows.
             return wide[0] is PathKind.PREFIX and beginning.startswith(wide[1].rstrip("/") + "/")
         case PathKind.ANY:
@@ -355,7 +369,7 @@ def is_of(paths: Paths, path: str) -> bool:
         case PathKind.PREFIX:
             return path_has_prefix(path, paths[1])
         case PathKind.REGEX:
-            return compile_pattern(paths[1]).matches(path)
+            return _pattern(paths[1]).matches(path)
         case PathKind.ANY:
             return True
 
@@ -364,9 +378,8 @@ def _can_be_sent(paths: Paths) -> bool:
     """Whether some path of the set may be that of a request."""
     if paths[0] is not PathKind.REGEX:
         return True
-    pattern = compile_pattern(paths[1])
-    found = path_examples(pattern)
-    return bool(found.texts) or not found.is_complete or pattern.matches("*")
+    found = path_examples(paths[1])
+    return bool(found.texts) or not found.is_complete or _pattern(paths[1]).matches("*")
 
 
 def _fields_contradict(branch: Branch, kinds: tuple[str, str]) -> bool:
@@ -391,6 +404,6 @@ def _refuses(refused: Condition, wanted: Condition) -> bool:
     if wanted.kind == refused.kind:
         return set(wanted.values) <= set(refused.values)
     if is_pattern:
-        patterns = [compile_pattern(text) for text in refused.values]
+        patterns = [_pattern(text) for text in refused.values]
         return all(any(pattern.matches(value) for pattern in patterns) for value in wanted.values)
     return False

@@ -26,7 +26,6 @@ from typing import Final
 
 from sentinel.core.candidates import Candidate, HostKind, PathKind
 from sentinel.core.plan import Condition, Plan
-from sentinel.core.regex import compile_pattern
 from sentinel.core.routes import RouteTable
 from sentinel.core.witness import CLIENT, METHODS, Sketch, holds, path_examples, query_of, witness
 from sentinel.explain.arrival import arrive, title
@@ -40,6 +39,19 @@ PAIRS_MAX: Final = 4_000_000
 """Candidates that are held against each other in search of borders."""
 VALUES_MAX: Final = 16  # values of one condition that get a request of their own
 OTHER_VALUE: Final = "w-other"
+
+
+Shape = tuple[object, ...]
+
+
+def shape(candidate: Candidate) -> Shape:
+    """What a candidate asks of requests: candidates of one shape, in whatever table, match the same."""
+    conditions = tuple(map(_shape, candidate.conditions))
+    return candidate.host, candidate.path_kind, candidate.path, conditions, candidate.route.listeners
+
+
+def _shape(condition: Condition) -> Shape:
+    return condition.kind, condition.name, condition.values, tuple(map(_shape, condition.parts))
 
 
 @dataclass(slots=True)
@@ -75,10 +87,12 @@ class Generated:
     def _sketches(self, listeners: _Listeners) -> Iterator[tuple[Sketch, Sequence[str]]]:
         for name in listeners.all:
             yield Sketch(), (name,)
-        borders = _Borders((*self.old.candidates, *self.new.candidates))
-        for table in (self.old, self.new):
-            for candidate in table.candidates:
-                yield from self._of(candidate, listeners, borders)
+        alike: dict[Shape, Candidate] = {}
+        for candidate in (*self.old.candidates, *self.new.candidates):
+            alike.setdefault(shape(candidate), candidate)
+        borders = _Borders(tuple(alike.values()))
+        for candidate in alike.values():
+            yield from self._of(candidate, listeners, borders)
 
     def _of(
         self, candidate: Candidate, listeners: _Listeners, borders: _Borders
@@ -162,7 +176,7 @@ def _inner_paths(candidate: Candidate) -> Iterator[str]:
             stem = candidate.path.rstrip("/")
             yield from (f"{stem}/", f"{stem}/w", f"{stem}/w/w")
         case PathKind.REGEX:
-            yield from (path for path in path_examples(compile_pattern(candidate.path)).texts if path)
+            yield from (path for path in path_examples(candidate.path).texts if path)
 
 
 def _outer_paths(candidate: Candidate, inside: Sketch) -> Iterator[str]:
@@ -240,7 +254,7 @@ class _Borders:
             if self._budget <= 0 or found >= BORDERS_MAX:
                 return
             self._budget -= 1
-            if other is candidate or other.conditions == candidate.conditions or not other.path_holds(asked):
+            if other is candidate or not other.path_holds(asked):
                 continue
             both = witness(candidate, other.conditions)
             if both is not None and holds(candidate, both.request()):

@@ -32,7 +32,7 @@ from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.fleet import Fleet
-from supervisor.control.journal import FilterFault, Filters, Journal
+from supervisor.control.journal import LAST_MAX, FilterFault, Filters, Journal
 from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.metrics import exposition
@@ -67,6 +67,10 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 class DrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait: bool = True
+
+
+class DiffOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    recent: int = 1000
 
 
 BodyT = TypeVar("BodyT")
@@ -170,8 +174,18 @@ class Api:
             return failure(400, "`canary` is a number of lanes, 0 or more")
         outcome = await self._parts.reloader.reload(options)
         if not options.dry:
-            await self._note(request, "reload", outcome.outcome)
+            await self._note(request, "reload --force" if options.force else "reload", outcome.outcome)
         return reply(outcome, outcome.status)
+
+    @answered
+    async def diff(self, request: Request) -> Response:
+        options = await read_body(request, DiffOptions)
+        if not 1 <= options.recent <= LAST_MAX:
+            return failure(400, f"`recent` is a number from 1 to {LAST_MAX}")
+        found = await self._parts.reloader.preview(options.recent)
+        if isinstance(found, Outcome):
+            return reply(found, found.status)
+        return reply(found.document())
 
     @answered
     async def promote(self, request: Request) -> Response:

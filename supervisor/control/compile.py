@@ -46,6 +46,8 @@ class Compiled:
     data: bytes
     fingerprint: str
     warnings: tuple[str, ...] = ()
+    content: str = ""
+    """The fingerprint of what the operator wrote, without the numbers that are given here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Compiler:
             problem = Problem(plan.system.state_dir_span, f"the state-dir cannot be used: {fault}", LEDGER_REMEDY)
             return Invalid((_document(problem),), render_problems([problem]))
         data = encode_plan(plan)
-        return Compiled(plan, data, fingerprint(data), warnings)
+        return Compiled(plan, data, fingerprint(data), warnings, fingerprint(encode_plan(loaded.plan)))
 
     def _number(self, plan: Plan, is_dry: bool) -> tuple[Plan, tuple[str, ...]]:
         """Give each route its series; without shared memory all count as the first, "(none)"."""

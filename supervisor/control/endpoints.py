@@ -69,7 +69,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             200: "it serves (outcome `serving`, `canary`), or nothing was to be done (`valid`, `unchanged`)",
             202: "the rollout has begun (`wait` is false)",
             400: "the body is not understood",
-            409: "the generation was refused or rolled back; what served before serves on",
+            409: "the gate refused it, or the generation was refused or rolled back; what served before serves on",
             422: "the configuration has problems, all of which are listed",
             503: "too many reloads wait, or " + SUPERVISOR_GONE,
             504: "the supervisor has not said in time how it ended",
@@ -79,7 +79,18 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             WAIT,
             Parameter("dry", "check only", "boolean"),
             Parameter("if_changed", "do nothing when the same content runs already", "boolean"),
+            Parameter("force", "pass the reload gate; it is in the audit log", "boolean"),
+            Parameter("content", "the `content` of a diff: refuse when the files are other ones by now"),
         ),
+    ),
+    Endpoint(
+        "diff", "POST", f"{API}/diff",
+        "which requests the files, as they are now, would treat differently from what runs; nothing is changed",
+        {
+            200: "the comparison with recorded and with generated requests", 400: "the body is not understood",
+            409: "nothing runs", 422: "the configuration has problems, all of which are listed", 503: UNREADABLE,
+        },
+        body=(Parameter("recent", "how many of the newest recorded requests; 1000 unless told", "integer"),),
     ),
     Endpoint(
         "promote", "POST", f"{API}/promote", "let a canary serve on all lanes",
@@ -162,7 +173,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "requests", "GET", f"{API}/requests", "the recorded requests, newest first",
         {200: "a list of records", 400: "a filter is not understood", 503: "shared memory cannot be read"},
         parameters=(
-            Parameter("last", "how many at most; 20 unless told, 1000 at most", "integer"),
+            Parameter("last", "how many at most; 20 unless told, 20000 at most", "integer"),
             Parameter("status", "only this status (`404`) or class (`5xx`)"),
             Parameter("route", "only this route"),
             Parameter("reason", "only this reason"),

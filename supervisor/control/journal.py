@@ -19,8 +19,8 @@ from shm.region import Region
 from supervisor.control.memory import Memory
 
 LAST_DEFAULT = 20
-LAST_MAX = 1000
-"""More than anybody reads; a list of a thousand is a quarter of a megabyte."""
+LAST_MAX = 20_000
+"""More than anybody reads, and enough for `sentinelctl diff`; so many rows are some megabytes."""
 
 CLASSES = frozenset(f"{digit}xx" for digit in range(1, 6))
 
@@ -74,6 +74,12 @@ class Journal:
     async def recent(self, filters: Filters) -> list[dict[str, Any]]:
         """The newest records for which the filters hold, newest first, without their steps."""
         return await self._memory.ask(lambda region: self._list(region, filters))
+
+    async def newest(self, count: int) -> list[Record]:
+        """The newest records, newest first."""
+        return await self._memory.ask(
+            lambda region: sorted(self._records(region), key=_time, reverse=True)[:count]
+        )
 
     def _find(self, region: Region, request_id: str) -> dict[str, Any] | None:
         found = [record for record in self._records(region) if record.request_id == request_id]

@@ -32,6 +32,7 @@ from supervisor.control.channel import ChannelFault, SupervisorRefusal
 from supervisor.control.compile import Compiler
 from supervisor.control.environment import ControlEnvironment
 from supervisor.control.fleet import Fleet
+from supervisor.control.gate import Gate
 from supervisor.control.guard import TcpDoor, UnixDoor
 from supervisor.control.journal import Journal
 from supervisor.control.ledger import Ledger
@@ -68,7 +69,9 @@ class ControlProcess:
         self.audit = AuditLog(lambda: self._state_dir() or environment.run_dir)
         self.ledger = Ledger()
         compiler = Compiler(environment, self.memory, self.ledger)
-        self.reloader = Reloader(self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile)
+        self.reloader = Reloader(
+            self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile, Gate(self.journal)
+        )
 
     async def run(self) -> int:
         """Work until told to end, or until the supervisor is gone; returns the exit status."""
@@ -98,6 +101,7 @@ class ControlProcess:
 
     def about_control(self) -> dict[str, Any]:
         """What `status` adds about this process."""
+        last = self.reloader.last
         return {
             "release": release(),
             "age_ms": int((time.monotonic() - self._started_s) * 1000),
@@ -105,6 +109,7 @@ class ControlProcess:
             "run_dir": self._environment.run_dir,
             "admin_address": self._environment.admin_address,
             "reloads": dict(self.reloader.counts),
+            "last_reload": None if last is None else {"outcome": last.outcome, "why": last.why},
         }
 
     async def numbers(self) -> Numbers:

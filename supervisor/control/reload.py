@@ -1,6 +1,6 @@
 """A reload, from the operator's files to the last word about the new generation.
 
-    files --compile--> plan --store--> file --ask--> supervisor drives --watch--> outcome
+    files --compile--> plan --gate--store--> file --ask--> supervisor drives --watch--> outcome
 
 Rule 1: one reload at a time, in the order in which they were asked for, and the
     files are read when its turn comes. Two reloads at once would each be right
@@ -10,7 +10,9 @@ Rule 2: the queue is bounded. Whoever asks for the seventeenth waiting reload ha
     nothing, since that one will read the same files.
 Rule 3: every way to end has one word (`Outcome.outcome`), one HTTP status and one
     counter, and nothing changes unless the word is `serving` or `canary`.
-Rule 4: the same content again is a reload like any other (an operator who asks
+Rule 4: a gate (gate.py), if what runs has one, is asked before the supervisor is; nobody passes it but by
+    `force`, and that is in the answer and in the audit log.
+Rule 5: the same content again is a reload like any other (an operator who asks
     for new workers gets them), unless `if_changed` was said.
 """
 
@@ -24,11 +26,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from sentinel.core.plan import Plan
 from supervisor.control.channel import ChannelFault, SupervisorRefusal
 from supervisor.control.compile import Compiled, Invalid
 from supervisor.control.fleet import Fleet
+from supervisor.control.gate import Finding, Gate, Preview
+from supervisor.control.memory import MemoryFault
 from supervisor.control.rollouts import Rollout
-from supervisor.control.running import RunningPlan
+from supervisor.control.running import PlanFault, RunningPlan
 from supervisor.control.store import PlanStore
 
 WAITING_MAX = 16
@@ -45,7 +50,7 @@ STATUS: Final[dict[Word, int]] = {
     "valid": 200,  # a dry run: this would be rolled out
     "unchanged": 200,  # if_changed: the content runs already
     "invalid": 422,  # the configuration has problems, all of which are listed
-    "refused": 409,  # the supervisor refused it, or its workers did not become ready
+    "refused": 409,  # the gate or the supervisor refused it, or its workers did not become ready
     "rolled-back": 409,  # it served and failed before we could say so
     "internal": 500,  # a fault of ours; standard error has it
     "busy": 503,  # too many reloads wait
@@ -61,6 +66,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     wait: bool = True
     dry: bool = False
     if_changed: bool = False
+    force: bool = False  # past the gate
+    content: str = ""  # of the diff that was looked at: the files shall still be those
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,6 +80,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str = ""
     problems: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    diff: dict[str, Any] | None = None  # what the gate found, when it refused or was passed by force
 
     @property
     def status(self) -> int:
@@ -83,9 +91,12 @@ class Reloader:
     """Makes reloads happen, one after the other. Used inside the loop; `compile_now` and `store` run in threads."""
 
     def __init__(
-        self, fleet: Fleet, running: RunningPlan, store: PlanStore, compile_now: Callable[[bool], Compiled | Invalid]
-    ) -> None:
+        self, fleet: Fleet, running: RunningPlan, store: PlanStore, compile_now: Callable[[bool], Compiled | Invalid],
+        gate: Gate,
+    ) -> None:  # fmt: skip
         self.counts: Counter[str] = Counter()
+        self.last: Outcome | None = None
+        self._gate = gate
         self._fleet = fleet
         self._running = running
         self._store = store
@@ -130,20 +141,49 @@ class Reloader:
     async def _take_turn(self, options: Options) -> Outcome:
         compiled = await asyncio.to_thread(self._compile_now, options.dry)
         if isinstance(compiled, Invalid):
-            return Outcome(
-                outcome="invalid", why="the configuration has problems", text=compiled.text, problems=compiled.problems
-            )
+            return _invalid(compiled)
         about = Outcome(outcome="valid", fingerprint=compiled.fingerprint, warnings=compiled.warnings)
+        if options.content and options.content != compiled.content:
+            return _replace(about, outcome="refused", why="the files have changed since the diff was made; look again")
         if options.dry:
             return about
         try:
+            finding = await self._judged(compiled.plan, is_forced=options.force)
+            if finding is not None and not options.force:
+                diff = finding.report.to_dict()
+                return _replace(about, outcome="refused", why=finding.why, text=finding.text, diff=diff)
+            if finding is not None:
+                passed = f"the reload gate was passed by force: {finding.why}"
+                about = _replace(about, warnings=(*about.warnings, passed), diff=finding.report.to_dict())
             return await self._roll_out(compiled, options, about)
         except SupervisorRefusal as refusal:
             return _replace(about, outcome="refused", why=str(refusal))
-        except ChannelFault as fault:
+        except (ChannelFault, MemoryFault, PlanFault) as fault:
             return _replace(about, outcome="unavailable", why=str(fault))
         except OSError as error:
             return _replace(about, outcome="refused", why=f"the plan cannot be stored: {error}")
+
+    async def preview(self, recent: int) -> Preview | Outcome:
+        """What a reload of the files as they are would change; an outcome when they cannot be reloaded."""
+        compiled = await asyncio.to_thread(self._compile_now, True)
+        if isinstance(compiled, Invalid):
+            return _invalid(compiled)
+        running = await self._running.follow(await self._fleet.status())
+        if running is None:
+            return Outcome(outcome="refused", why="no generation runs, so there is nothing to compare with")
+        return await self._gate.preview(running, compiled.plan, recent, compiled.content)
+
+    async def _judged(self, plan: Plan, *, is_forced: bool) -> Finding | None:
+        """What the gate of the running plan has against a new one."""
+        try:
+            running = await self._running.follow(await self._fleet.status())
+        except PlanFault:  # to reload is the remedy for it
+            if plan.system.reload_gate is None or is_forced:
+                return None
+            raise
+        if running is None or running.system.reload_gate is None:
+            return None
+        return await self._gate.judge(running.system.reload_gate, running, plan)
 
     async def _roll_out(self, compiled: Compiled, options: Options, about: Outcome) -> Outcome:
         status = await self._fleet.status()
@@ -162,7 +202,12 @@ class Reloader:
 
     def _count(self, outcome: Outcome) -> Outcome:
         self.counts[outcome.outcome] += 1
+        self.last = outcome
         return outcome
+
+
+def _invalid(found: Invalid) -> Outcome:
+    return Outcome(outcome="invalid", why="the configuration has problems", text=found.text, problems=found.problems)
 
 
 def describe(rollout: Rollout | None, about: Outcome) -> Outcome:
