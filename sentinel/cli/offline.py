@@ -51,10 +51,10 @@ def complain(text: str) -> None:
     click.echo(f"sentinelctl: {text}", err=True)
 
 
-def warn(problems: Sequence[Problem]) -> None:
+def warn(problems: Sequence[Problem], word: str = "warning") -> None:
     """Tell what stops nobody, on standard error."""
     if problems:
-        titled = [replace(problem, message=f"warning: {problem.message}") for problem in problems]
+        titled = [replace(problem, message=f"{word}: {problem.message}") for problem in problems]
         click.echo(render_problems(titled), err=True)
 
 
@@ -66,40 +66,46 @@ def problem_document(problem: Problem) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def load_readable(path: str) -> Loaded:
+def load_readable(path: str, *, is_proving: bool = False) -> Loaded:
     """Load a configuration; raises Unreadable when its own file cannot be read (not when one that it names cannot)."""
     if path == STANDARD_INPUT:
-        return load_text(read_text(path), "<stdin>")
+        return load_text(read_text(path), "<stdin>", is_proving=is_proving)
     require_readable(path)
-    return load(path)
+    return load(path, is_proving=is_proving)
 
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--strict", "is_strict", is_flag=True, help="A warning is a no, too: end with 1.")
 @offline_verb
-def check(files: tuple[str, ...], is_json: bool) -> int:
+def check(files: tuple[str, ...], is_json: bool, is_strict: bool) -> int:
     """Check configurations: all problems, each with its place and the remedy.
 
-    Each FILE is a main file; what it includes is checked with it. `-` is standard input.
+    Each FILE is a main file; what it includes is checked with it. `-` is standard input. Warnings are proved: routes
+    that nothing reaches, limits that refuse nothing, doors that are open to everybody. Notes are worth knowing.
     """
     status = YES
     found: list[Problem] = []
+    warnings: list[Problem] = []  # that count
     for path in files:
         try:
-            loaded = load_readable(path)
+            loaded = load_readable(path, is_proving=True)
         except Unreadable as fault:
             complain(str(fault))
             status = UNREADABLE
             continue
+        warn(loaded.notes, "note")
         warn(loaded.warnings)
         found += loaded.problems
+        warnings += loaded.warnings if is_strict else ()
         if loaded.problems and not is_json:
             click.echo(render_problems(loaded.problems))
         elif loaded.plan is not None and not is_json:
             click.echo(f"{path}: valid ({_extent(loaded)})")
     if is_json:
-        _print_json([problem_document(problem) for problem in found])
-    return max(status, NO if found else YES)
+        documents = [problem_document(problem) | {"severity": "error"} for problem in found]
+        _print_json(documents + [problem_document(problem) | {"severity": "warning"} for problem in warnings])
+    return max(status, NO if found or warnings else YES)
 
 
 @click.command()

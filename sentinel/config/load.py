@@ -18,6 +18,7 @@ from sentinel.config.check import Checker, beside
 from sentinel.config.compile import Compiler
 from sentinel.config.document import Node, SyntaxFault, parse
 from sentinel.config.problem import Problem, Problems
+from sentinel.config.proofs import prove
 from sentinel.config.schema import INCLUDE, ROOT, VERSION
 from sentinel.config.source import FILE_BYTES_MAX, Disk, Source, why
 from sentinel.core.plan import Plan
@@ -39,16 +40,24 @@ class Loaded:
     warnings: tuple[Problem, ...]
     document: tuple[Node, ...]
     sources: tuple[str, ...]
+    notes: tuple[Problem, ...] = ()
+    """What an operator should know; only told when it was to be proved."""
 
 
-def load(path: str, source: Source | None = None, *, now_s: float | None = None) -> Loaded:
-    """Read, check and compile the configuration at `path`; never raises for what an operator wrote."""
-    return _Loader(source or Disk(), time.time() if now_s is None else now_s).load(path)
+def load(path: str, source: Source | None = None, *, now_s: float | None = None, is_proving: bool = False) -> Loaded:
+    """Read, check and compile the configuration at `path`; never raises for what an operator wrote.
+
+    is_proving: look also for what can be proved of it (proofs), which takes longer, and belongs to the warnings.
+    """
+    return _Loader(source or Disk(), time.time() if now_s is None else now_s, is_proving).load(path)
 
 
-def load_text(text: str, file: str = "<text>", source: Source | None = None, *, now_s: float | None = None) -> Loaded:
+def load_text(
+    text: str, file: str = "<text>", source: Source | None = None, *, now_s: float | None = None,
+    is_proving: bool = False,
+) -> Loaded:  # fmt: skip
     """The same for a text that stands nowhere yet; includes and (file) are relative to `file`."""
-    return load(file, _Handed(text, file, source or Disk()), now_s=now_s)
+    return load(file, _Handed(text, file, source or Disk()), now_s=now_s, is_proving=is_proving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,13 @@ class _Handed:
 
 
 class _Loader:
-    def __init__(self, source: Source, now_s: float) -> None:
+    def __init__(self, source: Source, now_s: float, is_proving: bool) -> None:
         self._source = source
         self._now_s = now_s
+        self._is_proving = is_proving
         self._problems = Problems()
         self._warnings = Problems()
+        self._notes = Problems()
         self._files: list[str] = []
         self._bytes = 0
 
@@ -91,13 +102,18 @@ class _Loader:
         root = checker.block(ROOT, expanded, start)
         compiler = Compiler(self._problems, self._warnings, self._source, self._now_s)
         plan = compiler.plan(root, checker.secrets, tuple(self._files))
+        if self._is_proving and not self._problems:
+            for finding in prove(plan):
+                target = self._notes if finding.is_note else self._warnings
+                target.add(finding.span, finding.message, finding.remedy, finding.also)
         return self._loaded(plan, expanded)
 
     def _loaded(self, plan: Plan | None, document: Sequence[Node]) -> Loaded:
         problems = tuple(self._problems.sorted())
         return Loaded(
-            None if problems else plan, problems, tuple(self._warnings.sorted()), tuple(document), tuple(self._files)
-        )
+            None if problems else plan, problems, tuple(self._warnings.sorted()), tuple(document), tuple(self._files),
+            tuple(self._notes.sorted()),
+        )  # fmt: skip
 
     def _read(self, path: str, asked: Span | None) -> tuple[Node, ...] | None:
         """The nodes of one file, or None after a problem was reported, at the place that asked for the file."""
@@ -126,6 +142,7 @@ class _Loader:
             return None
         self._problems.know(path, text)
         self._warnings.know(path, text)
+        self._notes.know(path, text)
         try:
             return parse(text, path)
         except SyntaxFault as fault:

@@ -291,13 +291,13 @@ def _hosts_contradict(candidate: Candidate, branch: Branch) -> bool:
         if condition.kind == "host":
             others = {host_pattern(value) for value in condition.values}
             if is_wanted:
-                left = {both for one in left for other in others if (both := _both_hosts(one, other))}
+                left = {both for one in left for other in others if (both := both_hosts(one, other))}
             else:
                 left = {one for one in left if not any(host_covers(other, one) for other in others)}
     return not left
 
 
-def _both_hosts(one: str, other: str) -> str:
+def both_hosts(one: str, other: str) -> str:
     """The hosts that are of both patterns, as a pattern; "" if there are none."""
     if host_covers(one, other):
         return other
@@ -322,7 +322,7 @@ def _paths_contradict(candidate: Candidate, branch: Branch) -> bool:
             kind = KINDS[condition.kind]
             others = [(kind, one if kind is PathKind.REGEX else path_literal(one)) for one in condition.values]
             if is_wanted:
-                left = {both for one in left for other in others if (both := _both_paths(one, other))}
+                left = {both for one in left for other in others if (both := both_paths(one, other))}
             else:
                 left = {one for one in left if not any(path_covers(other, one) for other in others)}
     return not any(_can_be_sent(one) for one in left)
@@ -331,7 +331,7 @@ def _paths_contradict(candidate: Candidate, branch: Branch) -> bool:
 Paths = tuple[PathKind, str]
 
 
-def _both_paths(one: Paths, other: Paths) -> Paths | None:
+def both_paths(one: Paths, other: Paths) -> Paths | None:
     """A set that holds every path that is in both; None if there is none."""
     if path_covers(one, other):
         return other
@@ -387,23 +387,22 @@ def _fields_contradict(branch: Branch, kinds: tuple[str, str]) -> bool:
     literals = [one for one in branch if one[0].kind in kinds]
     refused = [condition for condition, is_wanted in literals if not is_wanted]
     return any(
-        condition.name == other.name and _refuses(other, condition)
+        condition.name == other.name and follows(other, condition)
         for condition, is_wanted in literals
         if is_wanted
         for other in refused
     )
 
 
-def _refuses(refused: Condition, wanted: Condition) -> bool:
-    """Whether what must not hold holds whenever `wanted` does: both of one header or parameter."""
-    is_pattern = refused.kind.endswith("regex")
-    if not refused.values:
-        return True  # it must be absent
-    if not wanted.values:
+def follows(condition: Condition, known: Condition) -> bool:
+    """Whether a condition surely holds whenever `known` does: both on the same header, or the same parameter."""
+    if not condition.values:
+        return True  # it only has to be there
+    if not known.values:
         return False
-    if wanted.kind == refused.kind:
-        return set(wanted.values) <= set(refused.values)
-    if is_pattern:
-        patterns = [_pattern(text) for text in refused.values]
-        return all(any(pattern.matches(value) for pattern in patterns) for value in wanted.values)
+    if known.kind == condition.kind:
+        return set(known.values) <= set(condition.values)
+    if condition.kind.endswith("regex"):
+        patterns = [_pattern(text) for text in condition.values]
+        return all(any(pattern.matches(value) for pattern in patterns) for value in known.values)
     return False
