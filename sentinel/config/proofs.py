@@ -63,10 +63,10 @@ def _idle_limits(plan: Plan) -> Iterator[Finding]:
             continue
         if _shares_key(strict, idle) and _admits_less(strict, idle):
             told.add(idle.name)
-            yield Finding(
-                idle.span, f"`{idle.name}` refuses nothing that `{strict.name}` has not refused already",
-                "remove it, or make it stricter", ((strict.span, "this one is at least as strict, on all its routes"),),
-            )  # fmt: skip
+            room = "" if strict.when_full == "reject" else ", while shared memory has room for its keys"
+            also = ((strict.span, f"this one is at least as strict on all its routes{room}"),)
+            message = f"`{idle.name}` refuses nothing that `{strict.name}` has not refused already"
+            yield Finding(idle.span, message, "remove it, or make it stricter", also)
     for listener in plan.listeners:
         limit = listener.connection_limit
         if limit is not None and 0 < limit.total <= limit.per_client:

@@ -234,10 +234,8 @@ class _Comparison:
                 return
         if isinstance(before, Early) or isinstance(after, Early):
             if before != after:
-                texts = self._fate(before), self._fate(after)
-                found: Difference = "differs", "intake", "; ".join(f"{side}: {text}" for side, text in zip(
-                    ("before", "after"), texts, strict=True)), (), ("", "")  # fmt: skip
-                self._count(found, case, before, after)
+                text = f"{self._fate(before)} → {self._fate(after)}"
+                self._count(("differs", "intake", text, (), ("", "")), case, before, after)
             return
         difference = self._difference(case, before, after)
         if difference is not None:

@@ -74,8 +74,9 @@ def _group(group: Group) -> Iterator[Line]:
     details = [*group.changes]
     if group.because:
         details.append(f"because {group.because}")
-    if group.before != group.after:
-        details.append(f"{group.before} → {group.after}")
+    fates = f"{group.before} → {group.after}"
+    if group.before != group.after and fates != group.text:
+        details.append(fates)
     places = [place for place in group.places if place]
     if places:
         details.append(" → ".join(dict.fromkeys(places)))

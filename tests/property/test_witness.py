@@ -22,7 +22,7 @@ def is_sendable(asked: Request) -> bool:
     return isinstance(read, Target) and read.path == asked.path and bool(asked.host) and asked.path != "*"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plans(), st.lists(REQUESTS, min_size=6, max_size=6))
 def test_who_can_be_reached_has_a_witness_and_is_not_dead(whole: Plan, requests: list[Request]) -> None:
     for candidate in compile_routes(whole).candidates:
