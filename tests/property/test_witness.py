@@ -50,3 +50,10 @@ def test_examples_of_a_pattern_match_it(text: str) -> None:
 def test_a_pattern_without_examples_matches_nothing() -> None:
     assert compile_pattern("users/[0-9]+").examples(PATH_ALPHABET, "/", 1) == ((), True)
     assert compile_pattern("/a(b|c)d").examples(PATH_ALPHABET, "/", 9).texts == ("/abd",)
+
+
+def test_a_search_for_examples_is_bounded() -> None:
+    """Sets of fingers grow exponentially with this one."""
+    pattern = compile_pattern("/(a|b)*a(a|b){60}[^a-z/]{40}#")
+    found = pattern.examples(PATH_ALPHABET, "/", 1)
+    assert found.texts == () and not found.is_complete

@@ -32,8 +32,8 @@ ROWS_MAX: Final = 256
 ROW_CELLS_MAX: Final = 256  # values are latin-1; beyond that a step is computed anew
 
 
-STATES_MAX: Final = 5000
-"""Sets of fingers that a search for examples looks at; a pattern may have many more."""
+STEPS_MAX: Final = 50_000
+"""Of a search for examples, some microseconds each: a pattern may have more sets of fingers than there is time for."""
 
 
 class Examples(NamedTuple):
@@ -72,15 +72,16 @@ class Pattern:
         choices, openings = program.representatives(alphabet), program.representatives(first or alphabet)
         if program.accepting & 1:
             found.append("")
-        waiting = deque([(1, "")])
+        waiting, steps = deque([(1, "")]), 0
         while waiting and len(found) < count:
             bits, text = waiting.popleft()
             for character in choices if text else openings:
+                steps += 1
+                if steps > STEPS_MAX:
+                    return Examples(tuple(found), is_complete=False)
                 after = program.after(bits, character)
                 if not after or after in seen:
                     continue
-                if len(seen) >= STATES_MAX:
-                    return Examples(tuple(found), is_complete=False)
                 seen.add(after)
                 waiting.append((after, text + character))
                 if after & program.accepting and len(found) < count:
