@@ -28,7 +28,8 @@ from sentinel.core.plan import Plan
 from sentinel.core.request import Request
 from sentinel.core.routes import compile_routes
 from sentinel.explain.arrival import arrive, title
-from sentinel.explain.diff import Case, Early, Report, compare, settings
+from sentinel.explain.changes import settings
+from sentinel.explain.diff import Case, Early, Report, compare
 from sentinel.explain.generate import REQUESTS_MAX, Generated
 from sentinel.explain.report import report_lines
 from sentinel.explain.treatment import Kind

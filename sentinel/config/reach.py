@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice, product
 from typing import Final
 
-from sentinel.core.candidates import ANY_HOST, Candidate, PathKind, ranked
+from sentinel.core.candidates import ANY_HOST, Candidate, PathKind, ranked, rule_between
 from sentinel.core.conditions import host_pattern, path_literal
 from sentinel.core.plan import Condition, Listener, Plan, Route
 from sentinel.core.regex import compile_pattern
@@ -46,12 +46,6 @@ SHADOWS_MAX: Final = 3
 CELLS_MAX: Final = 512
 REGEXES_MAX: Final = 200
 """Patterns of one host that are tried on an exact path; of the others nothing is proved."""
-PRECEDENCE: Final = (
-    "it has a higher priority", "it has a more specific host", "it has a longer wildcard host",
-    "it has a more specific kind of path (exact before prefix before regex)", "it has a longer prefix",
-    "it has more conditions", "it stands before it in the file", "it stands before it in the file",
-)  # fmt: skip
-"""What each part of a candidate's key says (core.candidates)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +97,7 @@ def _shadowed(route: Route, candidates: list[Candidate], shadows: list[Candidate
     more = f" and {len(best) - SHADOWS_MAX} others" if len(best) > SHADOWS_MAX else ""
     also = []
     for one in best[:SHADOWS_MAX]:
-        rule = next((text for text, mine, its in zip(PRECEDENCE, one.key, first.key, strict=True) if mine != its), "")
-        also.append((_place(one), f"route \"{one.route.name}\" is asked first: {rule}"))
+        also.append((_place(one), f"route \"{one.route.name}\" is asked first: it {rule_between(one, first)}"))
     is_one = len(best) == 1
     return Unreached(
         _place(first),

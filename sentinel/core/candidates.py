@@ -53,6 +53,12 @@ class PathKind(IntEnum):
 
 ANY_HOST: Final = "*"
 Key = tuple[int, int, int, int, int, int, int, int]
+RULES: Final = (
+    "has a higher priority", "has a more specific host", "has a longer wildcard host",
+    "has a more specific kind of path (exact before prefix before regex)", "has a longer prefix", "has more conditions",
+    "stands before it in the file", "stands before it in the file",
+)  # fmt: skip
+"""Why a candidate is asked before another one: what each part of a key says."""
 Limits = dict[str, RateLimit | ConcurrencyLimit]
 
 
@@ -139,6 +145,11 @@ class Candidate:
             -self.route.priority, self.host_kind, breadth, self.path_kind, length,
             -len(self.conditions), self.route.order, index,
         )  # fmt: skip
+
+
+def rule_between(first: Candidate, later: Candidate) -> str:
+    """The rule of precedence by which a candidate is asked before another one."""
+    return next(rule for rule, one, other in zip(RULES, first.key, later.key, strict=True) if one != other)
 
 
 def ranked(plan: Plan) -> tuple[Candidate, ...]:

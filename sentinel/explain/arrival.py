@@ -15,7 +15,7 @@ from sentinel.core.record import Record
 from sentinel.core.request import Request
 from sentinel.explain.diff import Case, Early
 from sentinel.explain.treatment import Kind
-from sentinel.explain.words import SECRET_FIELDS, quoted
+from sentinel.explain.words import SECRET_FIELDS
 
 Headers = Sequence[tuple[str, str]]
 
@@ -47,8 +47,7 @@ def recorded(old: Plan, new: Plan, record: Record) -> Case | None:
 
 
 def title(method: str, host: str, target: str, headers: Headers = (), listener: str = "") -> str:
-    """A request in one line, for people."""
+    """A request in one line, for people; whoever shows it bounds it."""
     said = [f"{name}: {'(not shown)' if name in SECRET_FIELDS else value}" for name, value in headers]
     notes = [*said, *([f"at `{listener}`"] if listener else [])]
-    text = f"{method} {host}{target}" + (f" ({'; '.join(notes)})" if notes else "")
-    return quoted(text)[1:-1]
+    return f"{method} {host}{target}" + (f" ({'; '.join(notes)})" if notes else "")

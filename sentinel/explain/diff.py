@@ -26,7 +26,7 @@ from sentinel.core.balance.chooser import Chooser
 from sentinel.core.candidates import Candidate
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
-from sentinel.core.plan import Condition, Endpoint, Plan, Route, Upstream
+from sentinel.core.plan import Condition, Endpoint, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
@@ -34,25 +34,18 @@ from sentinel.core.trace import Step as TraceStep
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import Choice, Wish
-from sentinel.explain.exhaustive import Preview, Still, obstacle
-from sentinel.explain.treatment import Kind, Side, Step, differences, facts_of, treatment
+from sentinel.explain.because import why_rerouted
+from sentinel.explain.changes import Secrets, change_lines
+from sentinel.explain.exhaustive import Preview, Still
+from sentinel.explain.treatment import Kind, Side, Step, differences, treatment
 from sentinel.explain.words import quoted
 
 EXAMPLES_MAX: Final = 3
 GROUPS_MAX: Final = 500
 """More ways to differ than anybody reads; the requests of all others are counted together."""
 CHANGES_MAX: Final = 12
-SETTINGS_MAX: Final = 100
 REMEMBERED_MAX: Final = 100_000
 HASHED: Final = frozenset({"ip-hash", "maglev", "ring"})
-REDACTED: Final = "(not shown)"
-SECRET_CHARS_MIN: Final = 4
-
-PRECEDENCE: Final = (
-    "has a higher priority", "has a more specific host", "has a longer wildcard host", "has a more specific path",
-    "has a longer prefix", "has more conditions", "stands before it in the file", "stands before it in the file",
-)  # fmt: skip
-"""What each part of a candidate's key says (core.candidates)."""
 
 Class = Literal["differs", "renamed"]
 
@@ -152,25 +145,6 @@ def compare(
     return _Comparison(Side(old), Side(new)).run(cases, is_time_up)
 
 
-def settings(old: Plan, new: Plan) -> list[str]:
-    """What differs beside the treatment of requests: the fleet as a whole, the admin API, listeners."""
-    pairs: list[tuple[str, Any, Any]] = [("system", old.system, new.system), ("admin", old.admin, new.admin)]
-    before, after = ({one.name: one for one in plan.listeners} for plan in (old, new))
-    found: list[str] = []
-    for name in dict.fromkeys((*before, *after)):
-        if name not in before or name not in after:
-            found.append(f"{'-' if name in before else '+'} listener `{name}`")
-            continue
-        one, other = before[name], after[name]
-        pairs.append((f"listener `{name}`", one.tls, other.tls))
-        if one.address != other.address:
-            found.append(f"listener `{name}`: address: {one.address} → {other.address}")
-    for what, one, other in pairs:
-        facts = [{} if value is None else dict(facts_of(value)) for value in (one, other)]
-        found += [f"{what}: {change}" for change in _changes(differences(*facts))]
-    return found[:SETTINGS_MAX]
-
-
 class _World(Preview):
     """The preview, with choosers that are made once: a hash table is too dear for each request."""
 
@@ -207,7 +181,7 @@ class _Comparison:
     def __init__(self, old: Side, new: Side) -> None:
         self._old, self._new = old, new
         self._world = _World()
-        self._secrets = _secrets(old.table.plan, new.table.plan)
+        self._secrets = Secrets(old.table.plan, new.table.plan)
         self._known: dict[Any, Difference | None] = {}
         self._groups: dict[Any, Group] = {}
         routes = old.table.plan.routes
@@ -285,7 +259,7 @@ class _Comparison:
             if one.candidate is not None
         )
         is_rerouted = before.candidate.route.name != after.candidate.route.name
-        found = _first_difference(olds, news)
+        found = _first_difference(olds, news, self._secrets)
         if found is not None:
             if is_rerouted:
                 return "differs", "route", f"route {_route(before)} → {_route(after)}", (), _places(before, after)
@@ -329,13 +303,16 @@ class _Comparison:
                 self._shown(self._fate(after)), places,
             )  # fmt: skip
         group.count += 1
-        if len(group.examples) < EXAMPLES_MAX and case.text not in group.examples:
-            group.examples.append(case.text)
+        if len(group.examples) < EXAMPLES_MAX:
+            example = quoted(self._shown(case.text))[1:-1]
+            if example not in group.examples:
+                group.examples.append(example)
 
     def _because(self, step: str, before: _Course | Early, after: _Course | Early) -> str:
         if step != "route" or isinstance(before, Early) or isinstance(after, Early):
             return ""
-        return _why_another_route(self._old.table, before, self._new.table, after)
+        former, now = before.candidate, after.candidate
+        return why_rerouted(self._old.table, before.request, former, self._new.table, after.request, now)
 
     def _fate(self, course: _Course | Early) -> str:
         if isinstance(course, Early):
@@ -349,12 +326,10 @@ class _Comparison:
         return f"respond with {verdict.route.respond.status}"
 
     def _shown(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, REDACTED)
-        return text
+        return self._secrets.hide(text)
 
 
-def _first_difference(olds: Sequence[Step], news: Sequence[Step]) -> Difference | None:
+def _first_difference(olds: Sequence[Step], news: Sequence[Step], secrets: Secrets) -> Difference | None:
     for old, new in zip(olds, news, strict=False):
         if old.what != new.what:
             return _missing(old, new)
@@ -362,7 +337,7 @@ def _first_difference(olds: Sequence[Step], news: Sequence[Step]) -> Difference 
         if changes:
             both = f"`{old.name}`" if old.name == new.name else f"`{old.name}` → `{new.name}`"
             what = f"{old.what} {both}" if old.name or new.name else old.what
-            return "differs", old.what, f"{what} differs", _changes(changes), (_place(old), _place(new))
+            return "differs", old.what, f"{what} differs", change_lines(changes, secrets), (_place(old), _place(new))
     if len(olds) == len(news):
         return None
     longer = olds if len(olds) > len(news) else news
@@ -381,26 +356,6 @@ def _missing(old: Step | None, new: Step | None) -> Difference:
 
 def _called(step: Step) -> str:
     return f"{step.what} `{step.name}`" if step.name else step.what
-
-
-def _changes(changes: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
-    found = []
-    for name, old, new in changes:
-        if not old or not new:
-            value = old or new
-            said = "" if value == "there" else f": {quoted(value)}"
-            found.append(f"{'-' if old else '+'} {name}{said}")
-        elif "there" in (old, new) and "none" in (old, new):
-            found.append(f"{'-' if old == 'there' else '+'} {name}")
-        elif old == new:
-            found.append(f"{name} differs")
-        else:
-            found.append(f"{name}: {_short(old)} → {_short(new)}")
-    return tuple(found)
-
-
-def _short(text: str) -> str:
-    return quoted(text)[1:-1]
 
 
 def _concluded(course: _Course) -> list[tuple[Reason, tuple[Any, ...]]]:
@@ -435,43 +390,6 @@ def _reads_fields(condition: Condition) -> bool:
     return condition.kind.startswith(("header", "query")) or any(map(_reads_fields, condition.parts))
 
 
-def _why_another_route(old: RouteTable, before: _Course, new: RouteTable, after: _Course) -> str:
-    """Why what took the request takes it no more; or, when it would, why another one is asked first."""
-    former, now = before.candidate, after.candidate
-    if former is not None:
-        name = former.route.name
-        those = [one for one in new.candidates_on(after.request.listener) if one.route.name == name]
-        if not those:
-            is_known = any(one.route.name == name for one in new.candidates)
-            return f"route `{name}` is {'not served on this listener' if is_known else 'gone'}"
-        holding = next((one for one in those if obstacle(one, after.request) is None), None)
-        if holding is None:
-            nearest = max(those, key=_closeness(after.request))
-            loser = obstacle(nearest, after.request)
-            assert loser is not None
-            return f"for route `{name}` {loser.text}"
-        return f"route `{name}` matches still, but {_precedence(now, holding)}"
-    assert now is not None
-    name = now.route.name
-    those = [one for one in old.candidates_on(before.request.listener) if one.route.name == name]
-    if not those:
-        return f"route `{name}` is new here"
-    loser = obstacle(max(those, key=_closeness(before.request)), before.request)
-    return "" if loser is None else f"before, for route `{name}`, {loser.text}"
-
-
-def _closeness(request: Request) -> Callable[[Candidate], tuple[bool, bool, int]]:
-    return lambda one: (one.host_holds(request), one.path_holds(request), -one.rank)
-
-
-def _precedence(winner: Candidate | None, loser: Candidate) -> str:
-    """Which rule of precedence puts one candidate before another (core.candidates)."""
-    if winner is None:
-        return "no route is found"
-    rules = zip(PRECEDENCE, winner.key, loser.key, strict=True)
-    return f"`{winner.route.name}` {next(rule for rule, one, other in rules if one != other)}"
-
-
 def _name(course: _Course | Early) -> str:
     return "" if isinstance(course, Early) or course.candidate is None else course.candidate.route.name
 
@@ -488,8 +406,3 @@ def _places(before: _Course, after: _Course) -> tuple[str, str]:
 
 def _place(step: Step | None) -> str:
     return str(step.span) if step is not None and step.span.line else ""
-
-
-def _secrets(*plans: Plan) -> tuple[str, ...]:
-    found = {secret for plan in plans for secret in plan.secrets if len(secret) >= SECRET_CHARS_MIN}
-    return tuple(sorted(found, key=lambda one: (-len(one), one)))

@@ -25,7 +25,8 @@ from sentinel.core.plan import Plan, ReloadGate
 from sentinel.core.record import Record
 from sentinel.core.routes import compile_routes
 from sentinel.explain.arrival import recorded
-from sentinel.explain.diff import Report, compare, settings
+from sentinel.explain.changes import settings
+from sentinel.explain.diff import Report, compare
 from sentinel.explain.generate import Generated
 from sentinel.explain.report import report_text
 from supervisor.control.journal import Journal

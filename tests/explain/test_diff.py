@@ -16,12 +16,13 @@ import pytest
 from sentinel.cli.diff import _cases
 from sentinel.cli.traffic import asked_of
 from sentinel.config import load_text, render_problems
-from sentinel.core.plan import Endpoint, Listener, Plan, RateLimit, Respond, Route, Sticky, Upstream
+from sentinel.core.plan import Condition, Endpoint, Listener, Plan, RateLimit, Respond, Route, Sticky, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.record import Record
 from sentinel.core.routes import compile_routes
 from sentinel.explain.arrival import recorded
-from sentinel.explain.diff import Case, Report, compare, settings
+from sentinel.explain.changes import settings
+from sentinel.explain.diff import Case, Report, compare
 from sentinel.explain.generate import Generated
 from sentinel.explain.report import report_text
 from sentinel.explain.treatment import APART, Kind, facts_of
@@ -93,19 +94,27 @@ def test_every_field_of_a_plan_is_a_fact_unless_it_is_listed() -> None:
         assert len(names) == len(compared), type(value).__name__
 
 
-def test_secrets_are_never_shown() -> None:
-    def told(secret: str) -> str:
+@pytest.mark.parametrize("length", [20, 79, 200])
+def test_secrets_are_never_shown(length: int) -> None:
+    def told(letter: str) -> Plan:
+        secret = f"planted-{letter}é" + letter * (length - 10)
         upstream = Upstream("api", (Endpoint("10.0.0.1", 1),), sticky=Sticky("c", (secret,)))
-        answer = Respond(200, headers=(("x-key", secret),))
-        whole = plan(route("a", match(prefixes=("/a",)), respond=answer), route("b", match(prefixes=("/b",)), order=1))
-        return replace(whole, upstreams=(upstream,), secrets=(secret,))  # type: ignore[return-value]
+        key = Condition("header", "x-key", (secret,))
+        whole = plan(
+            route("a", match(prefixes=("/a",)), respond=Respond(200, headers=(("x-key", secret),))),
+            route("b", match(prefixes=("/b",)), order=1),
+            route("c", match(prefixes=("/c",), conditions=(key,)), order=2, respond=Respond(204)),
+            route("d", match(prefixes=("/d",), conditions=(replace(key, kind="query"),)), order=3, respond=Respond(205)),
+        )
+        system = replace(whole.system, access_log=f"/var/log/{secret}")
+        return replace(whole, upstreams=(upstream,), secrets=(secret,), system=system)
 
-    old, new = told("planted-secret-1"), told("planted-secret-2")
-    tables = compile_routes(old), compile_routes(new)  # type: ignore[arg-type]
+    old, new = told("x"), told("y")
+    tables = compile_routes(old), compile_routes(new)
     report = compare(*tables, Generated(*tables).cases())
-    assert report.differing
-    said = json.dumps(report.to_dict()) + report_text(report, "generated")
-    assert "planted" not in said and "(not shown)" in said
+    assert {"answer", "upstream", "route"} <= {group.step for group in report.groups}
+    said = json.dumps(report.to_dict()) + report_text(report, "generated") + " ".join(settings(old, new))
+    assert "planted" not in said.lower() and "(not shown)" in said and "access-log differs" in said
 
 
 def test_what_a_body_may_have_matters_to_bodies_that_are_larger() -> None:
