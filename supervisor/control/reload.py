@@ -37,6 +37,7 @@ from supervisor.control.running import PlanFault, RunningPlan
 from supervisor.control.store import PlanStore
 
 WAITING_MAX = 16
+PREVIEWS_MAX = 4
 
 Word = Literal[
     "serving", "canary", "accepted", "valid", "unchanged",
@@ -102,6 +103,8 @@ class Reloader:
         self._store = store
         self._compile_now = compile_now
         self._turn = asyncio.Lock()
+        self._preview_turn = asyncio.Lock()
+        self._previews_count = 0
         self._waiting_count = 0
         self._is_hangup_waiting = False
 
@@ -164,7 +167,20 @@ class Reloader:
             return _replace(about, outcome="refused", why=f"the plan cannot be stored: {error}")
 
     async def preview(self, recent: int) -> Preview | Outcome:
-        """What a reload of the files as they are would change; an outcome when they cannot be reloaded."""
+        """What a reload of the files as they are would change; an outcome when they cannot be reloaded.
+
+        One at a time, since each keeps a processor busy for seconds; few may wait.
+        """
+        if self._previews_count >= PREVIEWS_MAX:
+            return Outcome(outcome="busy", why=f"{PREVIEWS_MAX} comparisons are under way or waiting already")
+        self._previews_count += 1
+        try:
+            async with self._preview_turn:
+                return await self._previewed(recent)
+        finally:
+            self._previews_count -= 1
+
+    async def _previewed(self, recent: int) -> Preview | Outcome:
         compiled = await asyncio.to_thread(self._compile_now, True)
         if isinstance(compiled, Invalid):
             return _invalid(compiled)

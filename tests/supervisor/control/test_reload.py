@@ -139,6 +139,34 @@ def test_reloads_take_turns_and_the_api_stays_alive(stage: Stage) -> None:
     assert serving == list(range(2, 2 + len(serving))) and len(serving) >= 16
 
 
+def test_comparisons_take_turns_and_few_may_wait(stage: Stage) -> None:
+    stage.serving()
+    stage.write(routes="".join(f'route "r{n}" {{ matches {{ path "/{n}"; }}; respond 200; }}\n' for n in range(300)))
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(stage.post("diff"))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status for answer in answers} == {200, 503}
+    good = [answer.document for answer in answers if answer.status == 200]
+    assert all(document["differs"] and document["generated"]["differing"] >= 300 for document in good)
+    assert len(stage.supervisor.ops("rollout")) == 1, "nothing was changed"
+
+
+def test_a_gate_refuses_what_it_cannot_judge_and_lets_through_what_nobody_asked_for(stage: Stage) -> None:
+    stage.write(system='reload-gate "0%" min-requests=1')
+    stage.serving()
+    stage.write(system='reload-gate "0%" min-requests=1', routes=NEW.format("a"))
+    assert stage.post("reload").document["outcome"] == "serving", "no request is recorded"
+    path = stage.supervisor.plan
+    assert path is not None
+    with open(path["path"], "ab") as file:  # what runs cannot be read any more: to reload is the remedy
+        file.write(b" ")
+    stage.write(routes=NEW.format("b"))
+    assert stage.post("reload").document["outcome"] == "serving"
+
+
 def test_routes_keep_their_series_for_the_life_of_the_instance(stage: Stage) -> None:
     stage.serving()
     assert series(stage) == ["(none)", "(other)", "rest"]
