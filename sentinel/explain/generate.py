@@ -7,7 +7,7 @@ places, they are the same map.
     each candidate of both tables ─▶ inside      a witness; one for each value of each condition
                                   ─▶ neighbours  one condition broken at a time: another method, no such header,
                                                  a segment more or less, `/v1x` beside `/v1`, a label more or less
-                                  ─▶ borders     a request that another candidate of the same place matches too
+                                  ─▶ borders     a request that another candidate matches too: there rank decides
 
 Rules:
 1. No request twice, always in the same order, and bounded: CANDIDATE_MAX for each candidate, REQUESTS_MAX in all.
@@ -19,12 +19,13 @@ Rules:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Final, Literal
 
-from sentinel.core.candidates import Candidate, HostKind, PathKind
+from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, PathKind
 from sentinel.core.plan import Condition, Plan
 from sentinel.core.routes import RouteTable
 from sentinel.core.witness import CLIENT, METHODS, Sketch, holds, path_examples, query_of, witness
@@ -35,8 +36,9 @@ from sentinel.explain.treatment import Kind
 CANDIDATE_MAX: Final = 96
 REQUESTS_MAX: Final = 200_000
 BORDERS_MAX: Final = 8
-PAIRS_MAX: Final = 4_000_000
-"""Candidates that are held against each other in search of borders."""
+"""Of a candidate with those of wider hosts, and as many with those of narrower ones."""
+EXAMINED_MAX: Final = 200
+HOSTS_MAX: Final = 1000
 VALUES_MAX: Final = 16  # values of one condition that get a request of their own
 OTHER_VALUE: Final = "w-other"
 
@@ -87,23 +89,26 @@ class Generated:
     def _sketches(self, listeners: _Listeners) -> Iterator[tuple[Sketch, Sequence[str]]]:
         for name in listeners.all:
             yield Sketch(), (name,)
-        alike: dict[Shape, Candidate] = {}
-        for candidate in (*self.old.candidates, *self.new.candidates):
-            alike.setdefault(shape(candidate), candidate)
-        borders = _Borders(tuple(alike.values()))
-        for candidate in alike.values():
-            yield from self._of(candidate, listeners, borders)
+        alike: dict[Shape, tuple[RouteTable, Candidate]] = {}
+        for table in (self.old, self.new):
+            for candidate in table.candidates:
+                alike.setdefault(shape(candidate), (table, candidate))
+        borders = _Borders([candidate for _, candidate in alike.values()])
+        for table, candidate in alike.values():
+            yield from self._of(table, candidate, listeners, borders)
 
     def _of(
-        self, candidate: Candidate, listeners: _Listeners, borders: _Borders
+        self, table: RouteTable, candidate: Candidate, listeners: _Listeners, borders: _Borders
     ) -> Iterator[tuple[Sketch, Sequence[str]]]:
         inside = witness(candidate)
         main, *others = listeners.of(candidate)
         if inside is None:
             return
         yield inside, (main, *others)
-        around = dict.fromkeys((*variants(candidate, inside), *neighbours(candidate, inside)))
-        for sketch in islice(around, CANDIDATE_MAX):
+        own = list(variants(candidate, inside))
+        # Beside a place that a better candidate takes, nothing of this one would be seen.
+        reached = next((one for one in (inside, *own) if table.find(one.request(main)) is candidate), inside)
+        for sketch in islice(dict.fromkeys((*own, *neighbours(candidate, reached))), CANDIDATE_MAX):
             yield sketch, (main,)
         for sketch in borders.of(candidate, inside):
             yield sketch, (main,)
@@ -239,32 +244,82 @@ def _forced(condition: Condition, inside: Sketch) -> Iterator[Sketch]:
 
 
 class _Borders:
-    """Finds candidates that share host and path with a request, and a request for which their conditions hold too."""
+    """Finds candidates that overlap with another one, and a request for which both hold."""
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self._budget = PAIRS_MAX
-        self._by_host: dict[str, list[Candidate]] = {}
+        self._hosts: dict[str, _Street] = {}
         for one in candidates:
-            if one.conditions:  # without conditions, sharing the place is all there is to it
-                self._by_host.setdefault(one.host, []).append(one)
+            self._hosts.setdefault(one.host, _Street()).add(one)
+        for street in self._hosts.values():
+            street.literals.sort(key=lambda entry: entry[0])
 
     def of(self, candidate: Candidate, inside: Sketch) -> Iterator[Sketch]:
-        asked, found = inside.request(), 0
-        for other in self._beside(inside.host):
-            if self._budget <= 0 or found >= BORDERS_MAX:
-                return
-            self._budget -= 1
-            if other is candidate or not other.path_holds(asked):
-                continue
-            both = witness(candidate, other.conditions)
-            if both is not None and holds(candidate, both.request()):
-                found += 1
-                yield both
+        for side in (self._wider(candidate.host), self._narrower(candidate.host)):
+            beside = (other for host in side for other in self._hosts[host].overlapping(candidate))
+            yield from islice(self._shared(candidate, inside, islice(beside, EXAMINED_MAX)), BORDERS_MAX)
 
-    def _beside(self, host: str) -> Iterator[Candidate]:
-        yield from self._by_host.get(host, ())
+    def _shared(self, candidate: Candidate, inside: Sketch, others: Iterator[Candidate]) -> Iterator[Sketch]:
+        asked = inside.request()
+        for other in others:
+            if other is not candidate and not holds(other, asked):
+                both = witness(candidate, conditions_of(other))
+                if both is not None:
+                    yield both
+
+    def _wider(self, host: str) -> Iterator[str]:
+        """Hosts as they are written that take in this one, itself first."""
         at = host.find(".", 1)
+        wider = [host]
         while at != -1:
-            yield from self._by_host.get(f"*{host[at:]}", ())
+            wider.append(f"*{host[at:]}")
             at = host.find(".", at + 1)
-        yield from self._by_host.get("*", ())
+        yield from (one for one in dict.fromkeys((*wider, ANY_HOST)) if one in self._hosts)
+
+    def _narrower(self, host: str) -> Iterator[str]:
+        if host == ANY_HOST or host.startswith("*."):
+            suffix = host.removeprefix("*")
+            yield from (one for one in islice(self._hosts, HOSTS_MAX) if one != host and one.endswith(suffix))
+
+
+class _Street:
+    """The candidates of one host: those with a literal path by it, and the others."""
+
+    def __init__(self) -> None:
+        self.literals: list[tuple[str, Candidate]] = []
+        self.loose: list[Candidate] = []
+        self._by_path: dict[str, list[Candidate]] = {}
+
+    def add(self, candidate: Candidate) -> None:
+        if candidate.path_kind in (PathKind.EXACT, PathKind.PREFIX):
+            self.literals.append((candidate.path, candidate))
+            self._by_path.setdefault(candidate.path, []).append(candidate)
+        else:
+            self.loose.append(candidate)
+
+    def overlapping(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Candidates whose path may be one of this one's: above it, below it, and those of which that is not known."""
+        path = candidate.path if candidate.pattern is None else candidate.pattern.prefix
+        for one in self.loose:
+            beginning = "" if one.pattern is None else one.pattern.prefix
+            if beginning.startswith(path) or path.startswith(beginning):
+                yield one
+        for end in range(1, len(path) + 1):
+            if path[end - 1] == "/" or end == len(path) or path[end] == "/":
+                yield from self._by_path.get(path[:end], ())
+        for at in range(bisect_left(self.literals, path, key=lambda entry: entry[0]), len(self.literals)):
+            if not self.literals[at][0].startswith(path):
+                return
+            yield self.literals[at][1]
+
+
+def conditions_of(candidate: Candidate) -> tuple[Condition, ...]:
+    """All that a candidate asks, its host and its path too, as conditions."""
+    found = candidate.conditions
+    if candidate.path_kind is not PathKind.ANY:
+        kind: Literal["path", "path-prefix", "path-regex"] = "path"
+        if candidate.path_kind is not PathKind.EXACT:
+            kind = "path-prefix" if candidate.path_kind is PathKind.PREFIX else "path-regex"
+        found += (Condition(kind, values=(candidate.path,)),)
+    if candidate.host_kind is not HostKind.ANY:
+        found += (Condition("host", values=(candidate.host,)),)
+    return found
