@@ -47,6 +47,11 @@ CHANGES_MAX: Final = 12
 REMEMBERED_MAX: Final = 100_000
 HASHED: Final = frozenset({"ip-hash", "maglev", "ring"})
 
+FILTER: Final = 1
+ORDER: Final = {"concurrency-limit": 0, "rate-limit": FILTER, "answer": 2, "split": 2, "upstream": 2, "shadow": 3,
+                "delivery": 4, "listener": 5}  # fmt: skip
+"""Steps in the order of a treatment: where two differ, the earlier one is there on one side only."""
+
 Class = Literal["differs", "renamed"]
 
 
@@ -331,8 +336,9 @@ class _Comparison:
 
 def _first_difference(olds: Sequence[Step], news: Sequence[Step], secrets: Secrets) -> Difference | None:
     for old, new in zip(olds, news, strict=False):
-        if old.what != new.what:
-            return _missing(old, new)
+        parted = _parted(old, new, olds, news)
+        if parted is not None:
+            return parted
         changes = differences(old.facts, new.facts)
         if changes:
             both = f"`{old.name}`" if old.name == new.name else f"`{old.name}` → `{new.name}`"
@@ -343,6 +349,25 @@ def _first_difference(olds: Sequence[Step], news: Sequence[Step], secrets: Secre
     longer = olds if len(olds) > len(news) else news
     one = longer[min(len(olds), len(news))]
     return _missing(one, None) if longer is olds else _missing(None, one)
+
+
+def _parted(old: Step, new: Step, olds: Sequence[Step], news: Sequence[Step]) -> Difference | None:
+    """A step that one side has and the other one has not; None when both are at the same one."""
+    order, its = (ORDER.get(step.what, FILTER) for step in (old, new))
+    if order != its:
+        return _missing(old, None) if order < its else _missing(None, new)
+    if old.what != new.what:
+        return _missing(old, new)
+    if old.name != new.name:
+        is_gone = not any(_is_same(old, step) for step in news)
+        is_added = not any(_is_same(new, step) for step in olds)
+        if is_gone is not is_added:
+            return _missing(old, None) if is_gone else _missing(None, new)
+    return None
+
+
+def _is_same(one: Step, other: Step) -> bool:
+    return (one.what, one.name) == (other.what, other.name)
 
 
 def _missing(old: Step | None, new: Step | None) -> Difference:

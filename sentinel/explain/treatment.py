@@ -4,7 +4,7 @@ Intuition: a recipe, without the page numbers. Two cooks cook the same dish if t
 steps agree; whether the one has it on page 12 and calls it "Sunday soup" is another question. So a
 treatment has facts (what a client would notice) and names (what the operator calls it), and no places.
 
-    concurrency limits ─▶ rate limits ─▶ answer, or split ─▶ upstream ─▶ delivery ─▶ listener
+    concurrency limits ─▶ rate limits ─▶ answer, or split ─▶ upstream ─▶ shadows ─▶ delivery ─▶ listener
 
 Rules:
 1. Facts are read from the plan's own values, field by field: a field that is new is compared from its first
@@ -157,6 +157,9 @@ def _steps(
     for name in names:
         upstream = side.table.upstreams[name]
         yield Step("upstream", name, side.facts(upstream), upstream.span)
+    for shadow in route.shadows:
+        upstream = side.table.upstreams[shadow.upstream]
+        yield Step("shadow", shadow.upstream, side.facts(upstream), shadow.span)
     delivery = dict(side.facts(route))
     is_too_large = side.is_too_large(route, request.listener, body_bytes)
     if is_too_large is None:
@@ -247,7 +250,7 @@ def shown(name: str, value: Any) -> str:
             return "true" if value else "false"
         case int() if name.endswith("_ns"):
             return _duration(value)
-        case int() if name.endswith("_share"):
+        case int() if name.endswith("share"):
             return f"{value / 10:g}%"
         case tuple():
             return ", ".join(": ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in value)

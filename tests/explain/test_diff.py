@@ -16,7 +16,7 @@ import pytest
 from sentinel.cli.diff import _cases
 from sentinel.cli.traffic import asked_of
 from sentinel.config import load_text, render_problems
-from sentinel.core.plan import Condition, Endpoint, Listener, Plan, RateLimit, Respond, Route, Sticky, Upstream
+from sentinel.core.plan import Condition, Endpoint, Listener, Plan, RateLimit, Respond, Route, Shadow, Sticky, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.record import Record
 from sentinel.core.routes import compile_routes
@@ -133,6 +133,33 @@ def test_the_order_of_endpoints_is_no_difference_and_their_set_is() -> None:
     fewer = replace(whole, upstreams=(Upstream("api", ends[:1]),))
     assert differ(old, turned, case()).is_same
     assert differ(old, fewer, case()).groups[0].changes == ("- endpoint 10.0.0.2:1",)
+
+
+def test_what_others_added_to_a_route_is_compared() -> None:
+    """Shadows and hedged retries came after the diff: they are facts, and the shadow's upstream is one too."""
+    one = route("a", match(prefixes=("/a",)))
+    whole = replace(plan(one), upstreams=(*plan().upstreams, Upstream("copy", (Endpoint("10.0.0.9", 1),))))
+    shadowed = replace(whole, routes=(replace(one, shadows=(Shadow("copy", 250),)),))
+    (group,) = differ(whole, shadowed, case()).groups
+    assert group.step == "shadow" and "shadow `copy` is asked now" in group.text
+    more = replace(shadowed, routes=(replace(one, shadows=(Shadow("copy", 500),)),))
+    (group,) = differ(shadowed, more, case()).groups
+    assert group.changes == ("shadow 1/share: 25% → 50%",)
+    moved = replace(shadowed, upstreams=(*plan().upstreams, Upstream("copy", (Endpoint("10.0.0.8", 1),))))
+    assert differ(shadowed, moved, case()).groups[0].changes == ("- endpoint 10.0.0.9:1", "+ endpoint 10.0.0.8:1")
+
+
+def test_a_limit_that_is_gone_is_told_and_the_others_are_not() -> None:
+    limits = tuple(RateLimit(name, 1_000_000_000, count, 5) for name, count in (("a", 1), ("b", 2), ("c", 3)))
+
+    def asking(*names: str) -> Plan:
+        return replace(plan(replace(route("r", match(prefixes=("/a",))), filters=names)), rate_limits=limits)
+
+    assert differ(asking("a", "b", "c"), asking("b", "c"), case()).groups[0].text == "rate-limit `a` is asked no more"
+    assert differ(asking("b", "c"), asking("a", "b", "c"), case()).groups[0].text == "rate-limit `a` is asked now"
+    assert differ(asking("a", "b"), asking("a"), case()).groups[0].text == "rate-limit `b` is asked no more"
+    assert differ(asking(), asking("c"), case()).groups[0].text == "rate-limit `c` is asked now"
+    assert differ(asking("a"), asking("b"), case()).groups[0].text == "rate-limit `a` → `b` differs"
 
 
 def record(**changes: object) -> Record:
