@@ -21,7 +21,6 @@ import click
 
 from sentinel.cli.client import Client, Unreachable, find_socket
 from sentinel.cli.offline import NO, UNREADABLE, YES, complain, load_readable, offline_verb
-from sentinel.cli.rehearsal import Misasked, choose_listener, read_request
 from sentinel.cli.traffic import Asked, BadTraffic, asked_of, read_traffic
 from sentinel.config import render_problems
 from sentinel.core.plan import Plan
@@ -36,6 +35,7 @@ from sentinel.explain.treatment import Kind
 from workers.forwarded import canonical_peer
 from workers.http1.faults import ClientFault
 from workers.intake import Intake
+from workers.rehearsal import Misasked, choose_listener, read_request
 
 STYLES: Final[dict[str, dict[str, Any]]] = {
     "headline": {"bold": True}, "group": {"fg": "yellow"}, "note": {"dim": True},

@@ -81,6 +81,15 @@ def write_text(path: str, text: str) -> None:
         raise
 
 
+def write_new(path: str, text: str) -> None:
+    """Write a report: over what is there, if anything is; raises Unreadable."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as fault:
+        raise Unreadable(f"{path}: {fault.strerror or fault}") from fault
+
+
 def difference(path: str, before: str, after: str) -> str:
     """The unified diff of a file; "" when nothing differs."""
     lines = unified_diff(_lines(before), _lines(after), path, path)

@@ -29,8 +29,7 @@ sentinelctl: Final = Desk(
         "The running fleet (through its control.sock)": dict.fromkeys(FLEET, "sentinel.cli.fleet"),
         "Offline, on files": {
             **dict.fromkeys(OFFLINE, "sentinel.cli.offline"),
-            "dry-run": "sentinel.cli.dry",
-            "diff": "sentinel.cli.diff",
+            "dry-run": "sentinel.cli.dry", "diff": "sentinel.cli.diff", "test": "sentinel.cli.testing",
         },
     },
 )  # fmt: skip

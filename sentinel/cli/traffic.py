@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Final
 
 from sentinel.cli.files import STANDARD_INPUT, Unreadable
-from sentinel.cli.rehearsal import Misasked, Question, read_question
 from sentinel.core.reasons import Reason
+from workers.rehearsal import Misasked, Question, read_question
 
 LINE_BYTES_MAX: Final = 1 << 20
 HAR_BYTES_MAX: Final = 256 << 20

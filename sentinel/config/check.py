@@ -242,7 +242,7 @@ class Checker:
     def _unknown(self, node: Node, parent: Directive) -> None:
         names = [child.name for child in parent.children]
         if node.name == INCLUDE.name:
-            remedy = "it is allowed in a file and in `listeners`, `routes` and `upstreams`"
+            remedy = "it is allowed in a file and in `listeners`, `routes`, `filters`, `upstreams` and `tests`"
         else:
             remedy = meant(node.name, names) or (f"known are {_listed(names)}" if names else "nothing is allowed here")
         where = f"in `{parent.name}`" if parent.name else "here"

@@ -42,18 +42,19 @@ def redacted(plan: Plan) -> dict[str, Any]:
     for upstream in document["upstreams"]:
         if upstream["sticky"]:
             upstream["sticky"]["secrets"] = [REDACTED] * len(upstream["sticky"]["secrets"])
-    shown: dict[str, Any] = _hide(document, hidden)
+    shown: dict[str, Any] = hide(document, hidden)
     return shown
 
 
-def _hide(value: Any, hidden: frozenset[str]) -> Any:
+def hide(value: Any, hidden: frozenset[str]) -> Any:
+    """Plain values without these secrets; also for what is told of decisions (`Plan.secrets`)."""
     match value:
         case str():
             return REDACTED if value in hidden else _without(value, hidden)
         case dict():
-            return {name: _hide(one, hidden) for name, one in value.items()}
+            return {name: hide(one, hidden) for name, one in value.items()}
         case list() | tuple():
-            return [_hide(one, hidden) for one in value]
+            return [hide(one, hidden) for one in value]
         case _:
             return value
 

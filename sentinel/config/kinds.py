@@ -16,6 +16,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sentinel.core.conditions import host_pattern, path_literal
@@ -243,6 +244,13 @@ def target(value: Any) -> str:
     return str(value)
 
 
+def request(value: Any) -> str:
+    """A method and a URL or path, or one of these alone."""
+    if not re.fullmatch(rf"({TOKEN.pattern} )?(https?://[^\s\x00-\x20\x7f]+|/[^\s\x00-\x20\x7f]*|\*)", _text(value)):
+        raise Unfit("a request is a method and a URL, or a path", 'for example "GET https://example.com/a?b=c"')
+    return str(value)
+
+
 def cookie_name(value: Any) -> str:
     if not TOKEN.fullmatch(_text(value)) or len(value) > 128:
         raise Unfit("not the name of a cookie", 'for example "srv"')
@@ -301,6 +309,24 @@ def endpoint_address(value: Any) -> tuple[str, int]:
         if not HOST_NAME.fullmatch(host) or re.fullmatch(r"[0-9.]+", host):
             raise Unfit(f"`{host}` is neither an IP address nor a DNS name") from None
         return host.lower().rstrip("."), _port(port)
+
+
+def address(value: Any) -> str:
+    try:
+        return str(ipaddress.ip_address(_text(value)))
+    except ValueError:
+        raise Unfit("not an IP address", 'for example "192.0.2.7" or "2001:db8::7"') from None
+
+
+def moment(value: Any) -> int:
+    """A time, in seconds since the epoch."""
+    try:
+        read = datetime.fromisoformat(_text(value))
+    except ValueError:
+        read = None
+    if read is None or read.tzinfo is None or read.year < 1970:
+        raise Unfit("a time with its zone is expected", 'for example "2026-03-29T12:00:00Z"')
+    return int(read.timestamp())
 
 
 def network(value: Any) -> str:
@@ -388,6 +414,8 @@ LISTEN: Final = Kind("listen-address", 'an address like "127.0.0.1:8080" or "[::
 ENDPOINT: Final = Kind(
     "endpoint-address", 'an address like "10.0.0.7:8080", "app.internal:80" or "unix:/run/app.sock"', endpoint_address
 )
+ADDRESS: Final = Kind("address", 'an IP address like "192.0.2.7"', address)
+MOMENT: Final = Kind("time", 'a time like "2026-03-29T12:00:00Z"', moment)
 NETWORK: Final = Kind("network", 'a network like "10.0.0.0/8"', network)
 HOST: Final = Kind("host", 'a host like "example.com" or "*.example.com"', host)
 PATH: Final = Kind("path", 'a path like "/v1"', path)
@@ -402,6 +430,7 @@ RETRY_ON: Final = Kind("retry-condition", 'a reason to try again like "reset" or
 LOAD: Final = Kind("load", 'a share of the average like "125%"', load, unit="%")
 FACTOR: Final = Kind("factor", "a number like 1.9", factor)
 STATUSES: Final = Kind("statuses", 'a status like 200, or a range like "200-299"', statuses)
+REQUEST: Final = Kind("request", 'a request like "GET https://example.com/a"', request)
 TARGET: Final = Kind("target", 'a path like "/healthz"', target)
 COOKIE_NAME: Final = Kind("cookie-name", 'the name of a cookie like "srv"', cookie_name)
 FILE: Final = Kind("file", "the path of a file", file_path)

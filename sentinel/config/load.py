@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from sentinel.config.cases import compile_cases
 from sentinel.config.check import Checker, beside
 from sentinel.config.compile import Compiler
 from sentinel.config.document import Node, SyntaxFault, parse
@@ -21,19 +22,26 @@ from sentinel.config.problem import Problem, Problems
 from sentinel.config.proofs import prove
 from sentinel.config.schema import INCLUDE, ROOT, VERSION
 from sentinel.config.source import FILE_BYTES_MAX, Disk, Source, why
+from sentinel.core.cases import Case
 from sentinel.core.plan import Plan
 from sentinel.core.span import Span
 
 FILES_MAX: Final = 1000
 CHAIN_MAX: Final = 16
 GLOB_CHARS: Final = "*?["
+TESTS_ONLY: Final = frozenset({"schema-version", "tests", "case"})
+"""The nodes of a file that says nothing about what is served."""
 OLDER: Final = ("0.9",)
 """Versions that `sentinelctl migrate` understands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of it: a plan, or problems. Warnings stop nobody. `sources`: the files that were read."""
+    """What came of it: a plan, or problems. Warnings stop nobody.
+
+    sources: the files that were read; those with tests only are not the plan's. cases: the policy tests;
+    must_be_tested: only if they pass is it rolled out.
+    """
 
     plan: Plan | None
     problems: tuple[Problem, ...]
@@ -42,6 +50,8 @@ class Loaded:
     sources: tuple[str, ...]
     notes: tuple[Problem, ...] = ()
     """What an operator should know; only told when it was to be proved."""
+    cases: tuple[Case, ...] = ()
+    must_be_tested: bool = False
 
 
 def load(path: str, source: Source | None = None, *, now_s: float | None = None, is_proving: bool = False) -> Loaded:
@@ -87,6 +97,8 @@ class _Loader:
         self._warnings = Problems()
         self._notes = Problems()
         self._files: list[str] = []
+        self._tests: set[str] = set()
+        self._must_be_tested = False
         self._bytes = 0
 
     def load(self, path: str) -> Loaded:
@@ -101,18 +113,28 @@ class _Loader:
         checker = Checker(self._problems, self._source)
         root = checker.block(ROOT, expanded, start)
         compiler = Compiler(self._problems, self._warnings, self._source, self._now_s)
-        plan = compiler.plan(root, checker.secrets, tuple(self._files))
+        plan = compiler.plan(root, checker.secrets, tuple(file for file in self._files if file not in self._tests))
+        # What tests name is looked up in the plan, which means something only if nothing was wrong with it.
+        cases = () if self._problems else compile_cases(list(root.one("tests").all("case")), plan, self._problems)
+        required = root.one("system").one("require-tests")
+        self._must_be_tested = bool(required.args and required.args[0])
+        if self._must_be_tested and not cases and not self._problems:
+            self._problems.add(
+                required.span, "the policy tests must pass, and there are none",
+                'write some (`tests { case "…" { … }; }`), or say `require-tests false`',
+            )  # fmt: skip
         if self._is_proving and not self._problems:
             for finding in prove(plan):
                 target = self._notes if finding.is_note else self._warnings
                 target.add(finding.span, finding.message, finding.remedy, finding.also)
-        return self._loaded(plan, expanded)
+        return self._loaded(plan, expanded, cases)
 
-    def _loaded(self, plan: Plan | None, document: Sequence[Node]) -> Loaded:
+    def _loaded(self, plan: Plan | None, document: Sequence[Node], cases: tuple[Case, ...] = ()) -> Loaded:
         problems = tuple(self._problems.sorted())
         return Loaded(
             None if problems else plan, problems, tuple(self._warnings.sorted()), tuple(document), tuple(self._files),
             tuple(self._notes.sorted()),
+            () if problems else cases, self._must_be_tested,
         )  # fmt: skip
 
     def _read(self, path: str, asked: Span | None) -> tuple[Node, ...] | None:
@@ -144,10 +166,13 @@ class _Loader:
         self._warnings.know(path, text)
         self._notes.know(path, text)
         try:
-            return parse(text, path)
+            nodes = parse(text, path)
         except SyntaxFault as fault:
             self._problems.add(fault.span, fault.message, fault.remedy)
             return None
+        if asked is not None and nodes and {node.name for node in nodes} <= TESTS_ONLY:
+            self._tests.add(path)
+        return nodes
 
     def _versioned(self, nodes: tuple[Node, ...], start: Span) -> tuple[Node, ...] | None:
         """Check the version, without which no name means anything."""

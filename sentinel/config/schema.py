@@ -156,6 +156,8 @@ SYSTEM: Final = Directive(
                   (Property("recent", k.integer(1, 20_000), "How many requests are compared.", "1000"),
                    Property("min-requests", k.integer(1, 20_000), "With fewer recorded requests nothing is refused.", "20")),
                   example='reload-gate "5%" recent=1000'),
+        _one("require-tests", k.BOOLEAN, "Whether the policy tests of this configuration must pass (and be there) before it is rolled out, "
+             "at the start too. If they do not, what serves serves on.", "false"),
         Directive("crash-budget", "How often the worker of one lane may crash before its generation has failed.", children=(
             _one("restarts", k.integer(1, 1000), "Crashes within the window that are tolerated.", "5"),
             _one("window", k.duration("1s"), "Length of the window.", '"10s"'),
@@ -453,6 +455,94 @@ CONCURRENCY_LIMIT: Final = Directive(
     example='concurrency-limit "per-tenant" { max 10; key "header:x-tenant"; }',
 )  # fmt: skip
 
+STATE: Final = Directive(
+    "state", "What is assumed of the fleet from here on. What is not mentioned is as it was; at the beginning endpoints are usable and "
+    "idle, buckets full, and nothing is held.",
+    children=(
+        Directive("endpoint", "How an endpoint stands.",
+                  (Argument("address", k.ENDPOINT), Argument("standing", k.one_of(
+                      "usable", "draining", "maintenance", "unhealthy", "ejected", "breaker-open", "unresolved"), is_optional=True)),
+                  (Property("upstream", k.NAME_KIND, "Of which upstream; needed where several have this address."),
+                   Property("in-flight", k.integer(0, 1_000_000), "Requests under way there.", "0"),
+                   Property("latency", k.duration("0s"), 'Its measured latency, for `balance "peak-ewma"`.', '"0s"')),
+                  is_repeatable=True, example='endpoint "127.0.0.1:9001" "ejected"'),
+        Directive("upstream", "An upstream as a whole.",
+                  (Argument("name", k.NAME_KIND), Argument("breaker", k.one_of("breaker-open"), is_optional=True)),
+                  (Property("in-flight", k.integer(0, 100_000_000), "Requests under way. Without it: as many as at its endpoints."),
+                   Property("turn", k.integer(0, 1_000_000), "Whose turn it is, where endpoints take turns; 0: the first one's.", "0")),
+                  is_repeatable=True, example='upstream "api" "breaker-open"'),
+        Directive("limit", "A bucket of a rate limit, named by a value for each part of the limit's key, in the order in which "
+                  "`sentinelctl limits` shows them.",
+                  (Argument("limit", k.NAME_KIND), Argument("key", k.TEXT, True, True)),
+                  (Property("remaining", k.integer(0, 1_000_000_000), "How many requests of cost 1 it still admits.", "0"),),
+                  is_repeatable=True, example='limit "per-client" "192.0.2.7" remaining=0'),
+        Directive("held", "What is under way under a key of a concurrency limit, named as in `limit`.",
+                  (Argument("limit", k.NAME_KIND), Argument("key", k.TEXT, True, True)),
+                  (Property("count", k.integer(0, 1_000_000), "How many.", "1"),),
+                  is_repeatable=True, example='held "uploads" "acme" count=5'),
+        Directive("waiting", "How many requests wait for their turn at a rate limit that delays.",
+                  (Argument("limit", k.NAME_KIND), Argument("count", k.integer(0, 1_000_000))),
+                  is_repeatable=True, example='waiting "per-client" 100'),
+        _one("chance", k.integer(0, 1_000_000_000), "Throw other dice: where chance decides (a `split` without key, `balance` "
+             '"random"), another number may lead elsewhere, and the same number always leads to the same.', example="chance 7"),
+        _one("at", k.MOMENT, "The time of day, for the age of cookies.", example='at "2026-03-29T12:00:00Z"'),
+    ),
+    is_repeatable=True, example='state { endpoint "127.0.0.1:9001" "ejected"; }',
+)  # fmt: skip
+
+EXPECT: Final = Directive(
+    "expect", "What must come of the request before it. All that is said must hold.",
+    props=(
+        Property("from", k.integer(1, 100_000), "With `times`: of the repetitions from this one on.", "1"),
+        Property("to", k.integer(1, 100_000), "With `times`: up to this one. Without it: up to the last."),
+    ),
+    children=(
+        _one("route", k.NAME_KIND, "The route that matches.", example='route "api"'),
+        _one("verdict", k.one_of("forward", "respond", "reject"), "What happens.", example='verdict "forward"'),
+        Directive("status", "The status of the answer that the gateway makes itself is one of these.",
+                  (Argument("statuses", k.STATUSES, True),), example="status 429"),
+        _one("reason", k.TEXT, "The reason of the end, as in `x-sentinel-reason`.", example='reason "rate-limited"'),
+        _one("upstream", k.NAME_KIND, "The upstream that it goes to.", example='upstream "api"'),
+        Directive("endpoint", "The endpoint that it goes to is one of these.", (Argument("addresses", k.ENDPOINT, True),),
+                  example='endpoint "127.0.0.1:9001"'),
+        Directive("step", "The decision has a step with this reason.", (Argument("reason", k.TEXT),), is_repeatable=True,
+                  example='step "would-be-limited"'),
+        Directive("header", "The answer has this header, as far as the gateway writes it; with a value: with this value.",
+                  (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND, is_optional=True)), is_repeatable=True,
+                  example='header "retry-after" "1"'),
+        Directive("no-header", "The gateway does not write this header into the answer.", (Argument("name", k.FIELD_NAME),),
+                  is_repeatable=True, example='no-header "retry-after"'),
+        Directive("upstream-header", "The upstream is sent this header; with a value: with this value.",
+                  (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND, is_optional=True)), is_repeatable=True,
+                  example='upstream-header "x-forwarded-for" "192.0.2.7"'),
+        Directive("no-upstream-header", "The upstream is not sent this header.", (Argument("name", k.FIELD_NAME),),
+                  is_repeatable=True, example='no-upstream-header "x-forwarded-user"'),
+    ),
+    is_repeatable=True, is_required=True, example='expect { route "api"; status 429; }',
+)  # fmt: skip
+
+CASE: Final = Directive(
+    "case", "Requests in their order, and what must come of each. A case begins with a fleet at rest; what its requests take from "
+    "limits stays taken.", (Argument("name", k.TEXT),), is_repeatable=True, key="name",
+    children=(
+        _one("client-ip", k.ADDRESS, "The address that connects.", '"127.0.0.1"'),
+        _one("listener", k.NAME_KIND, "Where the requests arrive. Without it: as scheme and port of the URL say.",
+             example='listener "web"'),
+        STATE,
+        Directive("request", "A request: a method and a URL, or a path.", (Argument("request", k.REQUEST),),
+                  (Property("times", k.integer(1, 100_000), "So often, one after the other.", "1"),
+                   Property("every", k.duration("0s"), "So much time from one to the next.", '"0s"'),
+                   Property("after", k.duration("0s"), "So much time passes before the first.", '"0s"')),
+                  (Directive("header", "A header of it.", (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)),
+                             is_repeatable=True, example='header "x-tenant" "acme"'),
+                   _one("client-ip", k.ADDRESS, "The address that connects, for this request.", example='client-ip "192.0.2.7"'),
+                   _one("body-size", k.size("0B", "1024TiB"), "How long its body is. Without it: it has none.", example='body-size "2MiB"')),
+                  is_repeatable=True, is_required=True, example='request "GET https://api.example.com/v1" times=21'),
+        EXPECT,
+    ),
+    example='case "health is public" { request "GET /healthz"; expect { status 200; }; }',
+)  # fmt: skip
+
 ROOT: Final = Directive(
     "", "A configuration file.",
     children=(
@@ -465,12 +555,14 @@ ROOT: Final = Directive(
         Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
+        Directive("tests", "Policy tests: what this configuration shall do, for `sentinelctl test`. They are no part of the plan that "
+                  "workers get.", children=(CASE,), is_table=True),
     ),
 )  # fmt: skip
 
 INCLUDE: Final = Directive(
     "include", "Read these files here. The pattern is relative to the file that says it; files come in the order of their "
-    "names. Allowed in a file and in `listeners`, `routes`, `filters` and `upstreams`.", (Argument("pattern", k.FILE),),
+    "names. Allowed in a file and in `listeners`, `routes`, `filters`, `upstreams` and `tests`.", (Argument("pattern", k.FILE),),
     example='include "conf.d/*.kdl"', is_repeatable=True,
 )  # fmt: skip
 

@@ -34,6 +34,20 @@ REMAINING_BITS: Final = 31
 Field = tuple[str, str]
 
 
+def charged(tats: Sequence[int], now_ns: int, terms: bytes) -> tuple[int, int, tuple[int, ...]]:
+    """Take from all buckets or from none, where nobody else takes: outcome, index of who refused, what follows.
+
+    A bucket's tat (theoretical arrival time) is when it will be full again; shared memory computes the same
+    (shm.limits), one compare-and-swap a bucket.
+    """
+    agreed = list(TERM.iter_unpack(terms))
+    begun = [max(tat, now_ns) for tat in tats]
+    for at, (tat, (increment_ns, capacity_ns, _)) in enumerate(zip(begun, agreed, strict=True)):
+        if tat + increment_ns - now_ns > capacity_ns:
+            return REFUSED, at, tuple(begun)
+    return ADMITTED, -1, tuple(tat + term[0] for tat, term in zip(begun, agreed, strict=True))
+
+
 class Limiter:
     """One rate limit as one route asks it; made with the route table."""
 

@@ -1,7 +1,7 @@
 """A request that nobody sent, as a listener of a plan would read it; or why it would be refused.
 
 Used where there are no octets to be parsed: for generated requests, and for those that the journal has
-recorded. Who has the octets goes by the worker's own parser and intake instead (sentinel.cli.rehearsal).
+recorded. Who has the octets goes by the worker's own parser and intake instead (workers.rehearsal).
 """
 
 from __future__ import annotations

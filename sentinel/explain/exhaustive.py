@@ -130,9 +130,13 @@ def explain(table: RouteTable, request: Request, world: World | None = None) -> 
     """Return the tree of a decision that is taken now, against a world that charges nothing."""
     trace = Trace()
     verdict = run(decide(table, request, Preview() if world is None else world, trace))
+    return tell(table, request, verdict, trace.steps)
+
+
+def tell(table: RouteTable, request: Request, verdict: Verdict, steps: Sequence[Step]) -> Node:
+    """Return the tree of a decision that was taken, with the candidates that it passed over."""
     comparison = compare(table, request)
-    steps = [_step(step) for step in trace.steps]
-    children = (*_losers(comparison), *steps, _verdict(verdict))
+    children = (*_losers(comparison), *[_step(step) for step in steps], _verdict(verdict))
     query = f"?{request.query}" if request.query else ""
     headline = f"{request.method} {request.scheme}://{request.host}{request.path}{query}"
     return Node("request", headline, children=children)

@@ -15,6 +15,7 @@ playground shows it: all three show the same tree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,6 +44,12 @@ class Node:
             plain["place"] = self.place
         plain["children"] = [child.to_dict() for child in self.children]
         return plain
+
+
+def node_of(document: Mapping[str, Any]) -> Node:
+    """The node that `to_dict` made this of."""
+    children = tuple(node_of(child) for child in document["children"])
+    return Node(document["kind"], document["text"], document.get("reason", ""), document.get("place", ""), children)
 
 
 def meaning_of(word: str) -> str:

@@ -37,10 +37,12 @@ from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.metrics import exposition
 from supervisor.control.numbers import Numbers
+from supervisor.control.rehearsing import DryRun, Rehearsals
 from supervisor.control.release import release
 from supervisor.control.reload import Options, Outcome, Reloader, describe
 from supervisor.control.rollouts import Rollout
 from supervisor.control.running import PlanFault, RunningPlan
+from workers.rehearsal import Misasked
 
 T = TypeVar("T")
 HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -102,6 +104,8 @@ def answered(handler: Handler) -> Handler:
             return failure(503, fault, "see the log of the control process")
         except governing.Unknown as fault:
             return failure(404, fault, "see `sentinelctl endpoints`, `breakers` and `limits`")
+        except Misasked as fault:
+            return failure(400, fault, "see the OpenAPI document for what a dry run takes")
         except FilterFault as fault:
             return failure(400, fault, "see the OpenAPI document for the filters")
         except msgspec.MsgspecError as error:
@@ -137,6 +141,7 @@ class Api:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._rehearsals = Rehearsals()
 
     def application(self) -> Starlette:
         routes = [
@@ -261,6 +266,11 @@ class Api:
                 "used" if governing.reset_bucket(plan, region, named.limit, named.key) else "full", "full"
             ),
         )
+
+    @answered
+    async def dry_run(self, request: Request) -> Response:
+        asked = await read_body(request, DryRun)
+        return reply(await self._ask(lambda plan, region: self._rehearsals.rehearse(plan, region, asked)))
 
     @answered
     async def why(self, request: Request) -> Response:

@@ -34,6 +34,7 @@ from supervisor.control.environment import ControlEnvironment
 from supervisor.control.governing import SUBJECTS, welcome
 from supervisor.control.ledger import Ledger, LedgerFault
 from supervisor.control.memory import Memory, MemoryFault
+from supervisor.control.trials import failed_tests
 
 LEDGER_REMEDY: Final = "make it writable for the service, give this instance a directory of its own, or remove the line"
 
@@ -56,6 +57,7 @@ class Invalid:
 
     problems: tuple[dict[str, Any], ...]
     text: str
+    why: str = "the configuration has problems"
 
 
 class Compiler:
@@ -74,6 +76,8 @@ class Compiler:
             problems += self._restart_problems(loaded.plan)
         if problems or loaded.plan is None:
             return Invalid(tuple(_document(problem) for problem in problems), render_problems(problems))
+        if loaded.must_be_tested and (failed := failed_tests(loaded)):
+            return Invalid(tuple(_document(problem) for problem in failed.problems), failed.text, failed.why)
         plan, warnings = self._number(loaded.plan, is_dry)
         try:
             plan = self._place(plan, is_dry)

@@ -165,6 +165,20 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
     ),
     Endpoint(
+        "dry_run", "POST", f"{API}/dry-run",
+        "what would become of a request now, with the plan that runs and the fleet's state; nothing is sent or charged",
+        {200: "request, verdict, steps, the fields of answer and upstream request, and the explanation",
+         400: "the request, or a line of the state, is not understood", 409: "nothing runs", 503: UNREADABLE},
+        body=(
+            Parameter("request", "method and URL, or a path"),
+            Parameter("headers", "lines `name: value`", "array"),
+            Parameter("body_bytes", "how long its body is; -1 (the default): it has none", "integer"),
+            Parameter("client_ip", "the address that connects; 127.0.0.1 unless told"),
+            Parameter("listener", "where it arrives; without it: as scheme and port of the URL say"),
+            Parameter("state", "lines that say otherwise of the fleet, as `--state` of `sentinelctl dry-run`", "array"),
+        ),
+    ),
+    Endpoint(
         "why", "GET", f"{API}/why/{{request_id}}", "why a request was answered so: its recorded decision",
         {200: "the record", 404: "it is not in the journal (any more)", 503: "shared memory cannot be read"},
         parameters=(Parameter("request_id", "the `x-request-id` of the answer", where="path"),),

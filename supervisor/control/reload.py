@@ -223,7 +223,7 @@ class Reloader:
 
 
 def _invalid(found: Invalid) -> Outcome:
-    return Outcome(outcome="invalid", why="the configuration has problems", text=found.text, problems=found.problems)
+    return Outcome(outcome="invalid", why=found.why, text=found.text, problems=found.problems)
 
 
 def describe(rollout: Rollout | None, about: Outcome) -> Outcome:

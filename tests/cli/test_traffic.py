@@ -10,8 +10,8 @@ import pytest
 
 from sentinel.cli import traffic
 from sentinel.cli.files import Unreadable
-from sentinel.cli.rehearsal import Question
 from sentinel.cli.traffic import Asked, BadTraffic, read_traffic
+from workers.rehearsal import Question
 
 
 def lines(directory: Path, *documents: Any) -> Path:

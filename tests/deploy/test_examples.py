@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from sentinel.cli.testing import run_tests
 from sentinel.config import load, render_problems
 from sentinel.config.fmt import fmt
+from sentinel.explain.cases import failed_text
 from tests.system.fleet import ROOT
 
 EXAMPLES = ROOT / "deploy" / "examples"
@@ -50,6 +52,20 @@ def test_it_is_valid_without_a_warning(example: Path, tmp_path: Path, monkeypatc
     assert not loaded.problems, render_problems(loaded.problems)
     assert not loaded.warnings, render_problems(loaded.warnings)
     assert loaded.plan is not None and loaded.plan.listeners and loaded.plan.routes
+
+
+@pytest.mark.parametrize("example", MAIN, ids=lambda path: path.name)
+def test_it_passes_its_own_tests(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(EXAMPLES, tmp_path / "sentinel")
+    certify(tmp_path / "sentinel" / "tls")
+    monkeypatch.setenv("SENTINEL_TOKEN", "0123456789abcdef-example")
+    tested = run_tests(example.name, load(str(tmp_path / "sentinel" / example.name)))
+    for result, _ in tested.results:
+        assert result.is_passed, "\n".join(line for failed in result.failed for line in failed_text(failed))
+
+
+def test_some_examples_have_tests() -> None:
+    assert sum("\ntests {" in example.read_text() for example in MAIN) >= 2
 
 
 @pytest.mark.parametrize("example", ALL, ids=lambda path: path.name)

@@ -6,7 +6,8 @@
     shm                                    core's machine tables
     workers                                core, inference, agents, explain, shm
     supervisor                             shm, core's machine tables
-    supervisor.control                     also core, config, explain, playground, and the supervisor
+    supervisor.control                     also core, config, explain, playground, the supervisor, and of the workers
+                                           the rehearsal, which reads a request as they do (docs/adr/0017)
     sentinel.cli                           everything; only `python -m sentinel` imports it
 """
 
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "workers": ("workers", "sentinel.core", "sentinel.inference", "sentinel.agents", "sentinel.explain", "shm"),
     "supervisor.control": (
         "supervisor", "shm", "sentinel.core", "sentinel.config", "sentinel.explain", "sentinel.playground",
+        "workers.rehearsal",
     ),
     "supervisor": ("supervisor", "shm", MACHINES),
 }  # fmt: skip

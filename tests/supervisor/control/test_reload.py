@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from tests.supervisor.control.stage import Stage
 from tests.system.fleet import wait_until
 
@@ -186,3 +188,44 @@ def test_routes_beyond_the_table_are_counted_as_other_and_said(stage: Stage) -> 
     assert answer.document["outcome"] == "serving"
     assert "(other)" in answer.document["warnings"][0]
     assert len(series(stage)) == 16
+
+
+TESTED = """\
+    route "old" {{ matches {{ path "/old"; }}; respond {status}; }}
+}}
+tests {{
+    case "old addresses are gone" {{ request "/old"; expect {{ status 410; }}; }}
+    case "the rest" {{ request "/"; expect {{ status 404; }}; }}
+}}
+routes {{
+"""
+
+
+@pytest.mark.directive("system/require-tests")
+def test_a_reload_whose_policy_tests_fail_is_refused_and_says_why(stage: Stage) -> None:
+    gate = "require-tests true"
+    stage.write(system=gate, routes=TESTED.format(status=410))
+    stage.serving()
+    stage.write(system=gate, routes=TESTED.format(status=302))
+    answer = stage.post("reload")
+    assert (answer.status, answer.document["outcome"]) == (422, "invalid")
+    assert answer.document["why"] == "1 of 2 policy tests fail"
+    (problem,) = answer.document["problems"]
+    assert problem["line"] == stage.config.read_text().splitlines().index(
+        '    case "old addresses are gone" { request "/old"; expect { status 410; }; }'
+    ) + 1
+    assert "expected status 410, found 302" in problem["message"]
+    assert "FAILED old addresses are gone" in answer.document["text"], "as `sentinelctl test` tells it"
+    assert "route `old` matches" in answer.document["text"], "with the decision"
+    assert len(stage.supervisor.ops("rollout")) == 1, "nothing was rolled out"
+    assert stage.post("reload", dry=True).status == 422
+
+    stage.write(routes=TESTED.format(status=302))
+    assert stage.post("reload").document["outcome"] == "serving", "without the gate nobody asks"
+
+
+def test_a_gate_without_any_test_is_a_problem(stage: Stage) -> None:
+    stage.serving()
+    stage.write(system="require-tests true")
+    answer = stage.post("reload")
+    assert answer.status == 422 and "there are none" in answer.document["problems"][0]["message"]

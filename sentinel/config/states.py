@@ -1,0 +1,296 @@
+"""From `state { … }` to a state of the fleet: names resolved, keys written, and nothing that could not come to be.
+
+A policy test and `--state` of a dry run are this one block. What is described must be possible with the plan:
+an endpoint is not unhealthy where nobody checks, and a breaker is not open where there is none. Such a line
+would do nothing, and whoever wrote it would believe what the test says.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from errno import ENOENT
+from typing import Final
+
+from sentinel.config.check import Block, Checker, meant
+from sentinel.config.document import SyntaxFault, parse
+from sentinel.config.problem import Problem, Problems
+from sentinel.config.schema import STATE
+from sentinel.core.balance import levels
+from sentinel.core.ceilings import Ceiling
+from sentinel.core.limits import Limiter
+from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, Upstream
+from sentinel.core.span import Span
+from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
+
+STANDINGS: Final = {
+    "usable": levels.USABLE, "draining": levels.DRAIN, "maintenance": levels.MAINTENANCE,
+    "unhealthy": levels.UNHEALTHY, "ejected": levels.EJECTED, "breaker-open": levels.OPEN,
+    "unresolved": levels.UNRESOLVED,
+}  # fmt: skip
+OPTION: Final = "--state"
+LINES_MAX: Final = 1000
+US: Final = 1000
+
+
+def read_state(lines: Sequence[str], plan: Plan, before: State = NOTHING_KNOWN) -> State | tuple[Problem, ...]:
+    """The state that lines of a command say: nodes of `state`, where texts may go without quotes."""
+    problems = Problems()
+    if len(lines) > LINES_MAX:
+        problems.add(Span(OPTION, 1, 1), f"more than {LINES_MAX} lines of state", "say less, or write a policy test")
+        return tuple(problems.sorted())
+    quoted = [_quoted(line) for line in lines]
+    text = "\n".join(given if node is None else node for node, given in zip(quoted, lines, strict=True))
+    problems.know(OPTION, text)
+    if None in quoted:
+        place = Span(OPTION, quoted.index(None) + 1, 1)
+        problems.add(place, "the quotes do not match", "close each one that is opened")
+        return tuple(problems.sorted())
+    try:
+        nodes = parse(text, OPTION)
+    except SyntaxFault as fault:
+        problems.add(fault.span, fault.message, fault.remedy)
+        return tuple(problems.sorted())
+    block = Checker(problems, Nowhere()).block(STATE, nodes, Span(OPTION, 1, 1))
+    state = compile_state(block, plan, problems, before)
+    return tuple(problems.sorted()) or state
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """The source of what is said and not written: it has no files and no environment (source.Source)."""
+
+    def read(self, path: str) -> bytes:
+        raise FileNotFoundError(ENOENT, "there are no files here", path)
+
+    def glob(self, pattern: str) -> list[str]:
+        return []
+
+    def environ(self, name: str) -> str | None:
+        return None
+
+
+def compile_state(block: Block, plan: Plan, problems: Problems, before: State = NOTHING_KNOWN) -> State:
+    """What is so after this block; it means something only if no problem was reported."""
+    return _Compiler(plan, problems).state(block, before)
+
+
+class _Compiler:
+    def __init__(self, plan: Plan, problems: Problems) -> None:
+        self._plan = plan
+        self._problems = problems
+
+    def state(self, block: Block, before: State) -> State:
+        endpoints, upstreams = dict(before.endpoints), dict(before.upstreams)
+        for one in block.all("endpoint"):
+            found = self._endpoint(one)
+            if found is not None:
+                upstream, endpoint = found
+                if "latency" in one.prop_spans and upstream.balance.kind != "peak-ewma":
+                    self._idle(one, "latency", upstream, 'balance "peak-ewma"')
+                endpoints[upstream.name, endpoint.name] = EndpointState(
+                    STANDINGS[one.args[1]] if len(one.args) > 1 and one.args[1] else levels.USABLE,
+                    one.props["in-flight"] or 0, (one.props["latency"] or 0) // US,
+                )  # fmt: skip
+        for one in block.all("upstream"):
+            group = self._upstream(one, one.args[0] if one.args else None, one.span)
+            if group is not None:
+                if "turn" in one.prop_spans and not _takes_turns(group):
+                    self._idle(one, "turn", group, 'balance "round-robin" of equal weights, or "least-request"')
+                in_flight = one.props["in-flight"]
+                upstreams[group.name] = UpstreamState(
+                    self._is_open(one, group), -1 if in_flight is None else in_flight, one.props["turn"] or 0
+                )
+        return replace(
+            before, endpoints=endpoints, upstreams=upstreams, used=self._used(block), held=self._held(block),
+            waiting={**before.waiting, **self._waiting(block)},
+            chance=block.value("chance") if block.has("chance") else before.chance,
+            now_s=block.value("at") or 0 if block.has("at") else before.now_s,
+        )  # fmt: skip
+
+    # Endpoints and upstreams.
+
+    def _endpoint(self, block: Block) -> tuple[Upstream, Endpoint] | None:
+        if not block.args or block.args[0] is None:
+            return None
+        name = Endpoint(*block.args[0]).name
+        groups = self._plan.upstreams
+        if block.props["upstream"] is not None:
+            group = self._upstream(block, block.props["upstream"], block.prop_spans["upstream"])
+            if group is None:
+                return None
+            groups = (group,)
+        found = [(group, one) for group in groups for one in group.endpoints if one.name == name]
+        if not found:
+            names = sorted({one.name for group in groups for one in group.endpoints})
+            self._problems.add(
+                block.arg_spans[0], f"there is no endpoint `{name}`", meant(name, names) or _known(names)
+            )
+            return None
+        if len(found) > 1:
+            first, other = found[0][0].name, found[1][0].name
+            self._problems.add(
+                block.arg_spans[0], f"several upstreams have an endpoint `{name}`: `{first}` and `{other}`",
+                f'say which, e.g. `upstream="{first}"`',
+            )  # fmt: skip
+            return None
+        upstream, endpoint = found[0]
+        standing = block.args[1] if len(block.args) > 1 else None
+        why = self._impossible(upstream, endpoint, standing)
+        if why:
+            self._problems.add(block.arg_spans[1], f"`{name}` is never {standing}: {why}", "say another standing")
+            return None
+        return upstream, endpoint
+
+    def _impossible(self, upstream: Upstream, endpoint: Endpoint, standing: str | None) -> str:
+        """Why an endpoint cannot stand so; "" when it can."""
+        match standing:
+            case "unhealthy" if upstream.health is None:
+                return f"upstream `{upstream.name}` has no health-check"
+            case "ejected" if upstream.outlier is None:
+                return f"upstream `{upstream.name}` has no outlier-ejection"
+            case "breaker-open" if upstream.endpoint_breaker is None:
+                return f"upstream `{upstream.name}` has no circuit-breaker of each endpoint"
+            case "unresolved" if endpoint.host.startswith("unix:") or _is_numeric(endpoint.host):
+                return "it is an address, and no name that is resolved"
+        return ""
+
+    def _upstream(self, block: Block, name: str | None, span: Span) -> Upstream | None:
+        found = next((one for one in self._plan.upstreams if one.name == name), None)
+        if found is None and name is not None:
+            names = [one.name for one in self._plan.upstreams]
+            self._problems.add(
+                block.arg_spans[0] if block.directive.name == "upstream" else span,
+                f"there is no upstream `{name}`", meant(name, names) or _known(names),
+            )  # fmt: skip
+        return found
+
+    def _is_open(self, block: Block, upstream: Upstream) -> bool:
+        if len(block.args) < 2 or block.args[1] is None:
+            return False
+        if upstream.upstream_breaker is None:
+            self._problems.add(
+                block.arg_spans[1], f'upstream `{upstream.name}` has no circuit-breaker of scope "upstream"',
+                "name its endpoints, if each of them has one",
+            )  # fmt: skip
+        return True
+
+    def _idle(self, block: Block, name: str, upstream: Upstream, where: str) -> None:
+        self._problems.add(
+            block.prop_spans[name], f"`{name}` changes nothing in upstream `{upstream.name}`",
+            f"remove it; it counts with `{where}`",
+        )  # fmt: skip
+
+    # Limits.
+
+    def _used(self, block: Block) -> dict[bytes, int]:
+        used: dict[bytes, int] = {}
+        for one in block.all("limit"):
+            limit = self._limit(one, self._plan.rate_limits, "rate-limit")
+            if isinstance(limit, RateLimit) and (parts := self._parts(one, limit)) is not None:
+                limiter = Limiter(limit, parts[0])
+                remaining = one.props["remaining"] or 0
+                if remaining > limiter.burst:
+                    self._problems.add(
+                        one.prop_spans["remaining"], f"`{limit.name}` never has more than {limiter.burst} left",
+                        "say fewer: it is the limit's `burst`",
+                    )  # fmt: skip
+                used[limiter.key_of(parts[1])] = max(0, limiter.capacity_ns - remaining * limiter.interval_ns)
+        return used
+
+    def _held(self, block: Block) -> dict[bytes, int]:
+        held: dict[bytes, int] = {}
+        for one in block.all("held"):
+            limit = self._limit(one, self._plan.concurrency_limits, "concurrency-limit")
+            if isinstance(limit, ConcurrencyLimit) and (parts := self._parts(one, limit)) is not None:
+                held[Ceiling(limit, parts[0]).key_of(parts[1])] = one.props["count"] or 0
+        return held
+
+    def _waiting(self, block: Block) -> dict[str, int]:
+        waiting: dict[str, int] = {}
+        for one in block.all("waiting"):
+            limit = self._limit(one, self._plan.rate_limits, "rate-limit")
+            if isinstance(limit, RateLimit) and limit.on_limit != "delay":
+                self._problems.add(
+                    one.arg_spans[0], f"nobody waits at `{limit.name}`: it does not delay",
+                    'it would with `on-limit "delay"`',
+                )  # fmt: skip
+            elif limit is not None and len(one.args) > 1:
+                waiting[limit.name] = one.args[1] or 0
+        return waiting
+
+    def _limit(
+        self, block: Block, known: Sequence[RateLimit | ConcurrencyLimit], what: str
+    ) -> RateLimit | ConcurrencyLimit | None:
+        name = block.args[0] if block.args else None
+        found = next((one for one in known if one.name == name), None)
+        if found is None and name is not None:
+            names = [one.name for one in known]
+            self._problems.add(
+                block.arg_spans[0], f"there is no {what} `{name}`", meant(name, names) or _known(names)
+            )
+        return found
+
+    def _parts(self, block: Block, limit: RateLimit | ConcurrencyLimit) -> tuple[str, list[str]] | None:
+        """The route, and the other parts of a key, as they are named (as in `sentinelctl limits show`)."""
+        values = [one for one in block.args[1:] if one is not None]
+        if block.is_faulty:
+            return None
+        if len(values) != len(limit.key):
+            wanted = f": {', '.join(limit.key)}" if limit.key else ""
+            self._problems.add(
+                block.span, f"a key of `{limit.name}` has {len(limit.key)} parts{wanted}", "give a value for each"
+            )
+            return None
+        route = values[limit.key.index("route")] if "route" in limit.key else ""
+        routes = [one.name for one in self._plan.routes if limit.name in one.filters]
+        if route and route not in routes:
+            self._problems.add(
+                block.arg_spans[1 + limit.key.index("route")], f"no route `{route}` asks `{limit.name}`",
+                meant(route, routes) or _known(routes),
+            )  # fmt: skip
+            return None
+        return route, [value for part, value in zip(limit.key, values, strict=True) if part != "route"]
+
+
+def _quoted(line: str) -> str | None:
+    """A node as it would stand in a file: the name as it is, everything else in quotes; None: quotes do not match.
+
+    INVARIANT: one line is one node of plain texts. Who may say a state must not be able to say `(file)"…"`.
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return None
+    quoted = [word if IS_NAME(word) else _text(word) for word in words[:1]]
+    for word in words[1:]:
+        name, equals, value = word.partition("=")
+        is_property = equals and name in PROPERTIES
+        quoted.append(f"{name}={_text(value)}" if is_property else _text(word))
+    return " ".join(quoted)
+
+
+IS_NAME: Final = re.compile(r"[a-z]+(-[a-z]+)*").fullmatch
+PROPERTIES: Final = frozenset(prop.name for directive in STATE.children for prop in directive.props)
+
+
+def _text(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def _known(names: Sequence[str]) -> str:
+    return f"there are {', '.join(f'`{name}`' for name in names[:20])}" if names else "there is none"
+
+
+def _takes_turns(upstream: Upstream) -> bool:
+    """Whether it matters whose turn it is (balance.chooser)."""
+    kind = upstream.balance.kind
+    is_even = len({endpoint.weight for endpoint in upstream.endpoints}) == 1 and not upstream.slow_start_ns
+    return kind == "least-request" or (kind == "round-robin" and is_even)
+
+
+def _is_numeric(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()

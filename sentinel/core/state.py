@@ -1,0 +1,70 @@
+"""The state of a fleet as somebody describes it: what a decision depends on beside plan and request.
+
+Intuition: the position on a chess board, written down. Who reads it sets up the same pieces and may
+ask what happens next, as often as he likes, while the game itself goes on somewhere else.
+
+What is not mentioned is as on the first day: endpoints are usable and idle, buckets are full, nothing is
+held. An operator writes it (`state { … }` of a policy test, `--state`), control reads it from shared memory,
+and `explain.assumed` answers the core's questions from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sentinel.core.balance.levels import USABLE
+
+PlaceName = tuple[str, str]
+"""The names of an upstream and of its endpoint."""
+
+
+class Ledger(Protocol):
+    """What is noted under a key; a dictionary is one, and so is whoever looks it up in shared memory."""
+
+    def get(self, key: bytes, default: int, /) -> int: ...
+
+
+def _empty() -> dict[bytes, int]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """How one endpoint stands (balance.levels). weight: present one of a slow start, scaled; 0: all of it."""
+
+    standing: int = USABLE
+    in_flight: int = 0
+    latency_us: int = 0
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """An upstream as a whole. in_flight -1: as many as at its endpoints together."""
+
+    is_open: bool = False  # its own circuit breaker
+    in_flight: int = -1
+    turn: int = 0  # whose turn it is, where endpoints take turns
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of the fleet.
+
+    used: of buckets, by key: ns until they are full again. held: under keys of concurrency limits. waiting: requests
+    at each rate limit that delays. chance: where the dice begin; None: they always show 0. now_s: since the epoch, for
+    the age of cookies.
+    """
+
+    endpoints: Mapping[PlaceName, EndpointState] = field(default_factory=dict)
+    upstreams: Mapping[str, UpstreamState] = field(default_factory=dict)
+    used: Ledger = field(default_factory=_empty)
+    held: Ledger = field(default_factory=_empty)
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    chance: int | None = None
+    now_s: int = 0
+
+
+NOTHING_KNOWN = State()

@@ -1,0 +1,212 @@
+"""A world that somebody described: the core's questions answered from a state, at no cost to anybody.
+
+Intuition: a war game. The pieces stand as they were described, the rules are those of the real thing, and
+turns change the board on the table and nothing outside.
+
+Dry runs, policy tests and dry runs against a running fleet are all this world; they differ in who wrote the
+state. It keeps what it was asked for: a bucket that was charged stays charged, so that the twenty-first
+request of a test is refused as it would be live. Whoever wants each request to be the first makes a new one.
+
+Rules:
+1. The arithmetic is the core's own: Chooser, `limits.charged`, the balances. Here are only the pieces.
+2. Time stands still unless somebody moves it (`pass_ns`). Who waits for his turn at a rate limit waits no
+   time here: others would not stand still meanwhile.
+3. Chance is a function of the state (its seed) and of how often was asked: the same description, the same game.
+4. After the decision live traffic must be let in (workers.attempt): by the upstream's own breaker, and by the
+   bounds of what is in flight. `admit` is that, for endpoints that do not change under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Final
+
+from sentinel.core.balance.chooser import Chooser
+from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
+from sentinel.core.balance.loads import least_request
+from sentinel.core.balance.warming import warmed
+from sentinel.core.limits import ADMITTED, REFUSED, charged
+from sentinel.core.plan import SECOND, Endpoint, Plan, Upstream
+from sentinel.core.reasons import Reason
+from sentinel.core.state import NOTHING_KNOWN, EndpointState, Ledger, State, UpstreamState
+from sentinel.core.verdict import Forward, Reject, Verdict
+from sentinel.core.world import Choice, Wish
+
+IDLE: Final = EndpointState()
+WHOLE: Final = UpstreamState()
+START_NS: Final = 1 << 60
+"""When a description begins: late enough that a bucket that fills for ten years was full before."""
+
+
+class Scene:
+    """The endpoints of one upstream as described (chooser.Scene)."""
+
+    def __init__(self, world: Assumed, upstream: Upstream) -> None:
+        self.chooser = Chooser(upstream)
+        self.whole = world.state.upstreams.get(upstream.name, WHOLE)
+        known = [world.state.endpoints.get((upstream.name, one.name), IDLE) for one in upstream.endpoints]
+        self.known: Sequence[EndpointState] = known
+        self.weights: Sequence[int] = [
+            state.weight or warmed(endpoint.weight, 0, 0)
+            for state, endpoint in zip(known, upstream.endpoints, strict=True)
+        ]
+        self.purse = [0] * len(known)
+        self._world = world
+        self._upstream = upstream
+        self._turn = self.whole.turn - 1
+
+    def standing(self) -> bytes:
+        ill = USABLE if self._upstream.health is None else UNHEALTHY  # as in workers.places: nobody checks
+        return bytes([ill if one.standing == UNHEALTHY else one.standing for one in self.known])
+
+    def flights(self) -> Sequence[int]:
+        return [one.in_flight for one in self.known]
+
+    def latencies(self) -> Sequence[int]:
+        return [one.latency_us for one in self.known]
+
+    def least(self, allowed: bytes) -> int:
+        usable = [index for index, octet in enumerate(allowed) if octet]
+        start = self.turn() % max(len(allowed), 1)
+        usable = [index for index in usable if index >= start] + [index for index in usable if index < start]
+        return least_request(self.flights(), self.weights, usable, 0)
+
+    def turn(self) -> int:
+        self._turn += 1
+        return self._turn
+
+    def chance(self) -> int:
+        return self._world.chance()
+
+    def now_s(self) -> int:
+        return self._world.now_s()
+
+    def refusal(self, endpoint: Endpoint) -> tuple[Reason | None, bool]:
+        """Why an attempt may not begin there, and whether that holds for all endpoints (shm.places, `begin`)."""
+        upstream, state = self._upstream, self.known[self._upstream.endpoints.index(endpoint)]
+        if upstream.endpoint_breaker is not None and state.standing == OPEN:
+            return Reason.BREAKER_OPEN, False
+        if upstream.upstream_breaker is not None and self.whole.is_open:
+            return Reason.BREAKER_OPEN, True
+        if 0 < upstream.max_endpoint_requests <= state.in_flight:
+            return Reason.UPSTREAM_FULL, False
+        in_flight = self.whole.in_flight if self.whole.in_flight >= 0 else sum(self.flights())
+        if 0 < upstream.max_requests <= in_flight:
+            return Reason.UPSTREAM_FULL, True
+        return None, False
+
+
+class Assumed:
+    """Answers from a description (sentinel.core.world.World)."""
+
+    def __init__(self, plan: Plan, state: State = NOTHING_KNOWN) -> None:
+        self.state = NOTHING_KNOWN
+        self.passed_ns = 0
+        self._since_ns = START_NS
+        self._epoch_s = 0
+        self._used: Ledger = {}
+        self._others_held: Ledger = {}
+        self._tats: dict[bytes, int] = {}
+        self._held: dict[bytes, int] = {}
+        self._leases: dict[int, bytes] = {}
+        self._lease = self._asked = 0
+        self._upstreams = {upstream.name: upstream for upstream in plan.upstreams}
+        self._scenes: dict[str, Scene] = {}
+        self.assume(state)
+
+    def assume(self, state: State) -> None:
+        """From now on it is so; buckets, and what is held, stay as they are where it says nothing of them."""
+        if state.now_s != self.state.now_s:
+            self._epoch_s = state.now_s - self.passed_ns // SECOND
+        self.state, self._scenes, self._asked = state, {}, 0
+        self._since_ns = START_NS + self.passed_ns
+        if isinstance(state.used, Mapping):
+            self._tats.update({key: self._since_ns + used_ns for key, used_ns in state.used.items()})
+        else:  # who is asked for keys that nobody has mentioned
+            self._used = state.used
+        if isinstance(state.held, Mapping):
+            self._held.update(state.held)
+        else:
+            self._others_held = state.held
+
+    def pass_ns(self, duration_ns: int) -> None:
+        """So much time passes."""
+        self.passed_ns += duration_ns
+
+    def now_s(self) -> int:
+        return self._epoch_s + self.passed_ns // SECOND
+
+    # The core's questions.
+
+    def chance(self) -> int:
+        if self.state.chance is None:
+            return 0  # one of those that may be: an explanation is to be the same each time
+        self._asked += 1
+        octets = f"{self.state.chance}:{self._asked}".encode()
+        return int.from_bytes(blake2b(octets, digest_size=8).digest(), "big")
+
+    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        now_ns = START_NS + self.passed_ns
+        outcome, index, tats = charged([self._tat(key) for key in keys], now_ns, terms)
+        if outcome == ADMITTED:
+            self._tats.update(zip(keys, tats, strict=True))
+        return outcome, index, *[tat - now_ns for tat in tats]
+
+    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
+        held = self._held.get(key)
+        if held is None:
+            held = self._others_held.get(key, 0)
+        if held >= most:
+            return REFUSED, held, 0
+        self._lease += 1
+        self._leases[self._lease] = key
+        self._held[key] = held + 1
+        return ADMITTED, held + 1, self._lease
+
+    def let_go(self, leases: tuple[int, ...]) -> None:
+        for lease in leases:
+            key = self._leases.pop(lease, None)
+            if key is not None and key in self._held:
+                self._held[key] -= 1
+
+    def waiting(self, name: str) -> int:
+        return self.state.waiting.get(name, 0)
+
+    async def wait(self, name: str, wait_ns: int) -> None:
+        """See rule 2."""
+
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+        scene = self._scene(upstream)
+        return scene.chooser.choose(scene, tried, wish)
+
+    # After the decision.
+
+    def admit(self, verdict: Verdict) -> Verdict:
+        """What becomes of a verdict when its attempt begins."""
+        if type(verdict) is not Forward:
+            return verdict
+        upstream, endpoint = verdict.upstream, verdict.endpoint
+        tried: tuple[Endpoint, ...] = ()
+        scene = self._scene(upstream)
+        while True:
+            reason, is_for_all = scene.refusal(endpoint)
+            if reason is None:
+                return replace(verdict, endpoint=endpoint)
+            tried = (*tried, endpoint)
+            other = None if is_for_all else self.choose_endpoint(upstream, tried, verdict.wish).endpoint
+            if other is None:
+                self.let_go(verdict.leases)
+                return Reject(reason.status, reason, verdict.route, verdict.fields)
+            endpoint = other
+
+    def _tat(self, key: bytes) -> int:
+        tat = self._tats.get(key)
+        return self._since_ns + self._used.get(key, 0) if tat is None else tat
+
+    def _scene(self, upstream: Upstream) -> Scene:
+        scene = self._scenes.get(upstream.name)
+        if scene is None:
+            scene = self._scenes[upstream.name] = Scene(self, self._upstreams[upstream.name])
+        return scene

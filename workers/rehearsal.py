@@ -1,0 +1,345 @@
+"""A rehearsal: a request that nobody sends goes the way of a real one, up to where it would be forwarded.
+
+Intuition: actors in costume, an empty house. The stage, the light and the text are those
+of the evening: the parser with its limits, the intake, the decision, the heads that are written. The
+stand-ins here are for those who would be in the audience: a connection, and an exchange that
+writes down what would be said to the upstream.
+
+`sentinelctl dry-run` and `test` rehearse, and so does control: for the tests that a reload has to pass, and
+for dry runs against the fleet's state. What the world is asked is the world's affair (explain.assumed).
+
+Rejected: building the request by hand. It would be a second reading of Host, path
+and forwarded addresses, and the day would come when it differs from the first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
+
+from sentinel.core.decide import decide
+from sentinel.core.drive import run
+from sentinel.core.host import parse_authority
+from sentinel.core.path import BadTarget, split_target
+from sentinel.core.plan import Listener, Plan
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+from sentinel.core.routes import RouteTable, compile_routes
+from sentinel.core.trace import Step, Trace
+from sentinel.core.verdict import Forward, Reject, Verdict
+from sentinel.explain import Node
+from sentinel.explain.assumed import Assumed
+from sentinel.explain.cases import Ask, Outcome, Query, Unasked, outcome_of
+from sentinel.explain.exhaustive import tell
+from workers import errors
+from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
+from workers.http1.faults import ClientFault
+from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
+from workers.intake import Intake
+
+if TYPE_CHECKING:
+    from workers.downstream import Downstream
+    from workers.exchange import Exchange
+
+PORTS: Final = {"http": 80, "https": 443}
+ID: Final = "dry-run"
+ANSWER_BYTES_MAX: Final = 1 << 20
+ANSWER_HEADERS_MAX: Final = 1000
+Fields = tuple[tuple[str, str], ...]
+LINE_END: Final = re.compile("[\r\n\0]").search
+IS_URL: Final = re.compile(r"https?://", re.IGNORECASE).match
+
+
+class Misasked(Exception):
+    """What was asked is no request, or is asked of nobody; the text is for whoever asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The request as a client would send it. `scheme` and `port` say which listener is meant; "" and 0: any.
+
+    body_bytes: how long its body is; -1: it has none, or its headers say.
+    """
+
+    method: str
+    target: str
+    headers: tuple[str, ...]
+    host: str = ""
+    scheme: str = ""
+    port: int = 0
+    body_bytes: int = -1
+
+    def octets(self, listener: Listener) -> bytes:
+        """Write it out. Without a Host it names the address that the client must have connected to."""
+        names = {header.partition(":")[0].strip().lower() for header in self.headers}
+        host = [] if "host" in names else [f"host: {self.host or listener.address}"]
+        has_length = self.body_bytes < 0 or names & {"content-length", "transfer-encoding"}
+        length = [] if has_length else [f"content-length: {self.body_bytes}"]
+        lines = [f"{self.method} {self.target} HTTP/1.1", *host, *self.headers, *length, "", ""]
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What would happen.
+
+    request: None when it would be refused before it is read completely. answer: the head of the answer, as far as the
+    gateway writes it; of one that is forwarded only what it adds. sent: the head that the upstream would read.
+    """
+
+    question: Question
+    listener: Listener
+    request: Request | None
+    verdict: Verdict
+    steps: tuple[Step, ...]
+    answer: Fields = ()
+    sent: Fields = ()
+    detail: str = ""  # of a refusal before the decision
+    table: RouteTable | None = None
+
+    def tree(self, notes: Iterable[str] = ()) -> Node:
+        """The whole explanation; for people, so it may take its time."""
+        told = tuple(Node("note", note) for note in notes)
+        if self.request is None or self.table is None:
+            return self._refused(told)
+        tree = tell(self.table, self.request, self.verdict, self.steps)
+        children = tree.children
+        if isinstance(self.verdict, Reject) and not any(step[0] is self.verdict.reason for step in self.steps):
+            children = (*children[:-1], _refusal(self.verdict.reason, "", ""))  # refused after the decision
+        origin = Node("note", f"from {self.request.client_ip} at listener `{self.listener.name}`")
+        return Node(tree.kind, tree.text, children=(*told, origin, *children))
+
+    def outcome(self) -> Outcome:
+        """The same in the words of a policy test."""
+        return outcome_of(
+            self.verdict, self.steps, answer=self.answer, sent=self.sent, request=self.request, tree=self.tree
+        )
+
+    def _refused(self, told: tuple[Node, ...]) -> Node:
+        """What happens to a request that is refused before anything is decided."""
+        assert isinstance(self.verdict, Reject), "what cannot be read is refused"
+        place = str(self.listener.span) if self.listener.span.line else ""
+        said = _refusal(self.verdict.reason, self.detail, place)
+        text = f"{self.question.method} {self.question.target} at listener `{self.listener.name}`"
+        return Node("request", text, children=(*told, said))
+
+
+def read_question(request: str, headers: tuple[str, ...] = (), body_bytes: int = -1) -> Question:
+    """Take `METHOD URL`, `METHOD /path` or a URL alone apart."""
+    first, space, rest = request.strip().partition(" ")
+    method, target = (first, rest.strip()) if space else ("GET", first)
+    bad = next((header for header in headers if ":" not in header), None)
+    if bad is not None:
+        raise Misasked(f"a header is `name: value`, not `{bad}`")
+    if any(LINE_END(text) for text in (request.strip(), *headers)):
+        raise Misasked("a request and its headers have no line ends and no NUL in them")
+    if not IS_URL(target):
+        if not target.startswith("/") and target != "*":
+            raise Misasked(f'a request is a method and a URL, like "GET https://example.com/", not `{request}`')
+        return Question(method, _escaped(target), headers, body_bytes=body_bytes)
+    split = split_target(_escaped(target.partition("#")[0]), method)  # a client keeps the fragment to itself
+    if isinstance(split, BadTarget):
+        raise Misasked(f"`{target}`: {split.detail}")
+    authority = parse_authority(split.authority)
+    port = authority.port if authority is not None and authority.port else PORTS[split.scheme]
+    return Question(method, split.origin, headers, split.authority, split.scheme, port, body_bytes)
+
+
+def checked_address(text: str) -> str:
+    """The address of who connects; raises Misasked."""
+    try:
+        return canonical_peer(str(ipaddress.ip_address(text)))
+    except ValueError as fault:
+        raise Misasked(f"`{text}` is no IP address") from fault
+
+
+def choose_listener(plan: Plan, question: Question, name: str | None) -> tuple[Listener, list[str]]:
+    """Return the listener where the request arrives, and what there is to say about the choice."""
+    if name is not None:
+        named = next((listener for listener in plan.listeners if listener.name == name), None)
+        if named is None:
+            close = get_close_matches(name, [listener.name for listener in plan.listeners], n=1)
+            known = ", ".join(f"`{listener.name}`" for listener in plan.listeners)
+            remedy = f"did you mean `{close[0]}`?" if close else f"there are {known}"
+            raise Misasked(f"there is no listener `{name}`; {remedy}")
+        return named, []
+    fitting = [one for one in plan.listeners if question.scheme in ("", "https" if one.tls is not None else "http")]
+    exact = [one for one in fitting if one.port == question.port]
+    listener = (exact or fitting or list(plan.listeners))[0]
+    if not fitting:
+        return listener, [f"no listener serves {question.scheme}; asked at `{listener.name}` ({listener.address})"]
+    if len(plan.listeners) > 1 and len(exact) != 1:
+        return listener, [f"asked at `{listener.name}` ({listener.address}); --listener names another"]
+    return listener, []
+
+
+class House:
+    """Where the requests of one plan are rehearsed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.table = compile_routes(plan)
+        self._intakes = {listener.name: Intake(listener) for listener in plan.listeners}
+
+    def rehearse(self, listener: Listener, question: Question, peer: str, world: Assumed) -> Rehearsal:
+        """Let a request go the way of a real one, up to where it would be forwarded; then it is over."""
+        intake = self._intakes[listener.name]
+        try:
+            visit, head = _arrived(intake, question, peer)
+        except ClientFault as fault:
+            refusal = Reject(fault.reason.status, fault.reason, None)
+            answer = _answer(refusal, question.method)
+            return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
+        request, trace = visit.request, Trace()
+        assert request is not None, "the intake has taken it"
+        decided = run(decide(self.table, request, world, trace))
+        if head.content_length > intake.body_max(decided.route):
+            verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)
+        else:
+            verdict = world.admit(decided)
+        if not isinstance(decided, Reject):
+            world.let_go(decided.leases)
+        return Rehearsal(
+            question, listener, request, verdict, tuple(trace.steps), _answer(verdict, request.method),
+            _sent(verdict, visit), table=self.table,
+        )  # fmt: skip
+
+
+def document(rehearsal: Rehearsal, notes: Iterable[str] = ()) -> dict[str, Any]:
+    """The rehearsal for programs. `status` is None where the upstream says it."""
+    request, outcome = rehearsal.request, rehearsal.outcome()
+    names = ("method", "scheme", "host", "path", "query", "client_ip", "listener")
+    steps = [
+        {"reason": reason.word, "place": str(span) if span.line else "", "details": list(details)}
+        for reason, span, details in rehearsal.steps
+    ]
+    return {
+        "request": None if request is None else {name: getattr(request, name) for name in names},
+        "verdict": {
+            "kind": outcome.verdict, "status": outcome.status, "reason": outcome.reason, "route": outcome.route or None,
+            "upstream": outcome.upstream or None, "endpoint": outcome.endpoint or None,
+        },
+        "steps": steps,
+        "answer": [list(field) for field in rehearsal.answer],
+        "sent": [list(field) for field in rehearsal.sent],
+        "explanation": rehearsal.tree(notes).to_dict(),
+    }  # fmt: skip
+
+
+def ask_in(house: House) -> Ask:
+    """Who answers the requests of policy tests."""
+
+    def ask(query: Query, world: Assumed) -> Outcome:
+        try:
+            question = read_question(query.request, query.headers, query.body_bytes)
+            listener, _ = choose_listener(house.plan, question, query.listener or None)
+        except Misasked as fault:
+            raise Unasked(str(fault)) from fault
+        return house.rehearse(listener, question, query.client_ip, world).outcome()
+
+    return ask
+
+
+def _answer(verdict: Verdict, method: str) -> Fields:
+    """The head of the answer, read back from what would be written; its id is nobody's."""
+    if isinstance(verdict, Forward):
+        return verdict.fields
+    if isinstance(verdict, Reject):
+        status = verdict.status
+        written = errors.refusal(
+            status, verdict.reason, ID, as_json=False, keep_alive=True, minor=1, head_only=True, fields=verdict.fields
+        )
+    else:
+        respond = verdict.route.respond
+        assert respond is not None, "a route that answers by itself"
+        written = errors.fixed(respond, ID, keep_alive=True, minor=1, head_only=True, fields=verdict.fields)
+    head = parse_response(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, "HEAD")
+    return tuple(head.headers) if head is not None else ()
+
+
+def _sent(verdict: Verdict, visit: _Visit) -> Fields:
+    """The head that the upstream would read."""
+    if not isinstance(verdict, Forward):
+        return ()
+    head, request = visit.head, visit.request
+    assert request is not None, "what was forwarded was read"
+    dropped = DROPPED if visit.downstream.is_trusted else DROPPED_FROM_STRANGERS
+    name = verdict.endpoint.name
+    authority = visit.authority or ("localhost" if name.startswith("unix:") else name)  # as workers.attempt
+    written = build_request(head, request.target, authority, visit.lines, dropped, head.chunked)
+    read = parse_request(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, ANSWER_BYTES_MAX)
+    return (("host", read.host or ""), *read.headers) if read is not None else ()
+
+
+class _Ids:
+    """Gives the one rehearsal its name."""
+
+    def new(self) -> str:
+        return ID
+
+
+@dataclass(slots=True)
+class _Service:
+    ids: _Ids = field(default_factory=_Ids)
+
+
+@dataclass(slots=True)
+class _Visitor:
+    """Stands in for a connection: as much of one as the intake looks at."""
+
+    peer: str
+    is_trusted: bool
+    stranger_lines: bytes = b""
+    service: _Service = field(default_factory=_Service)
+
+
+@dataclass(slots=True)
+class _Visit:
+    """Stands in for an exchange; the lines for the upstream are written down and sent to nobody."""
+
+    head: RequestHead
+    downstream: _Visitor
+    authority: str = ""
+    lines: bytes = b""
+    id_line: bytes = b""
+    request: Request | None = None
+
+    def name(self, request_id: str) -> None:
+        self.id_line = f"x-request-id: {request_id}\r\n".encode()
+
+
+def read_request(intake: Intake, question: Question, peer: str) -> tuple[Request, RequestHead]:
+    """Parse and take in a request as a worker does; raises ClientFault as it would."""
+    visit, head = _arrived(intake, question, peer)
+    assert visit.request is not None, "the intake has taken it"
+    return visit.request, head
+
+
+def _arrived(intake: Intake, question: Question, peer: str) -> tuple[_Visit, RequestHead]:
+    listener = intake.listener
+    head = parse_request(
+        question.octets(listener), 0, listener.max_header_bytes, listener.max_headers, listener.max_uri_bytes
+    )
+    if head is None:
+        raise ClientFault(Reason.HEADER_TIMEOUT, "the head does not end")
+    visitor = _Visitor(peer, intake.trust.trusts(peer), lines_for_stranger(peer, intake.scheme))
+    visit = _Visit(head, visitor)
+    intake.take(cast("Exchange", visit), cast("Downstream", visitor))
+    return visit, head
+
+
+def _refusal(reason: Reason, detail: str, place: str) -> Node:
+    meaning = reason.value
+    text = f"reject with {meaning.status}: {meaning.text}" + (f" ({detail})" if detail else "")
+    remedy = Node("note", f"remedy: {meaning.remedy}")
+    return Node("verdict", text, reason=meaning.word, place=place, children=(remedy,))
+
+
+def _escaped(target: str) -> str:
+    """Escape what is not ASCII, as every client does; the rest is sent as it was written."""
+    return target if target.isascii() else "".join(one if one.isascii() else quote(one) for one in target)
