@@ -1,0 +1,151 @@
+"""A decision's conversation with its world, written down, and replayed from what was written.
+
+Intuition: the minutes of a hearing. Every question and every answer stands there in order; whoever reads both
+parts aloud again comes to the same verdict, for the same reasons, and the minutes of the reading are the minutes.
+
+    Recorder(world)   asks the world, and keeps what was asked and answered
+    Replay(lines)     answers from the lines; raises Diverged when something else is asked
+
+A line is one question: its name, what was asked, what was answered, in plain values, so that lines can be kept
+as JSON. Endpoints and buckets are named, not copied: a replay needs the plan that the decision was made with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sentinel.core.plan import Endpoint, Plan, Upstream
+from sentinel.core.reasons import BY_WORD
+from sentinel.core.span import Span
+from sentinel.core.trace import Step
+from sentinel.core.world import Choice, Wish, World
+
+Line = list[Any]
+"""[question, what was asked, what was answered]"""
+
+
+class Diverged(Exception):
+    """Another question is asked than was recorded: it is another decision."""
+
+
+class Recorder:
+    """A world that writes down what it is asked (sentinel.core.world.World)."""
+
+    def __init__(self, world: World) -> None:
+        self.lines: list[Line] = []
+        self._world = world
+
+    def chance(self) -> int:
+        return int(self._keep("chance", [], self._world.chance()))
+
+    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        asked = [[key.hex() for key in keys], terms.hex()]
+        return tuple(self._keep("charge", asked, list(self._world.charge(keys, terms))))
+
+    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
+        outcome, held, lease = self._keep("hold", [key.hex(), most], list(self._world.hold(key, most)))
+        return outcome, held, lease
+
+    def let_go(self, leases: tuple[int, ...]) -> None:
+        self._world.let_go(leases)
+        self._keep("let-go", list(leases), None)
+
+    def waiting(self, name: str) -> int:
+        return int(self._keep("waiting", [name], self._world.waiting(name)))
+
+    async def wait(self, name: str, wait_ns: int) -> None:
+        await self._world.wait(name, wait_ns)
+        self._keep("wait", [name, wait_ns], None)
+
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+        choice = self._world.choose_endpoint(upstream, tried, wish)
+        self._keep("choose-endpoint", _choice_asked(upstream, tried, wish), _choice_line(choice))
+        return choice
+
+    def _keep(self, question: str, asked: list[Any], answered: Any) -> Any:
+        self.lines.append([question, asked, answered])
+        return answered
+
+
+class Replay:
+    """A world that answers as was recorded (sentinel.core.world.World)."""
+
+    def __init__(self, plan: Plan, lines: Sequence[Line]) -> None:
+        self._lines = iter(lines)
+        self._endpoints = {
+            (upstream.name, endpoint.name): endpoint for upstream in plan.upstreams for endpoint in upstream.endpoints
+        }
+
+    def chance(self) -> int:
+        return int(self._answer("chance", []))
+
+    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        return tuple(self._answer("charge", [[key.hex() for key in keys], terms.hex()]))
+
+    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
+        outcome, held, lease = self._answer("hold", [key.hex(), most])
+        return outcome, held, lease
+
+    def let_go(self, leases: tuple[int, ...]) -> None:
+        self._answer("let-go", list(leases))
+
+    def waiting(self, name: str) -> int:
+        return int(self._answer("waiting", [name]))
+
+    async def wait(self, name: str, wait_ns: int) -> None:
+        self._answer("wait", [name, wait_ns])
+
+    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+        name, refusal, notes = self._answer("choose-endpoint", _choice_asked(upstream, tried, wish))
+        endpoint = None if name is None else self._endpoints[upstream.name, name]
+        return Choice(endpoint, None if refusal is None else BY_WORD[refusal], tuple(map(_step, notes)))
+
+    def finish(self) -> None:
+        """Raise Diverged when more was recorded than was asked."""
+        rest = next(self._lines, None)
+        if rest is not None:
+            raise Diverged(f"`{rest[0]}` was recorded, and is not asked")
+
+    def _answer(self, question: str, asked: list[Any]) -> Any:
+        line = next(self._lines, None)
+        if line is None or line[:2] != [question, asked]:
+            recorded = "nothing more" if line is None else f"`{line[0]}` of {line[1]}"
+            raise Diverged(f"`{question}` of {asked} is asked, and recorded is {recorded}")
+        return line[2]
+
+
+def encode(lines: Sequence[Line]) -> bytes:
+    """A transcript as JSON lines."""
+    return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+
+
+def decode(data: bytes) -> list[Line]:
+    """Read a transcript back; raises ValueError."""
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def encode_steps(steps: Sequence[Step]) -> bytes:
+    """A trace as JSON lines."""
+    return encode([_step_line(step) for step in steps])
+
+
+def _choice_asked(upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> list[Any]:
+    return [upstream.name, [endpoint.name for endpoint in tried], wish.key.hex(), wish.cookie]
+
+
+def _choice_line(choice: Choice) -> list[Any]:
+    name = None if choice.endpoint is None else choice.endpoint.name
+    refusal = None if choice.refusal is None else choice.refusal.word
+    return [name, refusal, [_step_line(step) for step in choice.notes]]
+
+
+def _step_line(step: Step) -> Line:
+    reason, span, details = step
+    return [reason.word, [span.file, span.line, span.column], list(details)]
+
+
+def _step(line: Line) -> Step:
+    word, place, details = line
+    return BY_WORD[word], Span(*place), tuple(details)

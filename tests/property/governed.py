@@ -1,0 +1,162 @@
+"""Generated gateways: plans in which everything is governed, states of their fleets, and requests to them.
+
+Few names and small numbers, so that requests meet limits that are used up, and endpoints that are out.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from hypothesis import strategies as st
+
+from sentinel.core.balance import levels
+from sentinel.core.plan import (
+    SECOND,
+    Balance,
+    Breaker,
+    ConcurrencyLimit,
+    Endpoint,
+    HealthCheck,
+    OutlierEjection,
+    Plan,
+    RateLimit,
+    Route,
+    Shadow,
+    Share,
+    Split,
+    Sticky,
+    Upstream,
+)
+from sentinel.core.request import Request
+from sentinel.core.span import Span
+from sentinel.core.state import EndpointState, State, UpstreamState
+from tests.core.build import plan as plan_of
+from tests.core.build import request
+from tests.property.test_routes import MATCHES, PATHS
+
+LAW_EXAMPLES = int(os.environ.get("SENTINEL_LAW_EXAMPLES", "2000"))
+"""Over all laws together; their shares are in test_laws."""
+
+KEYS = st.sampled_from([("client-ip",), ("header:x-a",), ("client-ip", "route"), ("method",), ()])
+PLACE = Span("s.kdl", 7, 7)
+LIMITS = st.builds(
+    RateLimit, name=st.just(""), period_ns=st.sampled_from([SECOND, 60 * SECOND, 7]), count=st.integers(1, 5),
+    burst=st.integers(1, 4), key=KEYS, on_limit=st.sampled_from(["reject", "reject", "delay", "observe"]),
+    max_delay_ns=st.sampled_from([SECOND // 10, 20 * SECOND]), max_waiting=st.integers(1, 2),
+    exempt=st.sampled_from([(), (), ("192.0.2.0/24",)]), span=st.just(PLACE),
+)  # fmt: skip
+CEILINGS = st.builds(
+    ConcurrencyLimit, name=st.just(""), most=st.integers(1, 3), key=KEYS,
+    on_limit=st.sampled_from(["reject", "reject", "observe"]), span=st.just(PLACE),
+)  # fmt: skip
+BALANCES = st.one_of(
+    st.builds(
+        Balance, kind=st.sampled_from(["round-robin", "random", "least-request", "power-of-two", "peak-ewma"])
+    ),
+    st.builds(
+        Balance, kind=st.sampled_from(["maglev", "ring"]), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
+        max_load=st.sampled_from([0, 1250]),
+    ),
+)  # fmt: skip
+STANDINGS = [levels.USABLE] * 3 + [levels.DRAIN, levels.MAINTENANCE, levels.UNHEALTHY, levels.EJECTED, levels.OPEN]
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A plan, and a state that is possible with it. used and held: by limit, and a request whose keys they are."""
+
+    plan: Plan
+    state: State
+    used: tuple[tuple[RateLimit, str, Request, int], ...]
+    held: tuple[tuple[ConcurrencyLimit, str, Request, int], ...]
+
+
+@st.composite
+def upstreams(draw: st.DrawFn, name: str) -> Upstream:
+    endpoints = tuple(
+        Endpoint(
+            "10.0.0.1", 9000 + number, weight=draw(st.integers(1, 3)), priority=draw(st.sampled_from([0, 0, 1])),
+            span=Span("s.kdl", 50 + number, 9),
+        )
+        for number in range(draw(st.integers(1, 3)))
+    )  # fmt: skip
+    return Upstream(
+        name, endpoints, balance=draw(BALANCES), span=Span("s.kdl", 40, 5),
+        sticky=draw(st.sampled_from([None, None, Sticky("srv", ("a-secret-of-16-characters",), max_age_ns=SECOND)])),
+        health=draw(st.sampled_from([None, HealthCheck()])), outlier=draw(st.sampled_from([None, OutlierEjection()])),
+        endpoint_breaker=draw(st.sampled_from([None, Breaker()])), panic_share=draw(st.sampled_from([0, 0, 600])),
+        upstream_breaker=draw(st.sampled_from([None, Breaker()])), max_requests=draw(st.sampled_from([0, 2, 3])),
+        max_endpoint_requests=draw(st.sampled_from([0, 0, 1, 2])),
+    )  # fmt: skip
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    groups = tuple(draw(upstreams(name)) for name in ("api", "other"))
+    rates = tuple(replace(draw(LIMITS), name=f"rate-{at}") for at in range(draw(st.integers(0, 3))))
+    ceilings = tuple(replace(draw(CEILINGS), name=f"ceiling-{at}") for at in range(draw(st.integers(0, 2))))
+    names = [one.name for one in rates] + [one.name for one in ceilings]
+    routes: list[Route] = []
+    for order in range(draw(st.integers(1, 4))):
+        found = Route(
+            f"r{order}", tuple(draw(st.lists(MATCHES, min_size=1, max_size=2) | st.just([]))), order=order,
+            filters=tuple(draw(st.lists(st.sampled_from(names), unique=True, max_size=3))) if names else (),
+            shadows=draw(st.sampled_from([(), (), (Shadow("other", share=500),)])),
+            span=Span("s.kdl", 10 * order + 1, 5),
+        )  # fmt: skip
+        shares = (Share("api", 3), Share("other", 1))
+        splits = [Split(shares), Split(shares, key=("client-ip",))]
+        split = draw(st.sampled_from([None, None, None, *splits]))
+        routes.append(replace(found, split=split) if split else replace(found, upstream="api"))
+    return replace(plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings)
+
+
+REQUESTS = st.builds(
+    request, PATHS, host=st.sampled_from(["a.example", "b.a.example"]), method=st.sampled_from(["GET", "PUT"]),
+    query=st.sampled_from(["", "p=1"]),
+    headers=st.lists(
+        st.sampled_from([("x-a", "1"), ("x-a", "2"), ("x-b", "1"), ("cookie", "srv=1.0.0"), ("cookie", "a=b")]),
+        max_size=2, unique=True,
+    ),
+)  # fmt: skip
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    asked = draw(REQUESTS)
+    asked.client_ip = draw(st.sampled_from(["192.0.2.1", "198.51.100.7"]))
+    return asked
+
+
+@st.composite
+def gateways(draw: st.DrawFn) -> Gateway:
+    plan = draw(plans())
+    endpoints = {
+        (upstream.name, endpoint.name): EndpointState(_standing(draw, upstream), draw(st.integers(0, 2)))
+        for upstream in plan.upstreams for endpoint in upstream.endpoints
+    }  # fmt: skip
+    whole = {
+        upstream.name: UpstreamState(upstream.upstream_breaker is not None and draw(st.integers(0, 3)) == 0)
+        for upstream in plan.upstreams
+    }
+    state = State(endpoints, whole, chance=7, now_s=1_700_000_000)
+    routes = [route.name for route in plan.routes]
+    used = tuple(
+        (one, draw(st.sampled_from(routes)), draw(requests()), draw(st.integers(0, one.burst)))
+        for one in plan.rate_limits
+    )
+    held = tuple(
+        (one, draw(st.sampled_from(routes)), draw(requests()), draw(st.integers(0, one.most)))
+        for one in plan.concurrency_limits
+    )
+    return Gateway(plan, state, used, held)
+
+
+def _standing(draw: st.DrawFn, upstream: Upstream) -> int:
+    """One that can come to be in this upstream."""
+    possible = {
+        levels.UNHEALTHY: upstream.health is not None, levels.EJECTED: upstream.outlier is not None,
+        levels.OPEN: upstream.endpoint_breaker is not None,
+    }  # fmt: skip
+    return draw(st.sampled_from([one for one in STANDINGS if possible.get(one, True)]))
