@@ -1,26 +1,47 @@
 """What one exchange costs a worker outside the kernel: the worker's own code, with transports of paper.
 
-Run with `python -m benchmarks.exchange`. 64 connections bring a request each, then 64 links bring the
-answers, as a loop under load would; nothing is read or written. The best of many rounds is
-steady to a few per cent where figures of a whole race are not to twenty, so that
-it shows what a change of the worker is worth. Under load the same code takes about 1.3
-times as long, since the kernel's work empties the caches in between.
+Run with `python -m benchmarks.exchange`, or with a part of some cases' names to see only these. 64 connections
+bring a request each, then 64 links bring the answers, as a loop under load would; nothing is read or
+written. The best of many rounds is steady to a few per cent where figures of a whole race are not to
+twenty, so that it shows what a change of the worker is worth. Under load the same code takes about
+1.3 times as long, since the kernel's work empties the caches in between.
+
+Governed cases have the policy of the race (benchmarks.peers.policy): two rate limits on each route, and
+least-request over ten endpoints with a breaker each. All their clients' buckets are charged before,
+for so long that they are live to the end: what is measured is a full table, not a large one.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import count, islice
 from typing import Any, Final, cast
 
 import uvloop
 
+from benchmarks.peers.policy import ENDPOINTS, FAILURES, LIMIT_BURST, ROUTES
+from sentinel.core.limits import Limiter
 from sentinel.core.places import place_names, with_places
-from sentinel.core.plan import PLAN_VERSION, Admin, Endpoint, Listener, Match, Plan, Route, System, Upstream
+from sentinel.core.plan import (
+    PLAN_VERSION,
+    SECOND,
+    Admin,
+    Balance,
+    Breaker,
+    Endpoint,
+    Listener,
+    Match,
+    Plan,
+    RateLimit,
+    Route,
+    System,
+    Upstream,
+)
 from shm.region import Region, Role
 from workers.downstream import Downstream
 from workers.intake import Intake
@@ -31,8 +52,12 @@ CONNECTIONS: Final = 64
 TURNS: Final = 160
 ROUNDS: Final = 12
 STRIDE: Final = 7919
+SPARE: Final = 4
+"""Links of an endpoint beyond its share."""
+LIMITS_MAX: Final = 1 << 21
 
 WRK: Final = b"GET %b HTTP/1.1\r\nHost: bench.example\r\n\r\n"
+NAMED: Final = b"GET %b HTTP/1.1\r\nHost: bench.example\r\nx-client: c%d\r\n\r\n"
 BROWSER: Final = (
     b"GET %b HTTP/1.1\r\nHost: bench.example\r\nConnection: keep-alive\r\n"
     b'sec-ch-ua: "Chromium";v="124", "Not-A.Brand";v="99"\r\nsec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: "Linux"\r\n'
@@ -73,7 +98,7 @@ class Paper:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row."""
+    """One row. `clients`: so many under a policy, each with a live bucket; 0: no policy."""
 
     name: str
     request: bytes = WRK
@@ -81,11 +106,14 @@ class Case:
     routes: int = 10
     is_in_turn: bool = False
     log: str = "/dev/null"
+    clients: int = 0
 
-    def requests(self) -> list[bytes]:
-        count = self.routes if self.is_in_turn else 1
-        first = 0 if self.is_in_turn else self.routes // 2
-        return [self.request % b"/service%d/v1/items" % ((first + at * STRIDE) % self.routes) for at in range(count)]
+    def requests(self) -> Iterator[bytes]:
+        """What comes, without an end."""
+        for at in count():
+            route = (at * STRIDE) % self.routes if self.is_in_turn else self.routes // 2
+            path = b"/service%d/v1/items" % route
+            yield self.request % ((path, at * STRIDE % self.clients) if self.clients else path)
 
 
 CASES: Final = (
@@ -95,39 +123,63 @@ CASES: Final = (
     Case("without a log", log="off"),
     Case("10,000 routes, one asked", routes=10_000),
     Case("10,000 routes, in turn", routes=10_000, is_in_turn=True),
+    Case("governed, one route, 10 keys", request=NAMED, clients=10),
+    Case("governed, 10 live keys", request=NAMED, routes=ROUTES, is_in_turn=True, clients=10),
+    Case("governed, 1,000,000 live keys", request=NAMED, routes=ROUTES, is_in_turn=True, clients=1_000_000),
 )
 
+LIMITS: Final = (
+    RateLimit("by-address", SECOND, LIMIT_BURST, LIMIT_BURST),
+    RateLimit("by-client", 60 * SECOND, 1, LIMIT_BURST, key=("header:x-client",)),
+)
+"""The second one's buckets take a minute to forget one request."""
+ORIGIN: Final = Upstream("origin", (Endpoint("127.0.0.1", 9001),))
+GOVERNED: Final = Upstream(
+    "governed", tuple(Endpoint("127.0.0.1", 9001 + at) for at in range(ENDPOINTS)), balance=Balance("least-request"),
+    endpoint_breaker=Breaker(failures=FAILURES),
+)  # fmt: skip
 
-def _plan(case: Case) -> Plan:
+
+def _plan(case: Case, region: Region) -> Plan:
+    upstream, limits = (GOVERNED, LIMITS) if case.clients else (ORIGIN, ())
     routes = [
-        Route(f"r{number}", (Match(path_prefixes=(f"/service{number}/v1",)),), number, upstream="origin")
+        Route(
+            f"r{number}", (Match(path_prefixes=(f"/service{number}/v1",)),), number, upstream=upstream.name,
+            filters=tuple(limit.name for limit in limits), series=region.series_index(f"r{number}"),
+        )
         for number in range(case.routes)
-    ]
-    return Plan(
+    ]  # fmt: skip
+    plan = Plan(
         PLAN_VERSION, System(access_log=case.log), Admin(), (Listener("web", "127.0.0.1", 8080),), tuple(routes),
-        (Upstream("origin", (Endpoint("127.0.0.1", 9001),)),),
+        (upstream,), rate_limits=limits,
     )  # fmt: skip
+    return with_places(plan, region.place_numbers(place_names(plan)))
+
+
+def _fill(case: Case, region: Region, slot: int) -> None:
+    """Have a live bucket for every client."""
+    one = Limiter(LIMITS[1], "")
+    for client in range(case.clients):
+        region.charge(slot, time.monotonic_ns(), (one.key_of((f"c{client}",)),), one.term)
 
 
 def cost_us(case: Case, region: Region, slot: int) -> float:
     """The best of all rounds, for one exchange."""
     loop = uvloop.new_event_loop()
-    plan = _plan(case)
-    plan = with_places(plan, region.place_numbers(place_names(plan)))
-    service = Service(loop, plan, region, slot=slot, generation=1)
+    service = Service(loop, _plan(case, region), region, slot=slot, generation=1)
+    _fill(case, region, slot)
     clients = list(_clients(service))
-    pool = service.world.groups()[0].places[0].pools[0]
-    for _ in clients:
-        link = Link(pool)
-        link.connection_made(cast(Any, Paper()))
-        link.uses = 1
-        pool.give_back(link)
-    asked, best = cycle(case.requests()), float("inf")
+    places = service.world.groups()[0].places
+    for place in places:
+        for _ in range(CONNECTIONS // len(places) + SPARE):
+            link = Link(place.pools[0])
+            link.connection_made(cast(Any, Paper()))
+            link.uses = 1
+            place.pools[0].give_back(link)
+    asked, best = case.requests(), float("inf")
     for _ in range(ROUNDS):
-        begun_ns = time.thread_time_ns()
-        for _ in range(TURNS):
-            _turn(clients, islice(asked, CONNECTIONS), case.answer)
-        best = min(best, (time.thread_time_ns() - begun_ns) / 1000 / TURNS / CONNECTIONS)
+        took_ns = sum(_turn(clients, list(islice(asked, CONNECTIONS)), case.answer) for _ in range(TURNS))
+        best = min(best, took_ns / 1000 / TURNS / CONNECTIONS)
         service.log.tick(0)
     service.log.close(1.0)
     loop.close()
@@ -142,26 +194,36 @@ def _clients(service: Service) -> Iterator[Downstream]:
         yield client
 
 
-def _turn(clients: list[Downstream], asked: Iterable[bytes], answer: bytes) -> None:
+def _turn(clients: list[Downstream], asked: list[bytes], answer: bytes) -> int:
+    """All clients ask, and all are answered: the nanoseconds that took."""
+    begun_ns = time.thread_time_ns()
     for client, data in zip(clients, asked, strict=True):
         client.data_received(data)
     for client in clients:
         exchange = client.exchange
         assert exchange is not None and exchange.link is not None
         exchange.link.data_received(answer)
+    return time.thread_time_ns() - begun_ns
 
 
-def main() -> None:
-    print(f"{'case':<28}{'µs per exchange':>16}")
-    region = Region.create(f"/sentinel-bench-{os.getpid()}", series_max=16, slots_max=4)
+def main(names: Sequence[str]) -> None:
+    print(f"{'case':<32}{'µs per exchange':>16}")
+    for case in CASES:
+        if not names or any(name in case.name for name in names):
+            print(f"{case.name:<32}{_alone(case):>16.2f}", flush=True)
+
+
+def _alone(case: Case) -> float:
+    """The case in a region of its own: what others left there costs too."""
+    name = f"/sentinel-bench-{os.getpid()}"
+    region = Region.create(name, series_max=16_384, slots_max=4, limits_max=LIMITS_MAX if case.clients else 1024)
     try:
         slot = region.claim_slot(pid=os.getpid(), birth_ns=0, role=Role.WORKER, generation=1, lane=0)
-        for case in CASES:
-            print(f"{case.name:<28}{cost_us(case, region, slot):>16.2f}", flush=True)
+        return cost_us(case, region, slot)
     finally:
         region.unlink()
         region.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
