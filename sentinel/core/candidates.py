@@ -59,7 +59,32 @@ RULES: Final = (
     "stands before it in the file", "stands before it in the file",
 )  # fmt: skip
 """Why a candidate is asked before another one: what each part of a key says."""
-Limits = dict[str, RateLimit | ConcurrencyLimit]
+Policy = tuple[Tariff | None, tuple[Ceiling, ...]]
+
+
+class Policies:
+    """The limits of a plan, made ready once for all routes that name the same ones.
+
+    A thousand routes with one policy have one tariff, and one memory of keys: it stays in the
+    processor's caches whatever route is asked. Where a route is part of a key each has its own.
+    """
+
+    __slots__ = ("_limits", "_made")
+
+    def __init__(self, plan: Plan) -> None:
+        self._limits: dict[str, RateLimit | ConcurrencyLimit] = {limit.name: limit for limit in plan.rate_limits}
+        self._limits |= {limit.name: limit for limit in plan.concurrency_limits}
+        self._made: dict[tuple[tuple[str, ...], str], Policy] = {}
+
+    def of(self, route: Route) -> Policy:
+        wanted = [self._limits[name] for name in route.filters]
+        owner = route.name if any("route" in limit.key for limit in wanted) else ""
+        policy = self._made.get((route.filters, owner))
+        if policy is None:
+            limiters = [Limiter(limit, owner) for limit in wanted if isinstance(limit, RateLimit)]
+            ceilings = ceilings_of([limit for limit in wanted if isinstance(limit, ConcurrencyLimit)], owner)
+            policy = self._made[route.filters, owner] = (Tariff(limiters) if limiters else None, ceilings)
+        return policy
 
 
 class Shared:
@@ -155,22 +180,18 @@ def rule_between(first: Candidate, later: Candidate) -> str:
 def ranked(plan: Plan) -> tuple[Candidate, ...]:
     """Return all candidates of the plan, the best first; their `rank` is their place."""
     upstreams = {upstream.name: upstream for upstream in plan.upstreams}
-    limits: Limits = {limit.name: limit for limit in plan.rate_limits}
-    limits |= {limit.name: limit for limit in plan.concurrency_limits}
-    candidates = [one for route in plan.routes for one in candidates_of(route, upstreams, limits)]
+    policies = Policies(plan)
+    candidates = [one for route in plan.routes for one in candidates_of(route, upstreams, policies)]
     candidates.sort(key=lambda candidate: candidate.key)  # stable: equal orders keep the plan's
     for rank, candidate in enumerate(candidates):
         candidate.rank = rank
     return tuple(candidates)
 
 
-def candidates_of(route: Route, upstreams: dict[str, Upstream], limits: Limits) -> list[Candidate]:
+def candidates_of(route: Route, upstreams: dict[str, Upstream], policies: Policies) -> list[Candidate]:
     """Multiply out the matches of one route; a route without any matches everything."""
     upstream = None if route.upstream is None else upstreams[route.upstream]
-    wanted = [limits[name] for name in route.filters]
-    limiters = [Limiter(limit, route.name) for limit in wanted if isinstance(limit, RateLimit)]
-    tariff = Tariff(limiters) if limiters else None
-    ceilings = ceilings_of([limit for limit in wanted if isinstance(limit, ConcurrencyLimit)], route.name)
+    tariff, ceilings = policies.of(route)
     split = None if route.split is None else Splitter(route.split, upstreams)
     shades = shades_of(route.shadows, upstreams)
     found: list[Candidate] = []
