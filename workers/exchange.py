@@ -27,7 +27,7 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
-from sentinel.core.decide import decide
+from sentinel.core.decide import Rest, decide_now
 from sentinel.core.drive import Pause, advance
 from sentinel.core.plan import Endpoint, Retry, Route, Upstream
 from sentinel.core.reasons import Reason
@@ -168,16 +168,15 @@ class Exchange:
             service.region.add(service.slot, Counter.OVERLOADS)
             self.refuse(Reason.OVERLOADED)
             return
-        decision = decide(service.table, request, service.world, self.trace)
-        verdict = advance(decision)
-        if type(verdict) is Pause:
-            self.decision = decision
-            self.pause = service.loop.call_later(verdict.wait_ns / 1e9, self._decide_on)
+        verdict = decide_now(service.table, request, service.world, self.trace)
+        if type(verdict) is Rest:
+            self.decision = verdict.coroutine
+            self._decide_on()
         else:
             self._act(verdict)
 
     def _decide_on(self) -> None:
-        """The decision waited, and its time has come."""
+        """The decision goes on: it has something to wait for, or its time has come."""
         self.pause, decision = None, self.decision
         if decision is None:
             return

@@ -27,7 +27,7 @@ from sentinel.core.conditions import (
     path_has_prefix,
     path_literal,
 )
-from sentinel.core.limits import Limiter, Tariff
+from sentinel.core.limits import Limiter, Tariff, Tell, tell
 from sentinel.core.plan import ConcurrencyLimit, Condition, Match, Plan, RateLimit, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
@@ -69,9 +69,10 @@ class Policies:
     processor's caches whatever route is asked. Where a route is part of a key each has its own.
     """
 
-    __slots__ = ("_limits", "_made")
+    __slots__ = ("_limits", "_made", "_tell")
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, tell: Tell) -> None:
+        self._tell = tell
         self._limits: dict[str, RateLimit | ConcurrencyLimit] = {limit.name: limit for limit in plan.rate_limits}
         self._limits |= {limit.name: limit for limit in plan.concurrency_limits}
         self._made: dict[tuple[tuple[str, ...], str], Policy] = {}
@@ -83,7 +84,9 @@ class Policies:
         if policy is None:
             limiters = [Limiter(limit, owner) for limit in wanted if isinstance(limit, RateLimit)]
             ceilings = ceilings_of([limit for limit in wanted if isinstance(limit, ConcurrencyLimit)], owner)
-            policy = self._made[route.filters, owner] = (Tariff(limiters) if limiters else None, ceilings)
+            policy = self._made[route.filters, owner] = (
+                Tariff(limiters, self._tell) if limiters else None, ceilings,
+            )  # fmt: skip
         return policy
 
 
@@ -177,10 +180,10 @@ def rule_between(first: Candidate, later: Candidate) -> str:
     return next(rule for rule, one, other in zip(RULES, first.key, later.key, strict=True) if one != other)
 
 
-def ranked(plan: Plan) -> tuple[Candidate, ...]:
+def ranked(plan: Plan, tell: Tell = tell) -> tuple[Candidate, ...]:
     """Return all candidates of the plan, the best first; their `rank` is their place."""
     upstreams = {upstream.name: upstream for upstream in plan.upstreams}
-    policies = Policies(plan)
+    policies = Policies(plan, tell)
     candidates = [one for route in plan.routes for one in candidates_of(route, upstreams, policies)]
     candidates.sort(key=lambda candidate: candidate.key)  # stable: equal orders keep the plan's
     for rank, candidate in enumerate(candidates):

@@ -13,7 +13,7 @@ t / interval + burst.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -30,8 +30,14 @@ CLOSED: Final = 1
 TERM: Final = struct.Struct("=QQQ")
 """increment_ns, capacity_ns, flags."""
 EXACT: Final = 16
+EXACT_BITS: Final = EXACT.bit_length()
 REMAINING_BITS: Final = 31
 Field = tuple[str, str]
+Row = tuple[str, int, int, tuple[Step, ...]]
+"""Of one limit, what `tell` needs: the beginning of its member of `RateLimit`, capacity_ns, interval_ns, its steps."""
+Key = Callable[[Request], bytes]
+Keys = Callable[[Request], tuple[bytes, ...]]
+Tell = Callable[[tuple[Row, ...], tuple[int, ...]], tuple[str, list[Step]]]
 
 
 def charged(tats: Sequence[int], now_ns: int, terms: bytes) -> tuple[int, int, tuple[int, ...]]:
@@ -53,7 +59,7 @@ class Limiter:
 
     __slots__ = (
         "_networks", "burst", "capacity_ns", "has_exemptions", "increment_ns", "interval_ns", "is_observer", "key",
-        "key_of", "max_delay_ns", "max_waiting", "name", "patient_term", "policy", "span", "steps", "term",
+        "key_of", "max_delay_ns", "max_waiting", "name", "patient_term", "policy", "row", "span", "steps", "term",
     )  # fmt: skip
 
     def __init__(self, limit: RateLimit, route: str) -> None:
@@ -76,6 +82,7 @@ class Limiter:
         self._networks = limit.exempt
         self.has_exemptions = bool(limit.exempt)
         self.steps = within_steps(limit)
+        self.row: Row = (f'"{limit.name}";r=', self.capacity_ns, self.interval_ns, self.steps)
 
     def is_exempt(self, request: Request) -> bool:
         return bool(self._networks) and is_within(request.client_ip, self._networks)
@@ -86,11 +93,7 @@ class Limiter:
 
     def within(self, used_ns: int) -> Step:
         """The step that tells that it admits, and about how many more."""
-        remaining = self.remaining(used_ns)
-        steps = self.steps
-        if remaining < EXACT:
-            return steps[remaining]
-        return steps[min(EXACT + remaining.bit_length() - EXACT.bit_length(), len(steps) - 1)]
+        return _step_of(self.steps, self.remaining(used_ns))
 
     def retry_ns(self, used_ns: int) -> int:
         """How long until the request that was refused would be admitted."""
@@ -100,20 +103,37 @@ class Limiter:
         """How long a request that was admitted waits for its turn."""
         return max(0, used_ns - self.capacity_ns) if self.max_delay_ns else 0
 
-    def state(self, used_ns: int) -> str:
-        """The member of `RateLimit` (draft-ietf-httpapi-ratelimit-headers): what is left, and when all is."""
-        return f'"{self.name}";r={self.remaining(used_ns)};t={seconds(used_ns)}'
+
+def tell(rows: tuple[Row, ...], charged: tuple[int, ...]) -> tuple[str, list[Step]]:
+    """What an answer of `World.charge` says: to the client, and step by step if it admits.
+
+    `RateLimit` (draft-ietf-httpapi-ratelimit-headers) has of each limit how many requests are left, and in how
+    many seconds all of them will be. A worker has the same natively (workers.telling).
+    """
+    members: list[str] = []
+    found: list[Step] = []
+    for (label, capacity_ns, interval_ns, steps), used_ns in zip(rows, charged[2:], strict=True):
+        remaining = max(0, capacity_ns - used_ns) // interval_ns
+        members.append(f"{label}{remaining};t={seconds(used_ns)}")
+        found.append(_step_of(steps, remaining))
+    return ", ".join(members), found
 
 
 class Tariff:
-    """All limits of one route: what of them can be said before a request comes is said here, once."""
+    """All limits of one policy: what of them can be said before a request comes is said here, once."""
 
-    __slots__ = ("delaying", "enforced", "has_exemptions", "observers", "patient_terms", "policies", "terms")
+    __slots__ = (
+        "delaying", "enforced", "has_exemptions", "keys", "observers", "patient_terms", "policies", "rows", "tell",
+        "terms",
+    )  # fmt: skip
 
-    def __init__(self, limiters: Sequence[Limiter]) -> None:
+    def __init__(self, limiters: Sequence[Limiter], tell: Tell = tell) -> None:
         self.enforced = tuple(one for one in limiters if not one.is_observer)
         self.observers = tuple(one for one in limiters if one.is_observer)
         self.has_exemptions = any(one.has_exemptions for one in limiters)
+        self.keys = _keys_of([one.key for one in self.enforced])
+        self.rows = tuple(one.row for one in self.enforced)
+        self.tell = tell
         self.terms = b"".join([one.term for one in self.enforced])
         self.patient_terms = b"".join([one.patient_term for one in self.enforced])
         self.delaying = tuple(one for one in self.enforced if one.max_delay_ns)
@@ -123,7 +143,18 @@ class Tariff:
         """The limits that concern this request: without those that exempt its client."""
         if not self.has_exemptions:
             return self
-        return Tariff([one for one in (*self.enforced, *self.observers) if not one.is_exempt(request)])
+        return Tariff([one for one in (*self.enforced, *self.observers) if not one.is_exempt(request)], self.tell)
+
+
+def _keys_of(keys: Sequence[Key]) -> Keys:
+    """What names all the buckets of a request; one or two limits, which is what routes have, without a loop."""
+    if len(keys) == 1:
+        (only,) = keys
+        return lambda request: (only(request),)
+    if len(keys) == 2:
+        one, other = keys
+        return lambda request: (one(request), other(request))
+    return lambda request: tuple([key(request) for key in keys])
 
 
 @lru_cache(maxsize=4096)
@@ -134,6 +165,12 @@ def within_steps(limit: RateLimit) -> tuple[Step, ...]:
     """
     counts = [*range(EXACT), *(1 << bits for bits in range(EXACT.bit_length() - 1, REMAINING_BITS))]
     return tuple((Reason.WITHIN_LIMIT, limit.span, (limit.name, count)) for count in counts)
+
+
+def _step_of(steps: tuple[Step, ...], remaining: int) -> Step:
+    if remaining < EXACT:
+        return steps[remaining]
+    return steps[min(EXACT + remaining.bit_length() - EXACT_BITS, len(steps) - 1)]
 
 
 def seconds(duration_ns: int) -> int:

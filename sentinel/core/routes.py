@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, ranked
+from sentinel.core.limits import Tell, tell
 from sentinel.core.pathindex import PathIndex
 from sentinel.core.plan import Endpoint, Plan, Upstream
 from sentinel.core.reasons import Reason
@@ -102,10 +103,10 @@ class RouteTable:
         "candidates", "endpoint_steps", "listeners", "no_route", "no_route_step", "plan", "unbound", "upstreams",
     )  # fmt: skip
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, tell: Tell) -> None:
         self.plan = plan
         self.upstreams: dict[str, Upstream] = {upstream.name: upstream for upstream in plan.upstreams}
-        self.candidates = ranked(plan)
+        self.candidates = ranked(plan, tell)
         self.unbound = HostIndex([one for one in self.candidates if not one.route.listeners])
         bound = {name for route in plan.routes for name in route.listeners}
         self.listeners: dict[str, HostIndex] = {  # listeners that no route names share one index
@@ -153,6 +154,9 @@ def chosen(upstream: Upstream, endpoint: Endpoint) -> Step:
     return (Reason.ENDPOINT_CHOSEN, endpoint.span, (upstream.name, endpoint.host, endpoint.port))
 
 
-def compile_routes(plan: Plan) -> RouteTable:
-    """Index a plan's routes. Raises ValueError on hosts, paths or patterns that a checked plan cannot have."""
-    return RouteTable(plan)
+def compile_routes(plan: Plan, tell: Tell = tell) -> RouteTable:
+    """Index a plan's routes. Raises ValueError on hosts, paths or patterns that a checked plan cannot have.
+
+    `tell`: who puts into words what limits say; a worker hands in a faster one that says the same.
+    """
+    return RouteTable(plan, tell)

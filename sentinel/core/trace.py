@@ -32,5 +32,13 @@ class Trace:
         else:
             self.dropped += 1
 
+    def extend(self, steps: list[Step]) -> None:
+        """Record several."""
+        if len(self.steps) + len(steps) <= TRACE_STEPS_MAX:
+            self.steps += steps
+        else:
+            for step in steps:
+                self.add(step)
+
     def step(self, reason: Reason, span: Span, *detail: Any) -> None:
         self.add((reason, span, detail))

@@ -17,7 +17,7 @@ from sentinel.core.candidates import Candidate
 from sentinel.core.limits import ADMITTED, FULL, Field, Limiter, Tariff, seconds
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
-from sentinel.core.trace import Trace
+from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Reject
 from sentinel.core.world import World
 
@@ -38,32 +38,43 @@ def limit(
     candidate: Candidate, tariff: Tariff, request: Request, world: World, trace: Trace
 ) -> tuple[Reject | None, tuple[Field, ...], Delay | None]:
     """Return the refusal, or None; the fields that the answer shall have; and what is to be waited for."""
-    tariff = tariff.of(request)
+    if tariff.has_exemptions:
+        tariff = tariff.of(request)
     fields: tuple[Field, ...] = ()
     delay: Delay | None = None
-    enforced = tariff.enforced
-    if enforced:
+    if tariff.enforced:
         terms = tariff.terms
         if tariff.delaying and all(world.waiting(one.name) < one.max_waiting for one in tariff.delaying):
             terms = tariff.patient_terms
-        outcome, index, *used = world.charge(tuple([one.key(request) for one in enforced]), terms)
-        state = ", ".join([one.state(used_ns) for one, used_ns in zip(enforced, used, strict=True)])
+        charged = world.charge(tariff.keys(request), terms)
+        state, steps = tariff.tell(tariff.rows, charged)
         fields = tariff.policies, ("ratelimit", state)
-        if outcome != ADMITTED:
-            return _refused(candidate, enforced[index], outcome, used[index], fields, trace), fields, None
-        for one, used_ns in zip(enforced, used, strict=True):
-            trace.add(one.within(used_ns))
-            if tariff.delaying and (wait_ns := one.wait_ns(used_ns)) > (delay.wait_ns if delay else 0):
-                delay = Delay(one.name, wait_ns)
-                trace.add((DELAYED, one.span, (one.name, wait_ns // 1_000_000)))
+        if charged[0] != ADMITTED:
+            return _refused(candidate, tariff, charged, fields, trace), fields, None
+        if tariff.delaying:
+            delay = _told_with_delays(tariff, charged, steps, trace)
+        else:
+            trace.extend(steps)
     for one in tariff.observers:
         _observe(one, request, world, trace)
     return None, fields, delay
 
 
+def _told_with_delays(tariff: Tariff, charged: tuple[int, ...], steps: list[Step], trace: Trace) -> Delay | None:
+    delay: Delay | None = None
+    for one, used_ns, step in zip(tariff.enforced, charged[2:], steps, strict=True):
+        trace.add(step)
+        if (wait_ns := one.wait_ns(used_ns)) > (delay.wait_ns if delay else 0):
+            delay = Delay(one.name, wait_ns)
+            trace.add((DELAYED, one.span, (one.name, wait_ns // 1_000_000)))
+    return delay
+
+
 def _refused(
-    candidate: Candidate, one: Limiter, outcome: int, used_ns: int, fields: tuple[Field, ...], trace: Trace
+    candidate: Candidate, tariff: Tariff, charged: tuple[int, ...], fields: tuple[Field, ...], trace: Trace
 ) -> Reject:
+    outcome, index, *used = charged
+    one, used_ns = tariff.enforced[index], used[index]
     if outcome == FULL:
         trace.add((LIMITS_FULL, one.span, (one.name,)))
         return Reject(LIMITS_FULL.status, LIMITS_FULL, candidate.route, (("retry-after", "1"),))
