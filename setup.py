@@ -1,4 +1,4 @@
-"""The three native kernels; all else is in pyproject.toml.
+"""The four native kernels; all else is in pyproject.toml.
 
 `SENTINEL_SANITIZE=address,undefined` builds them with sanitizers, `SENTINEL_WERROR=1` turns warnings into errors.
 """
@@ -43,5 +43,11 @@ BOOKS = Extension(
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
 )
+TELLING = Extension(
+    "workers._native.telling",
+    ["workers/_native/telling.c"],
+    extra_compile_args=FLAGS,
+    extra_link_args=LINK,
+)
 
-setup(ext_modules=[CELLS, HTTP1, BOOKS])
+setup(ext_modules=[CELLS, HTTP1, BOOKS, TELLING])

@@ -99,6 +99,9 @@ class Cells(Protocol):
     def least(self, places: bytes, weights: bytes, allowed: bytes, start: int, /) -> int:
         """The position with the least (in flight + 1) / weight of those allowed, from `start` on round; -1 for none."""
 
+    def pick(self, places: bytes, weights: bytes, now_ns: int, probes: int, start: int, /) -> int:
+        """`least` of all of them, if each may be used (`standing`); -1 when there is one that may not."""
+
     def spend(self, place: int, now_ns: int, per_second: int, /) -> bool:
         """Take one retry from an upstream's budget, which gets `per_second` besides what attempts earn it."""
 

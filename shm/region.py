@@ -110,7 +110,7 @@ class Region:
         self.held = cells.held
         """(key): how many the fleet holds under it; anybody."""
         self.begin, self.finish, self.standing = cells.begin, cells.finish, cells.standing
-        self.flights, self.ewmas, self.least = cells.flights, cells.ewmas, cells.least
+        self.flights, self.ewmas, self.least, self.pick = cells.flights, cells.ewmas, cells.least, cells.pick
         self.spend, self.lead, self.toll = cells.spend, cells.lead, cells.toll
 
     @classmethod

@@ -343,6 +343,18 @@ class Cells:
         at = start % len(numbers) if numbers else 0
         return self._places.least(numbers, memoryview(weights).cast("I").tolist(), allowed, at)
 
+    def pick(self, places: bytes, weights: bytes, now_ns: int, probes: int, start: int, /) -> int:
+        if not isinstance(weights, bytes):
+            raise TypeError("expected bytes")
+        count = len(self._numbers(places))
+        _words(now_ns, probes, start)
+        _check_time(now_ns)
+        if len(weights) != len(places):
+            raise ValueError("each place has a weight")
+        if any(self.standing(places, now_ns, probes)):
+            return -1
+        return self.least(places, weights, b"\1" * count, start)
+
     def spend(self, place: int, now_ns: int, per_second: int, /) -> bool:
         _words(place, now_ns, per_second)
         self._check_places(place)

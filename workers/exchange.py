@@ -42,6 +42,7 @@ from workers.errors import Fields
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
 from workers.pool import Link, Pool
+from workers.telling import written
 from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Exchange:
         if type(verdict) is not Reject:
             self.leases = verdict.leases
         if verdict.fields:
-            self.answer_lines += "".join([f"{name}: {value}\r\n" for name, value in verdict.fields]).encode("latin-1")
+            self.answer_lines = written(self.answer_lines, verdict.fields)
         if self.has_body:
             self.body_max = intake.body_max(route)
             if self.head.content_length > self.body_max or (self.body and self.body.payload_bytes > self.body_max):

@@ -103,7 +103,7 @@ class Intake:
         else:
             exchange.lines = downstream.stranger_lines + host_line + exchange.id_line
         request = exchange.request = Request(
-            method, self.scheme, host, target.path, target.query, target.target, head.headers, client_ip, self.name,
+            method, self.scheme, host, target.path, target.query, target.target, (), client_ip, self.name, head,
         )  # fmt: skip
         return request
 

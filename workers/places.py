@@ -90,9 +90,9 @@ class Group:
     """One upstream at run time; the chooser's scene."""
 
     __slots__ = (
-        "_begin", "_chance", "_finish", "_has_names", "_numbers", "_probes", "_region", "_service", "_slot",
-        "_stood", "_terms", "_turn", "_weights_octets", "chooser", "is_plain", "number", "places", "purse",
-        "upstream", "waiting", "weights",
+        "_begin", "_chance", "_finish", "_has_names", "_is_quiet", "_numbers", "_pick", "_probes", "_region",
+        "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets", "chooser", "is_plain", "number",
+        "places", "purse", "upstream", "waiting", "weights",
     )  # fmt: skip
 
     def __init__(self, service: Service, upstream: Upstream, *, is_retried: bool = False) -> None:
@@ -107,9 +107,10 @@ class Group:
         self._weights_octets = array("I", self.weights).tobytes()
         self._service = service
         self._region, self._slot = service.region, service.slot
-        self._begin, self._finish = service.region.begin, service.region.finish
+        self._begin, self._finish, self._pick = service.region.begin, service.region.finish, service.region.pick
         self._numbers = array("I", [place.number for place in self.places]).tobytes()
         self._stood = b""
+        self._is_quiet = False  # all could be used when we looked last, and all have addresses
         self._has_names = any(place.is_name for place in self.places)
         # Nobody but an operator ever changes how these endpoints stand: to look at each tick is enough.
         judges = upstream.health or upstream.outlier or upstream.endpoint_breaker
@@ -198,6 +199,7 @@ class Group:
             standing = standing.replace(ILL, WELL)
         if standing != self._stood:  # somebody may have come back just now
             self._stood = standing
+            self._is_quiet = not any(standing) and not self._has_names
             if self.upstream.slow_start_ns:
                 self.warm()
         if self._has_names:
@@ -214,6 +216,12 @@ class Group:
     def least(self, allowed: bytes) -> int:
         self._turn += 1
         return self._region.least(self._numbers, self._weights_octets, allowed, self._turn)
+
+    def least_of_all(self) -> int:
+        if not self._is_quiet:
+            return -1
+        self._turn += 1
+        return self._pick(self._numbers, self._weights_octets, time.monotonic_ns(), self._probes, self._turn)
 
     def turn(self) -> int:
         self._turn += 1

@@ -26,6 +26,7 @@ from workers.health import Round
 from workers.ids import RequestIds
 from workers.ledger import Ledger
 from workers.shadowing import Shadows
+from workers.telling import tell
 from workers.timers import NEVER, Ticker
 from workers.world import LiveWorld
 
@@ -61,7 +62,7 @@ class Service:
         self.plan = plan
         self.region = region
         self.slot = slot
-        self.table = compile_routes(plan)
+        self.table = compile_routes(plan, tell)
         self.ticker = Ticker(loop, self.surprise)
         self.ids = RequestIds()
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)

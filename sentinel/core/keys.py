@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from sentinel.core.conditions import field_values, query_values
+from sentinel.core.conditions import query_values
 from sentinel.core.request import Request
 
 KEY_CHARS_MAX: Final = 512
@@ -48,6 +48,8 @@ class Keyer:
         self.key: Callable[[Request], bytes] = {0: self._key_of_none, 1: self._key_of_one}.get(
             len(self._parts), self._key_of_many
         )
+        if self._kinds == ("client-ip",):
+            self.key = self._key_of_client
         """The octets that name the bucket of a request."""
         if not self._parts:
             self._known[()] = self._written(())
@@ -58,6 +60,10 @@ class Keyer:
 
     def _key_of_none(self, request: Request) -> bytes:
         return self._known[()]
+
+    def _key_of_client(self, request: Request) -> bytes:
+        value = request.client_ip
+        return self._known.get(value) or self._learn(value, (value,))
 
     def _key_of_one(self, request: Request) -> bytes:
         value = self._parts[0](request)
@@ -98,7 +104,7 @@ def raw_part_of(key: str) -> Part:
         case "client-ip":
             return lambda request: request.client_ip
         case "header":
-            return lambda request: ", ".join(field_values(request, name)[:1])
+            return lambda request: ", ".join(request.values(name))  # the whole value, as conditions read it
         case "cookie":
             return lambda request: cookie_of(request, name)
         case "query":

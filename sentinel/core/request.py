@@ -9,18 +9,29 @@ upstream receives: the two never differ in meaning.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 Headers = Sequence[tuple[str, str]]
+
+
+class Fields(Protocol):
+    """A parsed head, which has its fields but makes the list of them only when it is asked for."""
+
+    @property
+    def headers(self) -> Headers: ...
+    def values(self, name: str, /) -> list[str]:
+        """All values of a field, in order; `name` in lower case."""
 
 
 class Request:
     """One request's head. Not a dataclass: made once a request, on the hot path."""
 
-    __slots__ = ("client_ip", "headers", "host", "listener", "method", "path", "query", "scheme", "target")
+    __slots__ = ("_fields", "client_ip", "headers", "host", "listener", "method", "path", "query", "scheme", "target")
+    headers: Headers
 
     def __init__(
         self, method: str, scheme: str, host: str, path: str, query: str, target: str,
-        headers: Headers, client_ip: str, listener: str,
+        headers: Headers, client_ip: str, listener: str, fields: Fields | None = None,
     ) -> None:  # fmt: skip
         self.method = method
         self.scheme = scheme
@@ -28,10 +39,21 @@ class Request:
         self.path = path  # normalised, begins with "/"; "*" for OPTIONS *
         self.query = query  # raw, without "?"; "" when there is none
         self.target = target  # origin-form for the upstream: path and query
-        self.headers = headers
+        self._fields = fields  # in the place of `headers`: most requests are decided without a look at any
+        if fields is None:
+            self.headers = headers
         self.client_ip = client_ip
         self.listener = listener
 
     def values(self, name: str) -> list[str]:
         """All values of a field, in order; `name` in lower case."""
+        if self._fields is not None:
+            return self._fields.values(name)
         return [value for key, value in self.headers if key == name]
+
+    def __getattr__(self, name: str) -> Headers:
+        """`headers`, when they are asked for first; no other attribute is ever missing."""
+        if name != "headers" or self._fields is None:
+            raise AttributeError(name)
+        headers = self.headers = self._fields.headers
+        return headers

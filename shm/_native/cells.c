@@ -566,6 +566,30 @@ static PyObject *cells_least(PyObject *self, PyObject *const *args, Py_ssize_t c
                                             places_count ? start % (uint64_t)places_count : 0));
 }
 
+static PyObject *cells_pick(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[3];
+    const uint32_t *places;
+    unsigned char allowed[PLACES_AT_ONCE_MAX];
+    char *weights;
+    Py_ssize_t places_count, weights_length;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 5, 5) || (places_count = take_places(region, args[0], &places)) < 0
+        || PyBytes_AsStringAndSize(args[1], &weights, &weights_length) < 0 || !take_words(args + 2, 3, a)
+        || is_time_wrong(a[0]))
+        return NULL;
+    if (weights_length != places_count * 4 || (uintptr_t)weights % 4) {
+        PyErr_SetString(PyExc_ValueError, "each place has a weight");
+        return NULL;
+    }
+    for (Py_ssize_t at = 0; at < places_count; at++)
+        if (place_standing(region, places[at], a[0] / 1000000, a[1]) != STANDING_USABLE)
+            return PyLong_FromLong(-1);
+    memset(allowed, 1, (size_t)places_count);
+    return PyLong_FromLongLong(places_least(region, places, (const uint32_t *)(const void *)weights, allowed,
+                                            (uint64_t)places_count, places_count ? a[2] % (uint64_t)places_count : 0));
+}
+
 static PyObject *cells_spend(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     BEGIN(3, 3);
@@ -727,7 +751,7 @@ static PyMethodDef methods[] = {
     FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
     FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(peek), FAST(reset),
     FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
-    FAST(least), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held), FAST(leases_reap),
+    FAST(least), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held), FAST(leases_reap),
     FAST(leases_statistics), FAST(release_lease),
     {"release", cells_release, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -320,6 +320,9 @@ class Stage:
     def least(self, allowed: bytes) -> int:
         return least_request(self.under_way, self.weights, [at for at, octet in enumerate(allowed) if octet], 0)
 
+    def least_of_all(self) -> int:
+        return -1 if any(self.codes) else self.least(b"\1" * len(self.codes))
+
     def turn(self) -> int:
         self.turns += 1
         return self.turns

@@ -224,6 +224,19 @@ def test_no_time_is_paid_for_twice_when_somebody_read_the_clock_and_was_stopped(
 # Least request, leadership.
 
 
+def test_the_least_of_all_is_picked_while_all_may_be_used(cells: Cells) -> None:
+    for slot, place in ((0, 0), (1, 0), (2, 2)):
+        cells.begin(slot, place, 3, MS, pack_terms())
+    weights = array("I", [1, 1, 1]).tobytes()
+    assert cells.pick(places(0, 1, 2), weights, MS, 0, 0) == 1
+    assert cells.pick(places(0, 1, 2), array("I", [9, 1, 1]).tobytes(), MS, 0, 0) == 0, "3 / 9 is below 1"
+    assert [cells.pick(places(1, 3), array("I", [1, 1]).tobytes(), MS, 0, start) for start in (0, 2)] == [0, 0]
+    cells.store(SMALL.place(2) + PLACE.offset("admin"), 1)
+    assert cells.pick(places(0, 1, 2), weights, MS, 0, 0) == -1, "one is drained: the caller has to look"
+    assert cells.pick(places(0, 1), array("I", [1, 1]).tobytes(), MS, 0, 0) == 1
+    assert cells.pick(b"", b"", MS, 0, 5) == -1
+
+
 def test_the_least_loaded_by_weight_is_found(cells: Cells) -> None:
     for slot, place in ((0, 0), (1, 0), (2, 2)):
         cells.begin(slot, place, 3, MS, pack_terms())
@@ -280,6 +293,9 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("ewmas"), st.tuples(NUMBERS, TIMES, st.sampled_from([0, 50 * MS]))),
     st.tuples(st.just("least"), st.tuples(
         st.just(places(0, 1, 2)), st.just(array("I", [1, 0, 5]).tobytes()), st.binary(min_size=3, max_size=3), ROUNDS,
+    )),
+    st.tuples(st.just("pick"), st.tuples(
+        st.just(places(0, 1, 2)), st.just(array("I", [1, 0, 5]).tobytes()), TIMES, st.integers(0, 3), ROUNDS,
     )),
     st.tuples(st.just("spend"), st.tuples(PLACES, TIMES, st.integers(0, 5))),
     st.tuples(st.just("lead"), st.tuples(SLOTS, st.integers(0, 1 << 17), TIMES, st.just(100 * MS))),

@@ -144,24 +144,61 @@ static int has_name(const Head *head, const struct field *field, const uint8_t *
     return 1;
 }
 
+/* A name in lower case that fields are looked for by. */
+struct wanted {
+    const uint8_t *lower;
+    size_t size;
+    uint16_t known;
+};
+
+static int take_name(PyObject *name, struct wanted *wanted)
+{
+    Py_ssize_t size;
+    wanted->lower = PyUnicode_Check(name) ? (const uint8_t *)PyUnicode_AsUTF8AndSize(name, &size) : NULL;
+    if (wanted->lower == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "a name must be a str");
+        return -1;
+    }
+    wanted->size = (size_t)size;
+    wanted->known = size > 0 ? find_name(&state.names, wanted->lower, wanted->size) : UNKNOWN;
+    return 0;
+}
+
+static int is_wanted(const Head *head, const struct field *field, const struct wanted *wanted)
+{
+    return field->known == wanted->known
+           && (wanted->known != UNKNOWN || has_name(head, field, wanted->lower, wanted->size));
+}
+
 /* The value of the first field of this name, without making the others. */
 static PyObject *head_first(PyObject *self, PyObject *name)
 {
     const Head *head = (const Head *)self;
-    Py_ssize_t size;
-    const uint8_t *lower = PyUnicode_Check(name) ? (const uint8_t *)PyUnicode_AsUTF8AndSize(name, &size) : NULL;
-    if (lower == NULL) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "a name must be a str");
+    struct wanted wanted;
+    if (take_name(name, &wanted) < 0)
         return NULL;
-    }
-    uint16_t known = size > 0 ? find_name(&state.names, lower, (size_t)size) : UNKNOWN;
-    for (uint32_t i = 0; i < head->fields_count; i++) {
-        const struct field *field = &head->fields[i];
-        if (field->known == known && (known != UNKNOWN || has_name(head, field, lower, (size_t)size)))
-            return text(octets_of(head) + field->value, field->value_size);
-    }
+    for (uint32_t i = 0; i < head->fields_count; i++)
+        if (is_wanted(head, &head->fields[i], &wanted))
+            return text(octets_of(head) + head->fields[i].value, head->fields[i].value_size);
     return Py_NewRef(state.empty);
+}
+
+/* The values of all fields of this name. */
+static PyObject *head_values(PyObject *self, PyObject *name)
+{
+    const Head *head = (const Head *)self;
+    struct wanted wanted;
+    PyObject *list = take_name(name, &wanted) < 0 ? NULL : PyList_New(0);
+    for (uint32_t i = 0; list != NULL && i < head->fields_count; i++) {
+        if (!is_wanted(head, &head->fields[i], &wanted))
+            continue;
+        PyObject *value = text(octets_of(head) + head->fields[i].value, head->fields[i].value_size);
+        if (value == NULL || PyList_Append(list, value) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(value);
+    }
+    return list;
 }
 
 static PyObject *head_phrase(PyObject *self, void *unused)
@@ -179,7 +216,7 @@ static PyObject *head_phrase(PyObject *self, void *unused)
         {"content_length", T_LONGLONG, offsetof(Head, content_length), READONLY, NULL}
 
 static PyMethodDef request_methods[] = {
-    {"first", head_first, METH_O, NULL}, {NULL, NULL, 0, NULL},
+    {"first", head_first, METH_O, NULL}, {"values", head_values, METH_O, NULL}, {NULL, NULL, 0, NULL},
 };
 static PyMemberDef request_members[] = {
     OBJECT(method), OBJECT(target), OBJECT(host), TRUTH(expect_continue), COMMON, {NULL, 0, 0, 0, NULL},

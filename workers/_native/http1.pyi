@@ -14,6 +14,7 @@ class RequestHead:
     host: str | None
     size: int
     def first(self, name: str, /) -> str: ...
+    def values(self, name: str, /) -> list[str]: ...
 
 @final
 class ResponseHead:

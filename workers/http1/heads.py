@@ -45,6 +45,8 @@ class RequestHead(Protocol):
     def headers(self) -> list[tuple[str, str]]: ...
     def first(self, name: str, /) -> str:
         """The value of the first field of this name (in lower case); "" when there is none. Makes no list."""
+    def values(self, name: str, /) -> list[str]:
+        """The values of all fields of this name, in order, without making the others."""
     @property
     def keep_alive(self) -> bool:
         """Whether the client is willing to send another request."""

@@ -56,6 +56,9 @@ class RequestHead:
     def first(self, name: str, /) -> str:
         return next((field.value for field in self._fields if field.name == name), "")
 
+    def values(self, name: str, /) -> list[str]:
+        return [field.value for field in self._fields if field.name == name]
+
 
 def parse_request(
     data: bytes | bytearray | memoryview, start: int, max_bytes: int, max_headers: int, max_uri: int, /

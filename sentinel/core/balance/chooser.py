@@ -51,6 +51,9 @@ class Scene(Protocol):
     def least(self, allowed: bytes) -> int:
         """The index with the least (in flight + 1) / weight of those whose octet is not 0; -1 for none."""
 
+    def least_of_all(self) -> int:
+        """The same of all of them, if each may be used; -1 when that has to be looked at, and perhaps one may not."""
+
     def turn(self) -> int:
         """A number that is one more each time."""
 
@@ -68,8 +71,8 @@ class Chooser:
     """How one upstream's endpoints are chosen."""
 
     __slots__ = (
-        "_all", "_all_usable", "_choices", "_everybody", "_has_levels", "_localities", "_lookup", "_max_load", "_names",
-        "_pick", "_priorities", "_upstream", "tags",
+        "_all", "_all_usable", "_choices", "_everybody", "_has_levels", "_is_quick", "_localities", "_lookup",
+        "_max_load", "_names", "_pick", "_priorities", "_upstream", "tags",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
@@ -93,9 +96,15 @@ class Chooser:
         self._pick = self._picker(balance.kind)
         sticky = upstream.sticky
         self.tags = Tags(upstream.name, self._names, sticky.secrets) if sticky is not None else None
+        # Where all are equal and the least is wanted, one look at all of them is the whole choice.
+        self._is_quick = balance.kind == "least-request" and not self._has_levels and sticky is None
 
     def choose(self, scene: Scene, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         """Which endpoint next. `tried`: those that are not to be tried again."""
+        if self._is_quick and not tried:
+            index = scene.least_of_all()
+            if index >= 0:
+                return self._choices[index]
         standing = scene.standing()
         notes: tuple[Step, ...] = ()
         if self.tags is not None:

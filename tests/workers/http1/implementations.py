@@ -52,7 +52,8 @@ def request_outcome(
         codec.build_request(head, "/new?x", "up.test:81", extra, drop, chunked)
         for extra in (b"", EXTRA) for drop in (frozenset(), DROP) for chunked in (False, True)
     ]  # fmt: skip
-    return (*(getattr(head, name) for name in REQUEST), built)
+    named = [(name, head.first(name), head.values(name)) for name in ("", *(name for name, _ in head.headers))]
+    return (*(getattr(head, name) for name in REQUEST), named, built)
 
 
 def response_outcome(
