@@ -1,4 +1,4 @@
-"""The four native kernels; all else is in pyproject.toml.
+"""The five native kernels; all else is in pyproject.toml.
 
 `SENTINEL_SANITIZE=address,undefined` builds them with sanitizers, `SENTINEL_WERROR=1` turns warnings into errors.
 """
@@ -49,5 +49,11 @@ TELLING = Extension(
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
 )
+BLANKS = Extension(
+    "workers._native.blanks",
+    ["workers/_native/blanks.c"],
+    extra_compile_args=FLAGS,
+    extra_link_args=LINK,
+)
 
-setup(ext_modules=[CELLS, HTTP1, BOOKS, TELLING])
+setup(ext_modules=[CELLS, HTTP1, BOOKS, TELLING, BLANKS])

@@ -66,6 +66,9 @@ class Cells(Protocol):
         or -1. Each tat is what its bucket holds now; 0 for a full bucket, or one that has no entry.
         """
 
+    def charge_used(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        """The same, but told of each bucket is for how long from now it is in use: its tat - now_ns, or 0."""
+
     def peek(self, now_ns: int, key: bytes, /) -> int:
         """The theoretical arrival time of a key's bucket; 0 when it is full, which nobody needs to remember."""
 

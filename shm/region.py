@@ -101,6 +101,8 @@ class Region:
         """(slot, record): append to the slot's ring; the slot's process."""
         self.charge = cells.charge
         """(slot, now_ns, keys, terms): take from several buckets, or from none; worker. See shm.cells.Cells."""
+        self.charge_used = cells.charge_used
+        """The same, but of each bucket for how long it is in use; worker."""
         self.peek = cells.peek
         """(now_ns, key): the theoretical arrival time of a key's bucket, 0 when it is full; anybody."""
         self.reset = cells.reset

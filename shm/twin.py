@@ -256,6 +256,10 @@ class Cells:
                 raise ValueError("an increment or a capacity is out of bounds")
         return finish(self._limits.charge(slot, now_ns, hashes, agreed))
 
+    def charge_used(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        outcome, index, *tats = self.charge(slot, now_ns, keys, terms)
+        return outcome, index, *(max(0, tat - now_ns) for tat in tats)
+
     def peek(self, now_ns: int, key: bytes, /) -> int:
         _words(now_ns)
         found = finish(self._limits.look(self._timed(now_ns, key)))

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from sentinel.core.reasons import Reason
 from workers import answer, errors
-from workers.exchange import Exchange
+from workers.exchange import Exchange, opened
 from workers.forwarded import canonical_peer, lines_for_stranger
 from workers.http1 import proxy_protocol
 from workers.http1.bodies import ChunkedBody
@@ -226,7 +226,7 @@ class Downstream(asyncio.Protocol):
         self._is_serving = False
 
     def _begin(self, head: RequestHead) -> None:
-        exchange = self.exchange = Exchange(self, head)
+        exchange = self.exchange = opened(self, head)
         self.served += 1
         self.service.open_requests += 1
         self.intake.open_requests += 1

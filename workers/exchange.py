@@ -38,6 +38,7 @@ from sentinel.core.world import NO_WISH
 from shm.counters import Counter
 from shm.places import FAILURE, NEUTRAL, SUCCESS
 from workers import answer, attempt, errors, retrying
+from workers.blanks import copy_of
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
@@ -62,7 +63,10 @@ KEPT_BYTES_MAX: Final = 64 * 1024
 
 
 class Exchange:
-    """The state of one request and its answer. Made once a request: no dataclass, no inheritance."""
+    """The state of one request and its answer. Made once a request, by `opened`: no dataclass, no inheritance.
+
+    `__init__` makes the blank form: whatever is the same in each at its beginning, and shared by all.
+    """
 
     __slots__ = (
         "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
@@ -75,16 +79,23 @@ class Exchange:
         "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
     )  # fmt: skip
 
-    def __init__(self, downstream: Downstream, head: RequestHead) -> None:
-        self.downstream = downstream
-        self.head = head
-        self.started_ns = time.monotonic_ns()
+    # An exchange's own from its beginning.
+    downstream: Downstream
+    head: RequestHead
+    started_ns: int
+    trace: Trace
+    backlog: list[bytes]
+    body_left: int  # counts a Content-Length down and is -1 for chunks
+    has_body: bool
+    body_done: bool
+    bytes_in: int
+
+    def __init__(self) -> None:
         self.request: Request | None = None
         self.request_id = ""
         self.id_line = self.answer_lines = b""
         self.authority = ""
         self.lines = b""
-        self.trace = Trace()
         # The decision and its attempts.
         self.decision: Decision | None = None  # while it waits
         self.leases: tuple[int, ...] = ()
@@ -114,14 +125,9 @@ class Exchange:
         self.tried: tuple[Endpoint, ...] = ()
         self.tried_pools: tuple[Pool, ...] = ()
         self.is_repeated = False
-        # The request's body. `body_left` counts a Content-Length down and is -1 for chunks.
-        length = head.content_length
+        # The request's body.
         self.body: ChunkedBody | None = None
-        self.body_left = length
-        self.has_body = length > 0 or head.chunked
-        self.body_done = not self.has_body
         self.body_max = NEVER
-        self.backlog: list[bytes] = []
         self.kept: list[bytes] | None = None
         self.kept_bytes = 0
         self.kept_max = KEPT_BYTES_MAX
@@ -139,7 +145,6 @@ class Exchange:
         self.client_is_silent = False  # its half of a tunnel has ended
         self.upstream_is_silent = False
         # Measures and deadlines.
-        self.bytes_in = head.size
         self.bytes_out = 0
         self.deadline_ns = NEVER
         self.deadline_reason = TOTAL_TIMEOUT
@@ -435,3 +440,21 @@ class Exchange:
         self.answer_started = True
         self.bytes_out += len(raw)
         self.downstream.write(raw)
+
+
+BLANK: Final = Exchange()
+
+
+def opened(downstream: Downstream, head: RequestHead) -> Exchange:
+    """A new exchange: a copy of the blank form, filled in."""
+    exchange = copy_of(BLANK)
+    exchange.downstream = downstream
+    exchange.head = head
+    exchange.started_ns = time.monotonic_ns()
+    exchange.trace = Trace()
+    exchange.backlog = []
+    length = exchange.body_left = head.content_length
+    has_body = exchange.has_body = length > 0 or head.chunked
+    exchange.body_done = not has_body
+    exchange.bytes_in = head.size
+    return exchange

@@ -32,7 +32,7 @@ class LiveWorld:
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._region, self._slot = service.region, service.slot
-        self._charge, self._hold = service.region.charge, service.region.hold
+        self._charge, self._hold = service.region.charge_used, service.region.hold
         self._waiting: dict[str, int] = {}  # at each rate limit that delays
         retried = {name for route in plan.routes if route.retry is not None for name in route.upstream_names}
         self._groups = {
@@ -49,9 +49,7 @@ class LiveWorld:
         return getrandbits(64)
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
-        now_ns = monotonic_ns()
-        charged = self._charge(self._slot, now_ns, keys, terms)
-        return charged[:2] + tuple([tat - now_ns if tat > now_ns else 0 for tat in charged[2:]])
+        return self._charge(self._slot, monotonic_ns(), keys, terms)
 
     def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
         return self._hold(self._slot, monotonic_ns(), key, most)

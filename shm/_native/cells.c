@@ -266,7 +266,7 @@ static PyObject *tuple_of(long first, long second, const uint64_t *words, int co
     return tuple;
 }
 
-static PyObject *cells_charge(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *charge(PyObject *self, PyObject *const *args, Py_ssize_t count, int is_in_use)
 {
     uint64_t a[2], tats[LIMIT_KEYS_MAX];
     struct hash keys[LIMIT_KEYS_MAX];
@@ -283,7 +283,19 @@ static PyObject *cells_charge(PyObject *self, PyObject *const *args, Py_ssize_t 
         || (keys_count = take_charge(region, args[2], args[3], keys, terms)) < 0)
         return NULL;
     enum outcome outcome = limits_charge(region, a[0], a[1], keys_count, keys, terms, tats, &index);
+    for (int at = 0; at < keys_count && is_in_use; at++)
+        tats[at] = tats[at] > a[1] ? tats[at] - a[1] : 0;
     return tuple_of((long)outcome, index, tats, keys_count);
+}
+
+static PyObject *cells_charge(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    return charge(self, args, count, 0);
+}
+
+static PyObject *cells_charge_used(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    return charge(self, args, count, 1);
 }
 
 static PyObject *cells_peek(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -749,7 +761,7 @@ static void cells_dealloc(PyObject *self)
 
 static PyMethodDef methods[] = {
     FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
-    FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(peek), FAST(reset),
+    FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(charge_used), FAST(peek), FAST(reset),
     FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
     FAST(least), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held), FAST(leases_reap),
     FAST(leases_statistics), FAST(release_lease),

@@ -68,16 +68,19 @@ GUARDED_WORDS = st.builds(
 )  # fmt: skip
 
 
-def charges(slot: int, now_ns: int, charged: list[tuple[bytes, tuple[int, int, int]]]) -> tuple[str, tuple[Any, ...]]:
+def charges(
+    slot: int, now_ns: int, charged: list[tuple[bytes, tuple[int, int, int]]], name: str
+) -> tuple[str, tuple[Any, ...]]:
     keys, terms = tuple(key for key, _ in charged), array("Q", [word for _, term in charged for word in term])
-    return "charge", (slot, now_ns, keys, terms.tobytes())
+    return name, (slot, now_ns, keys, terms.tobytes())
 
 
 SMALL_TERMS = st.tuples(st.integers(0, 3).map(lambda n: n * LIMIT_GRACE_NS), st.integers(0, 9).map(
     lambda n: n * LIMIT_GRACE_NS), st.integers(0, 3))  # fmt: skip
 TERMS = st.one_of(SMALL_TERMS, SMALL_TERMS, st.tuples(NANOSECONDS, NANOSECONDS, WORDS))
 CHARGES = st.builds(
-    charges, st.integers(0, 2), TIMES, st.lists(st.tuples(KEY, TERMS), min_size=1, max_size=4)
+    charges, st.integers(0, 2), TIMES, st.lists(st.tuples(KEY, TERMS), min_size=1, max_size=4),
+    st.sampled_from(["charge", "charge_used"]),
 )
 LIMIT_OFFSETS = st.one_of(
     st.integers(0, SMALL.limits_max * LIMIT.size // WORD).map(lambda word: SMALL.limit(0) + word * WORD),
@@ -115,6 +118,7 @@ WELL_FORMED = st.one_of(
     operation("sums", OFFSETS, OFFSETS, st.integers(0, 4), st.integers(0, 8)),
     operation("sums", OFFSETS, WORDS, WORDS, WORDS),
     operation("charge", SLOTS, TIMES, KEYS, st.binary(max_size=48)),
+    operation("charge_used", SLOTS, TIMES, KEYS, st.binary(max_size=48)),
     CHARGES,
     CHARGES,
     CHARGES,

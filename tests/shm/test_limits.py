@@ -88,6 +88,12 @@ class TestCharge:
         assert cells.peek(NOW + SECOND, b"a") == 0 == cells.peek(NOW, b"b")
         assert cells.charge(0, NOW, (b"a",), terms((SECOND, SECOND, 0))) == (REFUSED, 0, NOW + SECOND // 10)
 
+    def test_the_answer_tells_for_how_long_buckets_are_in_use(self, cells: Cells) -> None:
+        both = terms(TEN_A_SECOND, (SECOND, SECOND, 0))
+        assert cells.charge_used(0, NOW, (b"a", b"b"), both) == (ADMITTED, -1, SECOND // 10, SECOND)
+        assert cells.charge_used(0, NOW + 7, (b"a", b"b"), both) == (REFUSED, 1, SECOND // 10 - 7, SECOND - 7)
+        assert cells.charge_used(0, NOW + SECOND // 2, (b"b", b"a"), both) == (REFUSED, 0, SECOND // 2, 0)
+
     def test_several_limits_are_charged_all_or_none(self, cells: Cells) -> None:
         both = terms(TEN_A_SECOND, (SECOND, SECOND, 0))
         assert cells.charge(0, NOW, (b"a", b"b"), both) == (ADMITTED, -1, NOW + SECOND // 10, NOW + SECOND)

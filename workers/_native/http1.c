@@ -208,7 +208,8 @@ static PyObject *head_phrase(PyObject *self, void *unused)
     return text(octets_of(head) + head->phrase, head->phrase_size);
 }
 
-#define OBJECT(NAME) {#NAME, T_OBJECT, offsetof(Head, NAME), READONLY, NULL}
+/* Never NULL in a head that is handed out. T_OBJECT_EX, for the interpreter reads such members as fast as slots. */
+#define OBJECT(NAME) {#NAME, T_OBJECT_EX, offsetof(Head, NAME), READONLY, NULL}
 #define NUMBER(NAME) {#NAME, T_INT, offsetof(Head, NAME), READONLY, NULL}
 #define TRUTH(NAME) {#NAME, T_BOOL, offsetof(Head, NAME), READONLY, NULL}
 #define COMMON                                                                                                     \

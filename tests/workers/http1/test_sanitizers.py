@@ -69,7 +69,7 @@ def test_the_extensions_build_without_a_warning(tmp_path: Path) -> None:
     assert all(target.is_file() for target in build(tmp_path, SENTINEL_WERROR="1"))
 
 
-def test_heads_books_and_telling_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
+def test_the_extensions_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
     runtime = runtime_of("libasan.so")
     built = build(tmp_path, SENTINEL_SANITIZE="address,undefined", SENTINEL_WERROR="1")
     assert all(b"__asan" in target.read_bytes() for target in built)
@@ -81,7 +81,7 @@ def test_heads_books_and_telling_under_address_and_undefined_behaviour_sanitizer
         "PYTHONPATH": str(tmp_path),
     }
     files = ["tests/workers/http1/test_heads.py", "tests/property/test_http1.py"]
-    files += ["tests/workers/test_books.py", "tests/workers/test_telling.py"]
+    files += ["tests/workers/test_books.py", "tests/workers/test_telling.py", "tests/workers/test_blanks.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
