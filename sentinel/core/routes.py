@@ -18,12 +18,15 @@ and the first hit wins. Where priorities differ, a less specific candidate may
 be the better one; then every list that covers host and path is looked at, and
 the lowest rank wins. These are still only a handful: nothing is scanned.
 
-The table is immutable, and belongs to one generation.
+The table is immutable, and belongs to one generation. It has a memory all the same: where no candidate of a
+listener has conditions beyond host and path, these two decide, and who asks for what was asked for
+lately gets the same answer without a search. The memory is bounded, and starts anew when it was full for long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, ranked
 from sentinel.core.limits import Tell, tell
@@ -35,16 +38,22 @@ from sentinel.core.span import NOWHERE
 from sentinel.core.trace import Step
 from sentinel.core.verdict import Reject
 
+REMEMBERED_MAX: Final = 2048
+REMEMBERED_CHARS_MAX: Final = 256
+PASSED_MAX: Final = 16 * REMEMBERED_MAX
+"""A full memory is kept for so many searches: where paths never come again, remembering them is most of the cost."""
+
 
 class HostIndex:
     """The candidates of one listener, by host."""
 
-    __slots__ = ("any_host", "exact", "is_uniform", "wild")
+    __slots__ = ("any_host", "exact", "has_tests", "is_uniform", "wild")
 
     def __init__(self, candidates: list[Candidate]) -> None:
         self.exact: dict[str, PathIndex] = {}
         self.wild: dict[str, PathIndex] = {}  # key: ".example.com"
         self.any_host = PathIndex()
+        self.has_tests = any(candidate.tests for candidate in candidates)
         self.is_uniform = len({candidate.route.priority for candidate in candidates}) < 2
         for candidate in candidates:  # in the order of rank
             self._paths(candidate).add(candidate)
@@ -100,7 +109,8 @@ class RouteTable:
     """A plan that can be asked; made by `compile_routes`."""
 
     __slots__ = (
-        "candidates", "endpoint_steps", "listeners", "no_route", "no_route_step", "plan", "unbound", "upstreams",
+        "_found", "_passed", "candidates", "endpoint_steps", "listeners", "no_route", "no_route_step", "plan",
+        "unbound", "upstreams",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
@@ -118,10 +128,28 @@ class RouteTable:
         }
         self.no_route = Reject(Reason.NO_ROUTE.status, Reason.NO_ROUTE, None)
         self.no_route_step: Step = (Reason.NO_ROUTE, NOWHERE, ())
+        self._found: dict[tuple[str, str, str], Candidate] = {}
+        self._passed = 0  # searches since the memory was full
 
     def find(self, request: Request) -> Candidate | None:
         """Return the best candidate for a request, or None."""
-        return self.listeners.get(request.listener, self.unbound).find(request)
+        asked = request.path, request.host, request.listener
+        return self._found.get(asked) or self._search(request, asked)
+
+    def _search(self, request: Request, asked: tuple[str, str, str]) -> Candidate | None:
+        index = self.listeners.get(request.listener, self.unbound)
+        found = index.find(request)
+        if found is None or index.has_tests:
+            return found
+        if len(self._found) < REMEMBERED_MAX:
+            if sum(map(len, asked)) <= REMEMBERED_CHARS_MAX:
+                self._found[asked] = found
+        elif self._passed < PASSED_MAX:
+            self._passed += 1
+        else:
+            self._passed = 0
+            self._found.clear()
+        return found
 
     def endpoint_step(self, upstream: Upstream, endpoint: Endpoint) -> Step:
         """Return the step that says which endpoint the world chose."""

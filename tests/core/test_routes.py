@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from sentinel.core import routes as memory
 from sentinel.core.plan import Condition
+from sentinel.core.routes import HostIndex
 from tests.core.build import match, request, route, table, winner
 
 METHOD = Condition("method", values=("GET",))
@@ -168,3 +170,33 @@ def test_a_plan_that_was_not_checked_is_refused() -> None:
     for bad in (match(hosts=("a b",)), match(hosts=("*.[::1]",)), match(paths=("a",)), match(regexes=("(",))):
         with pytest.raises(ValueError):
             table(route("bad", bad))
+
+
+def test_what_is_remembered_is_what_would_be_found() -> None:
+    plain = [route(f"r{at}", match(hosts=("*.a.test",), prefixes=(f"/{at}",))) for at in range(40)]
+    for routes in (plain, [*plain, route("get", match(prefixes=("/7",), conditions=(METHOD,)))]):
+        asked = [request(f"/{at % 44}/{at % 3}", host=("b.a.test", "a.test")[at % 2]) for at in range(200)]
+        fresh, used = table(*routes), table(*routes)
+        for _ in range(2):
+            for one in asked:
+                expected = HostIndex(list(fresh.candidates)).find(one)
+                found = used.find(one)
+                assert (found and found.route) == (expected and expected.route), one.path
+
+
+def test_the_memory_is_bounded_and_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "REMEMBERED_MAX", 8)
+    monkeypatch.setattr(memory, "PASSED_MAX", 20)
+    one = table(route("all", match(prefixes=("/",))))
+    for at in range(8):
+        one.find(request(f"/{at}"))
+    one.find(request("/" + "x" * 300))
+    for at in range(100, 119):
+        one.find(request(f"/{at}"))
+        assert len(one._found) == 8
+    one.find(request("/120"))
+    assert len(one._found) == 0
+    one.find(request("/" + "x" * 300))
+    assert len(one._found) == 0, "what is too long is not remembered"
+    one.find(request("/121"))
+    assert len(one._found) == 1

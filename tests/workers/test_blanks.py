@@ -1,4 +1,4 @@
-"""A copy of a blank has what the blank has, natively as by name; and an exchange's blank shares nothing that changes."""
+"""A copy of a blank has what the blank has, natively as by name; an exchange's blank shares nothing that changes."""
 
 from __future__ import annotations
 
