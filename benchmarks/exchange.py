@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 
 import uvloop
 
-from benchmarks.peers.policy import ENDPOINTS, FAILURES, LIMIT_BURST, ROUTES
+from benchmarks.peers.policy import ENDPOINTS, FAILURES, LIMIT_BURST, REFILL_BURST, REFILL_S, ROUTES
 from sentinel.core.limits import Limiter
 from sentinel.core.places import place_names, with_places
 from sentinel.core.plan import (
@@ -130,9 +130,9 @@ CASES: Final = (
 
 LIMITS: Final = (
     RateLimit("by-address", SECOND, LIMIT_BURST, LIMIT_BURST),
-    RateLimit("by-client", 60 * SECOND, 1, LIMIT_BURST, key=("header:x-client",)),
+    RateLimit("by-client", REFILL_S * SECOND, 1, REFILL_BURST, key=("header:x-client",)),
 )
-"""The second one's buckets take a minute to forget one request."""
+"""Whoever asked once has a live bucket of the second one to the end."""
 ORIGIN: Final = Upstream("origin", (Endpoint("127.0.0.1", 9001),))
 GOVERNED: Final = Upstream(
     "governed", tuple(Endpoint("127.0.0.1", 9001 + at) for at in range(ENDPOINTS)), balance=Balance("least-request"),

@@ -177,13 +177,17 @@ def _governed(site: Site, options: argparse.Namespace, document: dict[str, Any])
     peers = _started(site, options, document, is_governed=True)
     courses = [race.Course(peer, _clients(site, fewest), manner=f"{fewest:,} clients") for peer in peers]
     for peer in peers:
-        if peer.name == "sentinel":
+        if isinstance(peer, Sentinel):
+            filled = peer.fill(max(options.governed))
+            _tell(f"{filled.live:,} buckets are live, of {filled.limits_max:,}")
+            document["live_keys"] = filled.live
             courses += [race.Course(peer, _clients(site, count), manner=f"{count:,} clients") for count in others]
     _race(courses, "nginx", site, options, document)
     document["method"] = (
         f"as in the race without policy, but: {policy.ROUTES} routes, two rate limits on each (by address, and by a "
         f"header that names one of so many clients), {policy.ENDPOINTS} endpoints, of which the one with the fewest "
-        f"requests in flight is chosen, and a breaker or its like for each; nobody is refused"
+        f"requests in flight is chosen, and a breaker or its like for each; nobody is refused; in Sentinel's table the "
+        f"buckets of {max(options.governed):,} clients are live all the time, whatever number of them asks"
     )
 
 

@@ -16,6 +16,11 @@ ROUTES: Final = 1000
 ENDPOINTS: Final = 10
 LIMIT_PER_S: Final = 1_000_000
 LIMIT_BURST: Final = 1_000_000
+REFILL_S: Final = 600
+"""Of Sentinel's limit by client: so long is a bucket live after one request, and longer than a race. With a million a
+second it would be full again, and no longer in anybody's way, before the next request comes."""
+REFILL_BURST: Final = 200_000
+LIMIT_KEYS: Final = 2_000_000
 FAILURES: Final = 5
 OPEN_S: Final = 10
 PATH: Final = "/service%d/v1/items/%d"

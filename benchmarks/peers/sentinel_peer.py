@@ -10,13 +10,28 @@ import json
 import os
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import gauge
-from benchmarks.peers.policy import FAILURES, LIMIT_BURST, LIMIT_PER_S, OPEN_S, ROUTES
+from benchmarks.peers.policy import (
+    FAILURES,
+    LIMIT_BURST,
+    LIMIT_KEYS,
+    LIMIT_PER_S,
+    OPEN_S,
+    REFILL_BURST,
+    REFILL_S,
+    ROUTES,
+)
 from benchmarks.peers.site import ROOT, Broken, Missing, Site, free_port
+from sentinel.core.limits import Limiter
+from sentinel.core.plan import SECOND, RateLimit
+from shm.limits import LimitsStatistics
+from shm.region import Region
+from supervisor.rundir import region_name
 
 CONFIG: Final = """\
 schema-version "1.0"
@@ -48,7 +63,7 @@ upstreams {{
 FILTERS: Final = f"""
 filters {{
     rate-limit "by-address" {{ rate "{LIMIT_PER_S}/s"; burst {LIMIT_BURST}; key "client-ip"; }}
-    rate-limit "by-client" {{ rate "{LIMIT_PER_S}/s"; burst {LIMIT_BURST}; key "header:x-client"; }}
+    rate-limit "by-client" {{ rate "{3600 // REFILL_S}/h"; burst {REFILL_BURST}; key "header:x-client"; }}
 }}
 """
 POLICY: Final = f"""
@@ -87,7 +102,8 @@ class Sentinel:
         config = self._room / "sentinel.kdl"
         config.write_text(CONFIG.format(
             room=self._room, admin_port=free_port(), port=self.port,
-            system="limit-keys 1000000" if self._is_governed else "", filters=FILTERS if self._is_governed else "",
+            system=f"limit-keys {LIMIT_KEYS}" if self._is_governed else "",
+            filters=FILTERS if self._is_governed else "",
             upstream="\n        ".join(f'endpoint "127.0.0.1:{port}"' for port in ports)
             + (POLICY if self._is_governed else ""),
             routes="".join(ROUTE.format(number=number, asked=asked) for number in range(self._routes)),
@@ -106,6 +122,19 @@ class Sentinel:
         if len(serving) != 1:
             raise Broken(f"one worker should serve, not {len(serving)}\n{self._child.last_words()}")
         return serving
+
+    def fill(self, clients: int) -> LimitsStatistics:
+        """Have a live bucket for each client before the load comes: charges in the name of the worker, who is idle."""
+        limit = RateLimit("by-client", 3600 * SECOND, 3600 // REFILL_S, REFILL_BURST, key=("header:x-client",))
+        one = Limiter(limit, "")
+        (slot,) = [worker["slot"] for worker in self._workers() if worker["state"] == "serving"]
+        region = Region.attach(region_name(self._room / "run"))
+        try:
+            for client in range(clients):
+                region.charge(slot, time.monotonic_ns(), (one.key_of((f"c{client}",)),), one.term)
+            return region.limits_statistics(time.monotonic_ns())
+        finally:
+            region.close()
 
     def _workers(self) -> list[dict[str, Any]]:
         done = subprocess.run(
