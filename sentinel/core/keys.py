@@ -9,14 +9,15 @@ Rules:
    value like any other: who leaves it out shares a bucket, and escapes none.
 2. Addresses are cut to a prefix: who has one IPv6 address has 2**64 of them.
 3. Key parts are as the route conditions read them: fields joined, query decoded.
-4. Keys that were written once are remembered, since clients come again; memories are bounded,
-   and start anew when they are full.
+4. Keys that were written once are remembered, since clients come again; memories are bounded. A full one
+   is kept for a while and then starts anew: among a million clients, remembering each would be most of the cost.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
@@ -28,6 +29,9 @@ KEY_CHARS_MAX: Final = 512
 """A longer key stands for itself by its hash."""
 REMEMBERED_MAX: Final = 8192
 REMEMBERED_CHARS_MAX: Final = 128
+PASSED_MAX: Final = 4 * REMEMBERED_MAX
+"""A full memory is kept for so many keys that are not in it."""
+IPV4: Final = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!$)|$)){4}").fullmatch
 
 Part = Callable[[Request], str]
 
@@ -35,7 +39,7 @@ Part = Callable[[Request], str]
 class Keyer:
     """Writes the keys of one limit as one route asks it; made with the route table."""
 
-    __slots__ = ("_kinds", "_known", "_lengths", "_parts", "_prefix", "key")
+    __slots__ = ("_kinds", "_known", "_lengths", "_parts", "_passed", "_prefix", "key")
 
     def __init__(self, name: str, route: str, parts: Sequence[str], ipv4_prefix: int, ipv6_prefix: int) -> None:
         self._prefix = f"{len(name)}:{name}"
@@ -45,6 +49,7 @@ class Keyer:
         self._kinds = tuple(kind for kind in parts if kind != "route")
         self._parts = tuple(raw_part_of(kind) for kind in self._kinds)
         self._known: dict[str | tuple[str, ...], bytes] = {}
+        self._passed = 0  # keys that were written since the memory was full
         self.key: Callable[[Request], bytes] = {0: self._key_of_none, 1: self._key_of_one}.get(
             len(self._parts), self._key_of_many
         )
@@ -75,17 +80,24 @@ class Keyer:
 
     def _learn(self, named: str | tuple[str, ...], values: tuple[str, ...]) -> bytes:
         octets = self._written(values)
-        if sum(map(len, values)) <= REMEMBERED_CHARS_MAX:
-            if len(self._known) >= REMEMBERED_MAX:
-                self._known.clear()
-            self._known[named] = octets
+        if len(self._known) < REMEMBERED_MAX:
+            if sum(map(len, values)) <= REMEMBERED_CHARS_MAX:
+                self._known[named] = octets
+        elif self._passed < PASSED_MAX:
+            self._passed += 1
+        else:
+            self._passed = 0
+            self._known.clear()
         return octets
 
     def _written(self, values: tuple[str, ...]) -> bytes:
         text = self._prefix
-        for kind, given in zip(self._kinds, values, strict=True):
-            value = network_of(given, *self._lengths) if kind == "client-ip" else given
-            text += f"{len(value)}:{value}"
+        if len(values) == 1 and self._kinds[0] != "client-ip":  # what most keys are, and a million clients bring anew
+            text += f"{len(values[0])}:{values[0]}"
+        else:
+            for kind, given in zip(self._kinds, values, strict=True):
+                value = network_of(given, *self._lengths) if kind == "client-ip" else given
+                text += f"{len(value)}:{value}"
         octets = text.encode("utf-8", "surrogatepass")
         return octets if len(octets) <= KEY_CHARS_MAX else hashlib.blake2b(octets, digest_size=32).digest()
 
@@ -135,6 +147,8 @@ def cookie_of(request: Request, name: str) -> str:
 @lru_cache(maxsize=REMEMBERED_MAX)
 def network_of(address: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
     """The network of an address; what is no address (a Unix socket's peer) stands for itself."""
+    if ipv4_prefix == 32 and IPV4(address):
+        return address + "/32"  # what comes of the rest as well, ten times as fast
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

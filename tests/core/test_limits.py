@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Coroutine
 from typing import Any
 
@@ -291,3 +292,29 @@ def test_long_keys_stand_for_themselves_by_their_hash() -> None:
 def test_addresses_are_cut_to_their_network(address: str, network: str) -> None:
     assert network_of(address, 24, 64) == network
     assert not is_within(address, ("10.0.0.0/8",))
+
+
+@given(st.one_of(
+    st.lists(st.integers(0, 300), min_size=3, max_size=5).map(lambda parts: ".".join(map(str, parts))),
+    st.text(st.sampled_from("0123456789.:af\n "), max_size=16), st.ip_addresses().map(str),
+))  # fmt: skip
+def test_the_network_of_one_address_is_what_the_library_says(text: str) -> None:
+    try:
+        expected = str(ipaddress.ip_network(text))
+    except ValueError:
+        expected = text
+    if "/" not in text:
+        assert network_of(text, 32, 128) == expected
+
+
+def test_a_full_memory_of_keys_is_kept_and_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "REMEMBERED_MAX", 4)
+    monkeypatch.setattr(keys, "PASSED_MAX", 10)
+    one = keys.Keyer("one", "", ("header:x",), 32, 64)
+    kept = []
+    for at in range(16):
+        assert one.key(request(headers=(("x", f"{at}"),))) == one.key_of((f"{at}",))
+        kept.append(len(one._known))
+    assert kept == [1, 2, 3, 4, *[4] * 10, 0, 1]
+    assert one.key(request(headers=(("x", "a" * 200),))) == one.key_of(("a" * 200,))
+    assert len(one._known) == 1, "what is too long is not remembered"
