@@ -92,7 +92,8 @@ class Keyer:
 
     def _written(self, values: tuple[str, ...]) -> bytes:
         text = self._prefix
-        if len(values) == 1 == len(self._kinds) and self._kinds[0] != "client-ip":  # what most keys are, and a million clients bring anew
+        if len(values) == 1 == len(self._kinds) and self._kinds[0] != "client-ip":
+            # What most keys are, and what a million clients bring anew.
             text += f"{len(values[0])}:{values[0]}"
         else:
             for kind, given in zip(self._kinds, values, strict=True):
