@@ -20,7 +20,7 @@ REFILL_S: Final = 600
 """Of Sentinel's limit by client: so long is a bucket live after one request, and longer than a race. With a million a
 second it would be full again, and no longer in anybody's way, before the next request comes."""
 REFILL_BURST: Final = 200_000
-LIMIT_KEYS: Final = 2_000_000
+LIMIT_KEYS: Final = 1_000_000
 FAILURES: Final = 5
 OPEN_S: Final = 10
 PATH: Final = "/service%d/v1/items/%d"
