@@ -20,7 +20,7 @@ def broken(*_: Any, **__: Any) -> Any:
     raise Bug("made for a test")
 
 
-@pytest.mark.parametrize("place", ["exchange.decide", "attempt.build_request", "answer.build_response"])
+@pytest.mark.parametrize("place", ["exchange.decide_now", "attempt.build_request", "answer.build_response"])
 def test_a_bug_is_a_500_for_its_own_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     module, name = place.split(".")
     with scripted(echo) as origin:
