@@ -73,6 +73,9 @@ class Scene:
         usable = [index for index in usable if index >= start] + [index for index in usable if index < start]
         return least_request(self.flights(), self.weights, usable, 0)
 
+    def least_of_all(self) -> int:
+        return -1 if any(self.standing()) else self.least(b"\1" * len(self.weights))
+
     def turn(self) -> int:
         self._turn += 1
         return self._turn
