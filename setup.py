@@ -40,6 +40,7 @@ HTTP1 = Extension(
 BOOKS = Extension(
     "workers._native.books",
     ["workers/_native/books.c"],
+    depends=["shm/_native/siphash.h"],
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
 )

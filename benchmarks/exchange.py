@@ -1,7 +1,8 @@
 """What one exchange costs a worker outside the kernel: the worker's own code, with transports of paper.
 
-Run with `python -m benchmarks.exchange`, or with a part of some cases' names to see only these. 64 connections
-bring a request each, then 64 links bring the answers, as a loop under load would; nothing is read or
+Run with `python -m benchmarks.exchange`, or with a part of some cases' names to see only these; `--recording` tells
+what the journal costs, as the difference between exchanges that are recorded and the same ones that are not, by turns.
+64 connections bring a request each, then 64 links bring the answers, as a loop under load would; nothing is read or
 written. The best of many rounds is steady to a few per cent where figures of a whole race are not to
 twenty, so that it shows what a change of the worker is worth. Under load the same code takes about
 1.3 times as long, since the kernel's work empties the caches in between.

@@ -46,6 +46,7 @@ __all__ = [
     "RegionStatistics", "Role", "SeriesTotals", "Slot", "Totals",
 ]  # fmt: skip
 
+SECRET_AT: Final = HEADER.offset("secret_low"), HEADER.offset("secret_high")
 GENERATION_AT: Final = HEADER.offset("generation")
 SERIES_RESERVED: Final = 64
 """Room for counters is reserved for so many series at a time: 80 KiB a slot."""
@@ -179,6 +180,11 @@ class Region:
     def unlink(self) -> None:
         """Take the name away; mappings stay until their processes end. Supervisor."""
         unlink_name(self.name)
+
+    def secret(self) -> tuple[int, int]:
+        """What keys are hashed with in this instance; it leaves no process of it."""
+        low, high = SECRET_AT
+        return self._cells.load(low), self._cells.load(high)
 
     def generation(self) -> int:
         """The published generation; 0 before the first."""

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 ATTEMPTS_MAX: Final = 8
 """Of one exchange, over all addresses: a dead upstream must not hold a client for minutes."""
 
+NEW, KEPT, AGAIN = 1, 2, 3
+"""Over which connection a request went (`Exchange.reached`): a new one, one that was kept, or a new one after the kept
+one had died unseen. 0: over none."""
+
+PROXIED: Final = Reason.PROXIED
+ATTEMPTED: Final = Reason.ATTEMPTED
 FIRST_BYTE_TIMEOUT: Final = Reason.FIRST_BYTE_TIMEOUT
 UPSTREAM_REUSES: Final = Counter.UPSTREAM_REUSES
 
@@ -57,6 +63,7 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
         _not_let_in(exchange, group, endpoint, permit)
         return
     exchange.permit = permit
+    exchange.reached = 0
     exchange.is_pending = False
     exchange.try_started_ns = now_ns
     place = exchange.downstream.service.world.place(endpoint)
@@ -75,15 +82,25 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
         _send(exchange, link)
 
 
-def over(exchange: Exchange, outcome: int) -> None:
-    """The try that is under way, if one is, has come to this (shm.places.SUCCESS, FAILURE, NEUTRAL)."""
+def over(exchange: Exchange, outcome: int, reason: Reason = PROXIED, status: int = 0) -> None:
+    """The try that is under way, if one is, has come to this (shm.places.SUCCESS, FAILURE, NEUTRAL).
+
+    reason, status: how it ended and, if there was an answer that is known by nobody else, what it was; for the trace.
+    """
     permit, group, endpoint = exchange.permit, exchange.group, exchange.endpoint
     if permit is None:
         return
     assert group is not None and endpoint is not None
     exchange.permit = None
-    now_ns = exchange.ended_ns or time.monotonic_ns()
-    group.finish(endpoint, permit, outcome, now_ns, (exchange.answered_ns or now_ns) - exchange.try_started_ns)
+    now_ns, began_ns = exchange.ended_ns or time.monotonic_ns(), exchange.try_started_ns
+    answered_ns = exchange.answered_ns or now_ns
+    group.finish(endpoint, permit, outcome, now_ns, answered_ns - began_ns)
+    if exchange.answer_head is not None:
+        status = exchange.answer_head.status
+    exchange.trace.add((ATTEMPTED, endpoint.span, (
+        exchange.endpoint_name, exchange.reached, (began_ns - exchange.started_ns) // 1000,
+        (answered_ns - began_ns) // 1000 if status else 0, (now_ns - began_ns) // 1000, reason._value_.number, status,
+    )))  # fmt: skip
     if group.waiting:
         group.wake()
 
@@ -142,7 +159,7 @@ def next_one(exchange: Exchange, reason: Reason) -> None:
         exchange.pool = pool
         connect(exchange, pool)
         return
-    over(exchange, FAILURE)
+    over(exchange, FAILURE, reason)
     exchange.tried += (endpoint,)
     other = world.choose_endpoint(upstream, exchange.tried, exchange.wish).endpoint
     if other is None:
@@ -211,6 +228,7 @@ def _send(exchange: Exchange, link: Link) -> None:
     exchange.link = link
     link.caller = exchange
     link.uses += 1
+    exchange.reached = KEPT if link.uses > 1 else AGAIN if exchange.is_repeated else NEW
     authority = exchange.authority or _own_name(exchange.endpoint_name)
     dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
     raw = build_request(head, request.target, authority, exchange.lines, dropped, head.chunked)

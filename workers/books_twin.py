@@ -18,10 +18,13 @@ from workers.accesslog import AGENT_CHARS_MAX, PATH_CHARS_MAX, WORD_CHARS_MAX, E
 class Books:
     """See workers.books.Books."""
 
-    def __init__(self, generation: int, worker: int, is_logged: bool, encode: Callable[..., bytes]) -> None:
+    def __init__(
+        self, generation: int, worker: int, is_logged: bool, is_recorded: bool, encode: Callable[..., bytes]
+    ) -> None:
         self._generation = generation
         self._worker = worker
         self._is_logged = is_logged
+        self._is_recorded = is_recorded
         self._encode = encode
         self._line = msgspec.json.Encoder().encode
         self._lines = bytearray()
@@ -47,6 +50,8 @@ class Books:
             ))  # fmt: skip
             self._lines += b"\n"
             self.lines_count += 1
+        if not self._is_recorded:
+            return b""
         return self._encode(
             began_ns, duration_ns, request_id, client_ip, method, host, path, query_bytes, protocol, status,
             reason_number, reason_word, route, upstream, endpoint, attempts, answered_ns, bytes_in, bytes_out,

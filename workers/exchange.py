@@ -74,9 +74,9 @@ class Exchange:
         "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason", "decision",
         "downstream", "ended_ns", "endpoint", "endpoint_name", "framing", "group", "has_body", "head", "hedge",
         "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept",
-        "kept_bytes", "kept_max", "leases", "lines", "link", "pause", "permit", "pool", "request", "request_id",
-        "retry", "rival", "route", "shadows", "started_ns", "status", "total_ns", "trace", "tried", "tried_pools",
-        "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
+        "kept_bytes", "kept_max", "leases", "lines", "link", "pause", "permit", "pool", "reached", "request",
+        "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "total_ns", "trace", "tried",
+        "tried_pools", "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
     )  # fmt: skip
 
     # An exchange's own from its beginning.
@@ -109,6 +109,7 @@ class Exchange:
         self.link: Link | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.permit: Permit | None = None  # while a try is under way
+        self.reached = 0  # over which connection (attempt.NEW, KEPT, AGAIN)
         self.retry: Retry | None = None
         self.tries = 0  # of the retry policy
         self.hedge: asyncio.TimerHandle | None = None  # before a second try is begun beside this one
@@ -405,7 +406,7 @@ class Exchange:
         self.ended_ns = time.monotonic_ns()
         downstream = self.downstream
         if self.permit is not None:
-            attempt.over(self, self._outcome(reason))
+            attempt.over(self, self._outcome(reason), reason)
         if self.leases:
             self._let_go()
         if self.shadows:

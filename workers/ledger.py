@@ -22,9 +22,7 @@ from workers.accesslog import FLUSH_BYTES, AccessLog
 from workers.books import open_books
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from sentinel.core.trace import Step
+    from sentinel.core.routes import RouteTable
     from shm.region import Region
     from workers.downstream import Downstream
     from workers.exchange import Exchange
@@ -39,14 +37,16 @@ class Ledger:
     __slots__ = ("_books", "_journal_write", "_log", "_record", "_slot", "_wall_offset_ns", "_write")
 
     def __init__(
-        self, region: Region, log: AccessLog, steps: Iterable[Step], *, slot: int, generation: int
+        self, region: Region, log: AccessLog, table: RouteTable, *, slot: int, generation: int
     ) -> None:
+        journal = table.plan.system.journal
         self._record = region.record
-        self._journal_write = region.journal_write
+        self._journal_write = region.journal_write if journal.records else _keep_nothing
         self._slot = slot
         self._log = log
         self._books = open_books(
-            generation=generation, worker=slot, is_logged=log.is_on, steps=steps,
+            generation=generation, worker=slot, is_logged=log.is_on, steps=table.fixed_steps(), spans=table.spans(),
+            secret=region.secret(), redacted=journal.redacted, is_recorded=journal.records > 0,
             on_cut=lambda: region.add(slot, Counter.JOURNAL_TRUNCATED),
         )  # fmt: skip
         self._write = self._books.enter
@@ -109,3 +109,7 @@ class Ledger:
         if self._books.lines_bytes:
             count = self._books.lines_count
             self._log.put(self._books.take_lines(), count)
+
+
+def _keep_nothing(slot: int, record: bytes, /) -> None:
+    """The operator wants no journal."""

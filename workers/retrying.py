@@ -55,7 +55,8 @@ def again(exchange: Exchange, retry: Retry, reason: Reason | None, status: int =
         return False
     wait_ns = backoff_ns(retry, exchange.tries, group.chance())
     exchange.trace.step(Reason.RETRIED, retry.span, endpoint.name, what, wait_ns // 1_000_000)
-    attempt.over(exchange, FAILURE if reason is not None or status >= 500 else SUCCESS)
+    outcome = FAILURE if reason is not None or status >= 500 else SUCCESS
+    attempt.over(exchange, outcome, reason or Reason.PROXIED, status)
     exchange.drop_link()
     _take_back(exchange)
     group.count_retry(endpoint)

@@ -66,7 +66,7 @@ class Service:
         self.ticker = Ticker(loop, self.surprise)
         self.ids = RequestIds()
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
-        self.ledger = Ledger(region, self.log, self.table.fixed_steps(), slot=slot, generation=generation)
+        self.ledger = Ledger(region, self.log, self.table, slot=slot, generation=generation)
         self.world = LiveWorld(self, plan)
         self.round = Round(self, self.world.groups(), generation)
         self.shadows = Shadows(self)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from sentinel.core.limits import Field, Row
     from sentinel.core.trace import Step
 
-    def tell(rows: tuple[Row, ...], charged: tuple[int, ...], /) -> tuple[str, list[Step]]:
+    def tell(
+        rows: tuple[Row, ...], keys: tuple[bytes, ...], charged: tuple[int, ...], /
+    ) -> tuple[str, list[Step]]:
         """The value of `RateLimit`, and a step for each limit."""
 
     def written(lines: bytes, fields: tuple[Field, ...], /) -> bytes:

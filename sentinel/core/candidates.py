@@ -33,6 +33,7 @@ from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
 from sentinel.core.request import Request
 from sentinel.core.shadows import Shade, shades_of
+from sentinel.core.span import first_known
 from sentinel.core.split import Splitter
 from sentinel.core.trace import Step
 from sentinel.core.verdict import Respond
@@ -59,6 +60,8 @@ RULES: Final = (
     "stands before it in the file", "stands before it in the file",
 )  # fmt: skip
 """Why a candidate is asked before another one: what each part of a key says."""
+Lost = tuple[int, Step]
+"""Rank of a candidate whose host and path hold, and the step that tells which condition does not."""
 Policy = tuple[Tariff | None, tuple[Ceiling, ...]]
 
 
@@ -94,7 +97,8 @@ class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "limits", "shades", "split", "step", "tests", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "failed_steps", "limits", "shades", "split", "step", "tests", "trials",
+        "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +110,8 @@ class Shared:
         self.limits = limits
         self.ceilings = ceilings
         self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
+        self.failed_steps = failed_steps(route, match)
+        self.trials = tuple(zip(self.tests, self.failed_steps, strict=True))
         self.step: Step = (Reason.ROUTE_MATCHED, match.span, (route.name,))
         self.upstream = upstream
         self.wisher = Wisher.of(upstream)
@@ -120,8 +126,9 @@ class Candidate:
     """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "conditions", "host", "host_kind", "is_limited", "key", "limits", "match",
-        "path", "path_kind", "pattern", "rank", "route", "shades", "split", "step", "tests", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "conditions", "failed_steps", "host", "host_kind", "is_limited", "key",
+        "limits", "match", "path", "path_kind", "pattern", "rank", "route", "shades", "split", "step", "tests",
+        "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -131,6 +138,8 @@ class Candidate:
         self.match = match
         self.conditions: tuple[Condition, ...] = match.conditions
         self.tests = shared.tests
+        self.failed_steps = shared.failed_steps
+        self.trials = shared.trials
         self.host = host
         self.host_kind = _host_kind(host)
         self.path_kind = path_kind
@@ -159,10 +168,11 @@ class Candidate:
             return path_has_prefix(request.path, self.path)
         return self.pattern is None or self.pattern.matches(request.path)
 
-    def conditions_hold(self, request: Request) -> bool:
-        """Ask the conditions beyond host and path."""
-        for test in self.tests:  # noqa: SIM110 - a generator costs more than the loop
+    def conditions_hold(self, request: Request, lost: list[Lost]) -> bool:
+        """Ask the conditions beyond host and path; the first that does not hold is noted."""
+        for test, failed in self.trials:
             if not test(request):
+                lost.append((self.rank, failed))
                 return False
         return True
 
@@ -178,6 +188,17 @@ class Candidate:
 def rule_between(first: Candidate, later: Candidate) -> str:
     """The rule of precedence by which a candidate is asked before another one."""
     return next(rule for rule, one, other in zip(RULES, first.key, later.key, strict=True) if one != other)
+
+
+def failed_steps(route: Route, match: Match) -> tuple[Step, ...]:
+    """What is told when a condition of the match is the first that does not hold: its route, its number, its name."""
+    return tuple(
+        (
+            Reason.CONDITION_FAILED, first_known(condition.span, match.span, route.span),
+            (route.name, at, f"{condition.kind} {condition.name}".strip()),
+        )
+        for at, condition in enumerate(match.conditions)
+    )  # fmt: skip
 
 
 def ranked(plan: Plan, tell: Tell = tell) -> tuple[Candidate, ...]:

@@ -10,7 +10,6 @@ limit this one knows no time: what it protects is what is busy, not what is aske
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 from sentinel.core.keys import Keyer, is_within
@@ -20,15 +19,13 @@ from sentinel.core.request import Request
 from sentinel.core.trace import Step
 
 UNBOUNDED: Final = (1 << 63) - 1
-TOLD_MAX: Final = 64
-"""So many are told exactly, more as "at least so many"."""
 
 
 class Ceiling:
     """One concurrency limit as one route asks it; made with the route table."""
 
     __slots__ = (
-        "_networks", "has_exemptions", "is_closed", "is_observer", "key", "key_of", "most", "name", "span", "steps",
+        "_networks", "has_exemptions", "is_closed", "is_observer", "key", "key_of", "most", "name", "span",
     )  # fmt: skip
 
     def __init__(self, limit: ConcurrencyLimit, route: str) -> None:
@@ -41,20 +38,13 @@ class Ceiling:
         self.key, self.key_of = keyer.key, keyer.key_of
         self._networks = limit.exempt
         self.has_exemptions = bool(limit.exempt)
-        self.steps = held_steps(limit)
 
     def is_exempt(self, request: Request) -> bool:
         return bool(self._networks) and is_within(request.client_ip, self._networks)
 
-    def within(self, held: int) -> Step:
+    def within(self, held: int, key: bytes) -> Step:
         """The step that tells that there was room, and how many are under way with this one."""
-        return self.steps[min(held, TOLD_MAX)]
-
-
-@lru_cache(maxsize=4096)
-def held_steps(limit: ConcurrencyLimit) -> tuple[Step, ...]:
-    """The steps that tell how many are under way, made once for each limit."""
-    return tuple((Reason.WITHIN_CONCURRENCY, limit.span, (limit.name, held)) for held in range(TOLD_MAX + 1))
+        return Reason.WITHIN_CONCURRENCY, self.span, (self.name, held, self.most, key)
 
 
 def ceilings_of(limits: Sequence[ConcurrencyLimit], route: str) -> tuple[Ceiling, ...]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Final
 
 from sentinel.core.keys import Keyer, is_within
 from sentinel.core.plan import SECOND, RateLimit
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
+from sentinel.core.span import Span
 from sentinel.core.trace import Step
 
 ADMITTED, REFUSED, FULL = range(3)
@@ -29,15 +29,13 @@ CLOSED: Final = 1
 """Flag of a term: where the table is full, refuse."""
 TERM: Final = struct.Struct("=QQQ")
 """increment_ns, capacity_ns, flags."""
-EXACT: Final = 16
-EXACT_BITS: Final = EXACT.bit_length()
-REMAINING_BITS: Final = 31
 Field = tuple[str, str]
-Row = tuple[str, int, int, tuple[Step, ...]]
-"""Of one limit, what `tell` needs: the beginning of its member of `RateLimit`, capacity_ns, interval_ns, its steps."""
+Row = tuple[str, int, int, Reason, Span, str, int]
+"""Of one limit, what `tell` needs: how its member of `RateLimit` begins, capacity_ns, interval_ns, and what the step
+that tells that it admits says besides: reason, place, name and burst."""
 Key = Callable[[Request], bytes]
 Keys = Callable[[Request], tuple[bytes, ...]]
-Tell = Callable[[tuple[Row, ...], tuple[int, ...]], tuple[str, list[Step]]]
+Tell = Callable[[tuple[Row, ...], tuple[bytes, ...], tuple[int, ...]], tuple[str, list[Step]]]
 
 
 def charged(tats: Sequence[int], now_ns: int, terms: bytes) -> tuple[int, int, tuple[int, ...]]:
@@ -59,7 +57,7 @@ class Limiter:
 
     __slots__ = (
         "_networks", "burst", "capacity_ns", "has_exemptions", "increment_ns", "interval_ns", "is_observer", "key",
-        "key_of", "max_delay_ns", "max_waiting", "name", "patient_term", "policy", "row", "span", "steps", "term",
+        "key_of", "max_delay_ns", "max_waiting", "name", "patient_term", "policy", "row", "span", "term",
     )  # fmt: skip
 
     def __init__(self, limit: RateLimit, route: str) -> None:
@@ -81,8 +79,10 @@ class Limiter:
         self.key, self.key_of = keyer.key, keyer.key_of
         self._networks = limit.exempt
         self.has_exemptions = bool(limit.exempt)
-        self.steps = within_steps(limit)
-        self.row: Row = (f'"{limit.name}";r=', self.capacity_ns, self.interval_ns, self.steps)
+        self.row: Row = (
+            f'"{limit.name}";r=', self.capacity_ns, self.interval_ns, Reason.WITHIN_LIMIT, limit.span, limit.name,
+            limit.burst,
+        )  # fmt: skip
 
     def is_exempt(self, request: Request) -> bool:
         return bool(self._networks) and is_within(request.client_ip, self._networks)
@@ -91,9 +91,9 @@ class Limiter:
         """How many requests of cost 1 the bucket still admits."""
         return max(0, self.capacity_ns - used_ns) // self.interval_ns
 
-    def within(self, used_ns: int) -> Step:
-        """The step that tells that it admits, and about how many more."""
-        return _step_of(self.steps, self.remaining(used_ns))
+    def within(self, used_ns: int, key: bytes) -> Step:
+        """The step that tells that it admits, and how many more."""
+        return Reason.WITHIN_LIMIT, self.span, (self.name, self.remaining(used_ns), self.burst, key)
 
     def retry_ns(self, used_ns: int) -> int:
         """How long until the request that was refused would be admitted."""
@@ -104,7 +104,7 @@ class Limiter:
         return max(0, used_ns - self.capacity_ns) if self.max_delay_ns else 0
 
 
-def tell(rows: tuple[Row, ...], charged: tuple[int, ...]) -> tuple[str, list[Step]]:
+def tell(rows: tuple[Row, ...], keys: tuple[bytes, ...], charged: tuple[int, ...]) -> tuple[str, list[Step]]:
     """What an answer of `World.charge` says: to the client, and step by step if it admits.
 
     `RateLimit` (draft-ietf-httpapi-ratelimit-headers) has of each limit how many requests are left, and in how
@@ -112,10 +112,11 @@ def tell(rows: tuple[Row, ...], charged: tuple[int, ...]) -> tuple[str, list[Ste
     """
     members: list[str] = []
     found: list[Step] = []
-    for (label, capacity_ns, interval_ns, steps), used_ns in zip(rows, charged[2:], strict=True):
+    for row, key, used_ns in zip(rows, keys, charged[2:], strict=True):
+        label, capacity_ns, interval_ns, reason, span, name, burst = row
         remaining = max(0, capacity_ns - used_ns) // interval_ns
         members.append(f"{label}{remaining};t={seconds(used_ns)}")
-        found.append(_step_of(steps, remaining))
+        found.append((reason, span, (name, remaining, burst, key)))
     return ", ".join(members), found
 
 
@@ -155,22 +156,6 @@ def _keys_of(keys: Sequence[Key]) -> Keys:
         one, other = keys
         return lambda request: (one(request), other(request))
     return lambda request: tuple([key(request) for key in keys])
-
-
-@lru_cache(maxsize=4096)
-def within_steps(limit: RateLimit) -> tuple[Step, ...]:
-    """The steps that tell how many a bucket still admits: exactly up to EXACT, and then at least so many.
-
-    Made once for each limit: a step that is known beforehand is written into the journal without a thought.
-    """
-    counts = [*range(EXACT), *(1 << bits for bits in range(EXACT.bit_length() - 1, REMAINING_BITS))]
-    return tuple((Reason.WITHIN_LIMIT, limit.span, (limit.name, count)) for count in counts)
-
-
-def _step_of(steps: tuple[Step, ...], remaining: int) -> Step:
-    if remaining < EXACT:
-        return steps[remaining]
-    return steps[min(EXACT + remaining.bit_length() - EXACT_BITS, len(steps) - 1)]
 
 
 def seconds(duration_ns: int) -> int:

@@ -13,11 +13,14 @@ All lists are sorted by rank, which is what makes "the first that holds" and
 
 The walk is bounded by the deepest prefix of the plan, not by the path: a path of
 four thousand segments costs what one of four does.
+
+Who is looked at, and has a condition that does not hold, is noted in `lost`: why he lost is asked later,
+and then the request is gone. That may be more than were better than the winner, and in another order.
 """
 
 from __future__ import annotations
 
-from sentinel.core.candidates import Candidate, PathKind
+from sentinel.core.candidates import Candidate, Lost, PathKind
 from sentinel.core.request import Request
 
 
@@ -84,7 +87,7 @@ class PathIndex:
     def seal(self) -> None:
         self.root.link(None, None)
 
-    def first(self, request: Request) -> Candidate | None:
+    def first(self, request: Request, lost: list[Lost]) -> Candidate | None:
         """Return the first candidate that holds, in the order of specificity.
 
         Right wherever all candidates have one priority: then that is the order of rank.
@@ -92,7 +95,7 @@ class PathIndex:
         path = request.path
         if path in self.exact:
             for candidate in self.exact[path]:
-                if not candidate.tests or candidate.conditions_hold(request):
+                if not candidate.tests or candidate.conditions_hold(request, lost):
                     return candidate
         if self.depth:
             node = self.root
@@ -106,25 +109,25 @@ class PathIndex:
                 entry = node.here
             while entry is not None:
                 for candidate in entry.candidates:
-                    if not candidate.tests or candidate.conditions_hold(request):
+                    if not candidate.tests or candidate.conditions_hold(request, lost):
                         return candidate
                 entry = entry.shorter
             if self.regex_count:
-                found = self._best_regex(node.regex, request, None)
+                found = self._best_regex(node.regex, request, None, lost)
                 if found is not None:
                     return found
         for candidate in self.any:
-            if not candidate.tests or candidate.conditions_hold(request):
+            if not candidate.tests or candidate.conditions_hold(request, lost):
                 return candidate
         return None
 
-    def best(self, request: Request, best: Candidate | None) -> Candidate | None:
+    def best(self, request: Request, best: Candidate | None, lost: list[Lost]) -> Candidate | None:
         """Return the candidate of the lowest rank that holds, if it beats `best`.
 
         Looks at every list that covers the path, but into a list only until it
         cannot win any more. Needed where priorities differ.
         """
-        best = _better(self.exact.get(request.path, ()), request, best)
+        best = _better(self.exact.get(request.path, ()), request, best, lost)
         node = self.root
         entry = node.below
         for segment in request.path.split("/", self.depth):
@@ -135,12 +138,14 @@ class PathIndex:
             node = child
             entry = node.here
         while entry is not None:
-            best = _better(entry.candidates, request, best)
+            best = _better(entry.candidates, request, best, lost)
             entry = entry.shorter
-        best = self._best_regex(node.regex, request, best)
-        return _better(self.any, request, best)
+        best = self._best_regex(node.regex, request, best, lost)
+        return _better(self.any, request, best, lost)
 
-    def _best_regex(self, entry: Entry | None, request: Request, best: Candidate | None) -> Candidate | None:
+    def _best_regex(
+        self, entry: Entry | None, request: Request, best: Candidate | None, lost: list[Lost]
+    ) -> Candidate | None:
         """Regexes rank by conditions and order, not by their place in the trie: compare all that may match."""
         path = request.path
         while entry is not None:
@@ -148,7 +153,7 @@ class PathIndex:
                 if best is not None and candidate.rank > best.rank:
                     break
                 pattern = candidate.pattern
-                if pattern is not None and pattern.matches(path) and candidate.conditions_hold(request):
+                if pattern is not None and pattern.matches(path) and candidate.conditions_hold(request, lost):
                     best = candidate
                     break
             entry = entry.shorter
@@ -166,11 +171,11 @@ class PathIndex:
 
 
 def _better(
-    candidates: list[Candidate] | tuple[Candidate, ...], request: Request, best: Candidate | None
+    candidates: list[Candidate] | tuple[Candidate, ...], request: Request, best: Candidate | None, lost: list[Lost]
 ) -> Candidate | None:
     for candidate in candidates:
         if best is not None and candidate.rank > best.rank:
             return best
-        if candidate.conditions_hold(request):
+        if candidate.conditions_hold(request, lost):
             return candidate
     return best

@@ -419,6 +419,30 @@ class ReloadGate:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Which records are kept in a file: those for which all of it holds. status: "404" or "5xx"; "": any.
+
+    share: of them, in thousandths, chosen by their request id.
+    """
+
+    status: str = ""
+    route: str = ""
+    reason: str = ""
+    share: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The journal of decisions: how much of it there is, what is not in it, and what is kept for longer."""
+
+    records: int = 4096  # of each process in shared memory; 0: none
+    redacted: tuple[str, ...] = ()  # names of core.record.REDACTABLE
+    file: str = ""  # where records are kept as JSON lines; "": nowhere
+    keep: tuple[Keep, ...] = ()  # alternatives; none: all records
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     workers: int = 2
     run_dir: str = "/run/sentinel"
@@ -432,6 +456,7 @@ class System:
     access_log: str = "-"  # "-": standard output; "off"; else a path
     access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted
     cpu_affinity: bool = False
+    journal: Journal = Journal()
     probation: Probation = Probation()
     reload_gate: ReloadGate | None = None
     restarts_max: int = 5  # crashes of one lane within the window before the crash-loop rule

@@ -120,6 +120,10 @@ class Reason(Enum):
     HEDGE_FAILED = Meaning(104, "hedge-failed", 0, "none", "of two tries under way one failed, and the other went on", "look at the endpoint that failed")
     SHADOWED = Meaning(105, "shadowed", 0, "none", "the route's `shadow` sends a copy of the request to another upstream, whose answer is thrown away", "nothing to do; what became of copies is in `sentinel_shadow_requests_total`")
 
+    # What the trace measures.
+    ATTEMPTED = Meaning(110, "attempted", 0, "none", "one try at an endpoint: over which connection, when, for how long, and how it ended", "nothing to do; if tries fail or are slow, look at the endpoint")
+    LOAD_COMPARED = Meaning(111, "load-compared", 0, "none", "the balance compared what the endpoints are doing, and this one has least to do", "nothing to do; see `sentinelctl endpoints`")
+
     @property
     def number(self) -> int:
         return self.value.number

@@ -7,41 +7,55 @@ what is on it. What does not fit is left off, and the label says so.
 Layout: one fixed struct (numbers), then one reason number a step, then all texts in
 UTF-8, separated by NUL. One pack, one join, one encode. Texts are, in order: request id,
 listener, client ip, method, host, path, route, upstream, endpoint; then for each step
-its place (`file:line:column`) and its details (separated by U+001F).
+its place and its details (separated by U+001F). A place is `file:line:column`, or U+001E and
+`line:column` when its file is that of the place before it: nearly all are of one file.
+
+A detail is a string, a whole number, or the octets of a key. A key is never written: what stands for it is
+a mark of 32 bits, keyed with the instance's secret, by which one sees that two requests share a bucket.
 
 Rules:
 1. A record never exceeds RECORD_BYTES_MAX: it fits a cell of the ring (shm.layout).
-2. What is too long is cut in the order of its worth: first the details of steps, then
-   the length of texts, then the last steps. `is_cut` tells.
+2. What is too long is cut in the order of its worth: first the length of texts, then
+   the longest details of steps, then the last steps. `is_cut` tells.
 3. The query is never recorded, only its length: it carries secrets. The path is bounded.
+   A field that is redacted has its mark instead, which begins with `~`, as no value of it does.
 4. `decode` raises RecordFault for whatever is no record, and nothing else: the ring may
    hold anything after a crash.
 
 Runs in the worker (encode) and in control (decode). Rejected: msgpack (the core
-must run without compiled packages), JSON (three times the size and the cost).
+must run without compiled packages), JSON (three times the size and the cost), numbers in binary
+within the steps (a fifth smaller at best, and two sections to keep in step).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sentinel.core.reasons import BY_NUMBER
+from sentinel.core.span import Span
 from sentinel.core.trace import Step
 
 RECORD_BYTES_MAX: Final = 496
-VERSION: Final = 1
+VERSION: Final = 2
 FIXED: Final = struct.Struct("<BBBBHHHIqQQQ")
 """version, flags, steps, reason | status, attempts, query length | generation | time, duration, in, out."""
 CUT: Final = 1  # flag: something was left off
-STEPS_MAX: Final = 16
+STEPS_MAX: Final = 16  # of a record that was cut
 TEXTS: Final = ("request_id", "listener", "client_ip", "method", "host", "path", "route", "upstream", "endpoint")
 TEXT_CAPS: Final = (48, 32, 45, 16, 64, 112, 32, 32, 48)
 """Octets kept of each text once a record turns out too long, in the order of TEXTS."""
+REDACTABLE: Final = {"client-ip": "client_ip", "host": "host", "path": "path"}
+"""What an operator may have redacted, and the text that it is in."""
 NUL: Final = "\0"
-UNKNOWN: Final = "\ufffd"  # stands for a NUL in a text, since NUL separates
+BETWEEN: Final = "\x1f"  # between details
+SAME_FILE: Final = "\x1e"  # before a place in the file of the place before it
+UNKNOWN: Final = "\ufffd"  # stands for a separator in a text
+SEPARATORS: Final = dict.fromkeys(map(ord, (NUL, BETWEEN, SAME_FILE)), UNKNOWN)
+Mark = Callable[[bytes], int]
+"""32 bits that stand for octets: equal for equal ones, and nothing that leads back to them."""
 
 assert len(TEXTS) == len(TEXT_CAPS)
 assert FIXED.size + sum(TEXT_CAPS) + len(TEXTS) <= RECORD_BYTES_MAX, "texts at their caps fit, without steps"
@@ -95,14 +109,21 @@ class Record:
 
 
 class RecordEncoder:
-    """Encodes records. Steps that are known beforehand (`RouteTable.fixed_steps`) are written out once."""
+    """Encodes records. Steps that are known beforehand (`RouteTable.fixed_steps`) are written out once.
 
-    __slots__ = ("_known",)
+    redacted: names of REDACTABLE. mark: needed for these, and for keys.
+    """
 
-    def __init__(self, fixed_steps: Iterable[Step] = ()) -> None:
+    __slots__ = ("_known", "_mark", "_redacted")
+
+    def __init__(
+        self, fixed_steps: Iterable[Step] = (), *, redacted: Collection[str] = (), mark: Mark | None = None
+    ) -> None:
+        self._mark = mark or _no_mark
+        self._redacted = redacted_texts(redacted)
         # By identity: hashing a step costs more than writing it. The step is kept, so its identity stays its own.
-        self._known: dict[int, tuple[int, str, Step]] = {
-            id(step): (step[0].number, step_text(step), step) for step in fixed_steps
+        self._known: dict[int, tuple[str, Step]] = {
+            id(step): (details_text(step[2], self._mark), step) for step in fixed_steps
         }
 
     def encode(
@@ -112,12 +133,19 @@ class RecordEncoder:
     ) -> bytes:  # fmt: skip
         """Encode one exchange; never longer than RECORD_BYTES_MAX, whatever it is given."""
         texts = [request_id, listener, client_ip, method, host, path, route, upstream, endpoint]
+        for at in self._redacted:
+            if texts[at]:
+                texts[at] = mark_text(self._mark(texts[at].encode("utf-8", "replace")))
         numbers = []
+        file: str | None = None
         for step in steps:
-            number, text, _ = self._known.get(id(step)) or (step[0].number, step_text(step), step)
-            numbers.append(number)
-            texts.append(text)
-        octets = "\0".join(texts).encode("utf-8", "replace")
+            reason, span, details = step
+            known = self._known.get(id(step))
+            numbers.append(reason.number)
+            texts.append(place_text(span, file))
+            texts.append(details_text(details, self._mark) if known is None else known[0])
+            file = span.file if span.line else file
+        octets = NUL.join(texts).encode("utf-8", "replace")
         count = len(numbers)
         flags = 0
         if FIXED.size + count + len(octets) > RECORD_BYTES_MAX or octets.count(0) != len(TEXTS) - 1 + 2 * count:
@@ -148,9 +176,10 @@ def decode(data: bytes) -> Record:
     texts = data[body_at:].decode("utf-8", "replace").split("\0")
     if len(numbers) != count or len(texts) != len(TEXTS) + 2 * count:
         raise RecordFault("its parts do not add up")
+    places = _places(texts[len(TEXTS) :: 2])
     steps = tuple(
-        RecordStep(number, texts[at], tuple(texts[at + 1].split("\x1f")) if texts[at + 1] else ())
-        for number, at in zip(numbers, range(len(TEXTS), len(texts), 2), strict=True)
+        RecordStep(number, place, tuple(details.split(BETWEEN)) if details else ())
+        for number, place, details in zip(numbers, places, texts[len(TEXTS) + 1 :: 2], strict=True)
     )
     return Record(
         **dict(zip(TEXTS, texts, strict=False)), time_ns=time_ns, duration_ns=duration_ns, generation=generation,
@@ -165,22 +194,63 @@ def reason_word(number: int) -> str:
     return f"reason-{number}" if reason is None else reason.word
 
 
-def step_text(step: Step) -> str:
-    """Write the place and the details of a step; the separators cannot be part of them."""
-    _, span, details = step
-    detail = "\x1f".join([str(part).replace("\0", UNKNOWN) for part in details])
-    return f"{str(span).replace(NUL, UNKNOWN)}\0{detail}" if span.line else f"\0{detail}"
+def redacted_texts(names: Collection[str]) -> tuple[int, ...]:
+    """Which of TEXTS are redacted."""
+    return tuple(sorted(TEXTS.index(REDACTABLE[name]) for name in names))
+
+
+def place_text(span: Span, file: str | None) -> str:
+    """Write a place after one in `file`; separators cannot be part of it."""
+    if not span.line:
+        return ""
+    if span.file == file:
+        return f"{SAME_FILE}{span.line}:{span.column}"
+    return f"{span.file.translate(SEPARATORS)}:{span.line}:{span.column}"
+
+
+def details_text(details: Iterable[Any], mark: Mark) -> str:
+    """Write the details of a step; separators cannot be part of one."""
+    return BETWEEN.join([
+        mark_text(mark(one)) if isinstance(one, bytes) else str(one).translate(SEPARATORS) for one in details
+    ])  # fmt: skip
+
+
+def mark_text(mark: int) -> str:
+    return f"~{mark:08x}"
+
+
+def _no_mark(octets: bytes) -> int:
+    return 0
+
+
+def _places(texts: Sequence[str]) -> list[str]:
+    """Give each place its file; one that names the file before it, where there is none, is damage."""
+    places: list[str] = []
+    file: str | None = None
+    for text in texts:
+        if text.startswith(SAME_FILE):
+            if file is None:
+                raise RecordFault("a place has no file")
+            text = file + ":" + text[1:]
+        if text:
+            file = text.rsplit(":", 2)[0]
+        places.append(text)
+    return places
 
 
 def _cut(texts: list[str]) -> tuple[int, bytes]:
-    """Make it fit: drop details, shorten texts, then drop the last steps, until it does."""
+    """Make it fit: shorten texts, drop details (the longest first), then the last steps, until it does."""
     heads = [_capped(text, cap) for text, cap in zip(texts, TEXT_CAPS, strict=False)]
-    places = [text.partition(NUL)[0] + NUL for text in texts[len(TEXTS) :]][:STEPS_MAX]
+    steps = texts[len(TEXTS) :][: 2 * STEPS_MAX]
     while True:
-        octets = NUL.join(heads + places).encode("utf-8", "replace")
-        if FIXED.size + len(places) + len(octets) <= RECORD_BYTES_MAX:
-            return len(places), octets
-        places.pop()  # INVARIANT: without places it fits, see the assertion above
+        octets = NUL.join(heads + steps).encode("utf-8", "replace")
+        if FIXED.size + len(steps) // 2 + len(octets) <= RECORD_BYTES_MAX:
+            return len(steps) // 2, octets
+        longest = max(range(1, len(steps), 2), key=lambda at: len(steps[at]))
+        if steps[longest]:
+            steps[longest] = ""
+        else:
+            del steps[-2:]  # INVARIANT: without steps it fits, see the assertion above
 
 
 def _capped(text: str, octets_max: int) -> str:

@@ -28,13 +28,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, ranked
+from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, Lost, ranked
 from sentinel.core.limits import Tell, tell
 from sentinel.core.pathindex import PathIndex
 from sentinel.core.plan import Endpoint, Plan, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
-from sentinel.core.span import NOWHERE
+from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import Step
 from sentinel.core.verdict import Reject
 
@@ -60,14 +60,14 @@ class HostIndex:
         for paths in (*self.exact.values(), *self.wild.values(), self.any_host):
             paths.seal()
 
-    def find(self, request: Request) -> Candidate | None:
+    def find(self, request: Request, lost: list[Lost]) -> Candidate | None:
         """Return the best candidate that matches."""
         if not self.is_uniform:
-            return self._find_ranked(request)
+            return self._find_ranked(request, lost)
         host = request.host
         paths = self.exact.get(host)
         if paths is not None:
-            found = paths.first(request)
+            found = paths.first(request, lost)
             if found is not None:
                 return found
         if self.wild:
@@ -75,25 +75,25 @@ class HostIndex:
             while dot != -1:
                 paths = self.wild.get(host[dot:])
                 if paths is not None:
-                    found = paths.first(request)
+                    found = paths.first(request, lost)
                     if found is not None:
                         return found
                 dot = host.find(".", dot + 1)
-        return self.any_host.first(request)
+        return self.any_host.first(request, lost)
 
-    def _find_ranked(self, request: Request) -> Candidate | None:
+    def _find_ranked(self, request: Request, lost: list[Lost]) -> Candidate | None:
         best: Candidate | None = None
         host = request.host
         if host in self.exact:
-            best = self.exact[host].best(request, best)
+            best = self.exact[host].best(request, best, lost)
         if self.wild:
             dot = host.find(".", 1)
             while dot != -1:
                 paths = self.wild.get(host[dot:])
                 if paths is not None:
-                    best = paths.best(request, best)
+                    best = paths.best(request, best, lost)
                 dot = host.find(".", dot + 1)
-        return self.any_host.best(request, best)
+        return self.any_host.best(request, best, lost)
 
     def _paths(self, candidate: Candidate) -> PathIndex:
         match candidate.host_kind:
@@ -131,14 +131,14 @@ class RouteTable:
         self._found: dict[tuple[str, str, str], Candidate] = {}
         self._passed = 0  # searches since the memory was full
 
-    def find(self, request: Request) -> Candidate | None:
-        """Return the best candidate for a request, or None."""
+    def find(self, request: Request, lost: list[Lost] | None = None) -> Candidate | None:
+        """Return the best candidate for a request, or None; `lost`: see pathindex."""
         asked = request.path, request.host, request.listener
-        return self._found.get(asked) or self._search(request, asked)
+        return self._found.get(asked) or self._search(request, asked, [] if lost is None else lost)
 
-    def _search(self, request: Request, asked: tuple[str, str, str]) -> Candidate | None:
+    def _search(self, request: Request, asked: tuple[str, str, str], lost: list[Lost]) -> Candidate | None:
         index = self.listeners.get(request.listener, self.unbound)
-        found = index.find(request)
+        found = index.find(request, lost)
         if found is None or index.has_tests:
             return found
         if len(self._found) < REMEMBERED_MAX:
@@ -159,19 +159,26 @@ class RouteTable:
         """Walk over all steps that were made with the table (core.record writes them out beforehand)."""
         yield self.no_route_step
         yield from self.endpoint_steps.values()
-        tariffs = [candidate.limits for candidate in self.candidates if candidate.limits is not None]
-        for limiter in {one.name: one for tariff in tariffs for one in tariff.enforced}.values():
-            yield from limiter.steps
-        for ceiling in {one.name: one for candidate in self.candidates for one in candidate.ceilings}.values():
-            yield from ceiling.steps
         for candidate in self.candidates:
             yield candidate.step
+            yield from candidate.failed_steps
             if candidate.split is not None:
                 yield from candidate.split.steps
             for shade in candidate.shades:
                 yield shade.step
             if candidate.answer_step is not None:
                 yield candidate.answer_step
+
+    def spans(self) -> Iterator[Span]:
+        """Walk over the places that steps name which are made on the spot, with what was measured."""
+        for upstream in self.plan.upstreams:
+            yield upstream.span
+            yield from (endpoint.span for endpoint in upstream.endpoints)
+            if upstream.sticky is not None:
+                yield upstream.sticky.span
+        yield from (limit.span for limit in self.plan.rate_limits)
+        yield from (limit.span for limit in self.plan.concurrency_limits)
+        yield from (route.retry.span for route in self.plan.routes if route.retry is not None)
 
     def candidates_on(self, listener: str) -> list[Candidate]:
         """Return the candidates that are served on a listener, the best first."""

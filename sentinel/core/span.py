@@ -24,3 +24,8 @@ class Span:
 
 NOWHERE = Span("", 0, 0)
 """The span of what no operator wrote: defaults, and faults of a peer."""
+
+
+def first_known(*spans: Span) -> Span:
+    """Return the most precise place that is known; they are given in that order."""
+    return next((span for span in spans if span.line), NOWHERE)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from sentinel.core.candidates import Candidate, rule_between
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
-from sentinel.explain.exhaustive import obstacle
+from sentinel.explain.losers import obstacle
 
 
 def why_rerouted(

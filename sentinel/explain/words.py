@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sentinel.core.ceilings import TOLD_MAX
 from sentinel.core.conditions import compile_condition, field_values, query_values
-from sentinel.core.limits import EXACT
 from sentinel.core.plan import Condition
-from sentinel.core.reasons import Reason
+from sentinel.core.reasons import BY_NUMBER, Reason
 from sentinel.core.request import Request
 
 SHOWN_MAX: Final = 80  # characters of one value
@@ -21,11 +19,24 @@ VALUES_MAX: Final = 6  # alternatives that are listed
 SECRET_FIELDS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"})
 
 
+REACHED: Final = {
+    "1": " over a new connection", "2": " over a kept connection", "3": " over a kept connection, then a new one",
+}  # fmt: skip
+"""See workers.attempt."""
+
+
 def step_text(reason: Reason, details: Sequence[Any]) -> str:
-    """Say what a step concluded, with its details where we know their order."""
+    """Say what a step concluded, with its details where we know their order.
+
+    Details are what the trace holds, or what a record gives back of it: all strings, and marks for keys.
+    """
     match reason:
         case Reason.ROUTE_MATCHED if len(details) == 1:
             return f"route `{details[0]}` matches"
+        case Reason.CONDITION_FAILED if len(details) == 3:
+            return f"route `{details[0]}`: its condition `{details[2]}` does not hold"
+        case Reason.CONDITION_FAILED if len(details) == 1:
+            return f"{details[0]} more that were better ranked, each for a condition that does not hold"
         case Reason.ENDPOINT_CHOSEN if len(details) == 3:
             return f"upstream `{details[0]}`: endpoint {address(str(details[1]), int(details[2]))}"
         case Reason.RESPONDED if len(details) == 1:
@@ -33,19 +44,24 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.SPLIT_CHOSEN if len(details) == 3:
             upstream, weight, total = details
             return f"split: for `{upstream}`, which has {weight} of {total}"
-        case Reason.WITHIN_LIMIT if len(details) == 2:
-            least = "at least " if int(details[1]) >= EXACT else ""
-            return f"rate limit `{details[0]}` admits it, {least}{details[1]} left"
-        case Reason.RATE_LIMITED if len(details) == 2:
-            return f"rate limit `{details[0]}` is used up for another {details[1]} s"
+        case Reason.WITHIN_LIMIT if len(details) == 4:
+            name, left, burst, key = details
+            return f"rate limit `{name}` admits it, {left} of {burst} left{_bucket(key)}"
+        case Reason.RATE_LIMITED if len(details) == 3:
+            return f"rate limit `{details[0]}` is used up for another {details[1]} s{_bucket(details[2])}"
+        case Reason.LIMITS_FULL if len(details) == 2:
+            return f"rate limit `{details[0]}`: shared memory has no room for another key{_bucket(details[1])}"
         case Reason.DELAYED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up: the request waited {details[1]} ms for its turn"
-        case Reason.WITHIN_CONCURRENCY if len(details) == 2:
-            least = "at least " if int(details[1]) >= TOLD_MAX else ""
-            return f"concurrency limit `{details[0]}` has room: {least}{details[1]} under way with this one"
-        case Reason.CONCURRENCY_LIMITED | Reason.CONCURRENCY_EXCEEDED if len(details) == 2:
+        case Reason.WITHIN_CONCURRENCY if len(details) == 4:
+            name, held, most, key = details
+            return f"concurrency limit `{name}` has room: {held} of {most} under way with this one{_bucket(key)}"
+        case Reason.CONCURRENCY_LIMITED | Reason.CONCURRENCY_EXCEEDED if len(details) == 4:
+            name, held, most, key = details
             only = ", and it only observes" if reason is Reason.CONCURRENCY_EXCEEDED else ""
-            return f"concurrency limit `{details[0]}` has no room: {details[1]} are under way{only}"
+            return f"concurrency limit `{name}` has no room: {held} of {most} are under way{only}{_bucket(key)}"
+        case Reason.LEASES_FULL if len(details) == 4:
+            return f"concurrency limit `{details[0]}`: shared memory has no room for another key{_bucket(details[3])}"
         case Reason.ENDPOINT_PASSED_OVER if len(details) == 2:
             return f"endpoint {details[0]} is passed over: {details[1]}"
         case Reason.PANIC if len(details) == 1:
@@ -56,6 +72,12 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"the client's cookie `{details[0]}` names this endpoint"
         case Reason.STICKY_IGNORED if len(details) == 2:
             return f"the client's cookie `{details[0]}` is ignored: {details[1]}"
+        case Reason.LOAD_COMPARED if len(details) == 2:
+            return f"endpoint number {details[0]} has least to do: {details[1]} in flight"
+        case Reason.LOAD_COMPARED if len(details) > 2:
+            return f"endpoint number {details[0]} has least to do; in flight, in their order: {_listed(details[1:])}"
+        case Reason.ATTEMPTED if len(details) == 7:
+            return _attempt_text(*map(str, details))
         case Reason.TRIED_ANOTHER if len(details) == 3:
             return f"{details[0]} failed ({details[1]}), so {details[2]} was tried"
         case Reason.RETRIED if len(details) == 3:
@@ -74,13 +96,39 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"a copy goes to `{details[0]}`, as of {int(details[1]) / 10:g}% of the requests"
         case Reason.BREAKER_OPEN | Reason.NONE_USABLE | Reason.UPSTREAM_FULL if len(details) == 1:
             return f"{reason.value.text} (upstream `{details[0]}`)"
-        case Reason.WOULD_BE_LIMITED if len(details) == 1:
-            return f"rate limit `{details[0]}` is used up, and only observes"
+        case Reason.WOULD_BE_LIMITED if len(details) == 2:
+            return f"rate limit `{details[0]}` is used up, and only observes{_bucket(details[1])}"
         case Reason.NO_ENDPOINT if len(details) == 1:
             return f"upstream `{details[0]}` has no endpoint that may be tried"
         case _:
-            extra = f" ({', '.join(str(part) for part in details)})" if details else ""
-            return reason.value.text + extra
+            known = [str(part) for part in details if not isinstance(part, bytes)]
+            return reason.value.text + (f" ({', '.join(known)})" if known else "")
+
+
+def _bucket(key: Any) -> str:
+    """Which bucket it was; that of a key that was never written down is nobody's affair."""
+    return f" (bucket {key})" if isinstance(key, str) else ""
+
+
+def _attempt_text(
+    endpoint: str, reached: str, began_us: str, answered_us: str, lasted_us: str, number: str, status: str
+) -> str:
+    """What came of one try; a record may hold anything where we expect numbers."""
+    ended = BY_NUMBER.get(int(number)) if number.isdecimal() else None
+    if ended is None or ended.value.status == 0 or ended is Reason.UPGRADED:
+        end = f"answered {status} after {_ms(answered_us)} ms, complete after {_ms(lasted_us)} ms"
+    else:
+        answer = f", answered {status} after {_ms(answered_us)} ms" if status not in ("", "0") else ""
+        end = f"ended by {ended.word} after {_ms(lasted_us)} ms{answer}"
+    return f"attempt at {endpoint}{REACHED.get(reached, '')}, begun after {_ms(began_us)} ms: {end}"
+
+
+def _ms(us: str) -> str:
+    return f"{int(us) / 1000:.3f}" if us.isdecimal() else us
+
+
+def _listed(parts: Iterable[Any]) -> str:
+    return ", ".join(str(part) for part in parts)
 
 
 def address(host: str, port: int) -> str:
@@ -115,6 +163,20 @@ def failure_text(condition: Condition, request: Request) -> str:
         case "all":
             failing = [part for part in condition.parts if not compile_condition(part)(request)]
             return f"`all`: {failure_text(failing[0], request)}"
+
+
+def unmet_text(condition: Condition, method: str) -> str:
+    """Say which condition did not hold for a request of which only the method is known."""
+    if condition.kind == "method":
+        return f"the method is {quoted(method)}, not {_either(condition.values)}"
+    if condition.parts:
+        return f"`{condition_text(condition)}` does not hold"
+    if not condition.values:
+        return f"{condition.kind} `{condition.name}` is absent"
+    if condition.name in SECRET_FIELDS:
+        return f"{condition.kind} `{condition.name}` is none of the {len(condition.values)} wanted values"
+    what, _, is_pattern = condition.kind.partition("-")
+    return f"{what} `{condition.name}` {'does not match' if is_pattern else 'is not'} {_either(condition.values)}"
 
 
 def condition_text(condition: Condition) -> str:

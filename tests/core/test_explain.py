@@ -153,6 +153,8 @@ def test_a_recorded_exchange_is_told_the_same_way() -> None:
         "├─ request id 0192f0c4a1b27c3d8e9fa0b1c2d3e4f5",
         "├─ route `api` matches  [route-matched]  sentinel.kdl:12:9",
         "├─ upstream `api`: endpoint 10.0.0.1:9001  [endpoint-chosen]  sentinel.kdl:40:9",
+        "├─ the plan of generation 7 is not known any more: what is told is what the record has, without the routes "
+        "that were passed over for another host or path",
         "└─ 200 by 10.0.0.1:9001 of `api`: the upstream's answer was relayed (0 octets in, 1024 out)  [proxied]",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.core.reasons import Reason
-from sentinel.core.record import RECORD_BYTES_MAX, RecordEncoder, RecordFault, RecordStep, decode
+from sentinel.core.record import (
+    RECORD_BYTES_MAX,
+    TEXT_CAPS,
+    TEXTS,
+    RecordEncoder,
+    RecordFault,
+    RecordStep,
+    decode,
+)
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import Step
 
@@ -47,21 +56,49 @@ def test_what_is_too_long_is_cut_and_says_so() -> None:
     assert record.is_cut
     assert record.path.startswith("/ppp")
     assert record.request_id == USUAL["request_id"]
-    assert record.steps[0] == RecordStep(Reason.ROUTE_MATCHED.number, "sentinel.kdl:12:9")
+    assert len(record.path) == TEXT_CAPS[TEXTS.index("path")]
+    assert record.steps[0] == RecordStep(Reason.ROUTE_MATCHED.number, "sentinel.kdl:12:9", ("api",))
 
 
-TEXTS = st.text(max_size=400) | st.text(st.sampled_from("a\0\x1fé\ud800😀"), max_size=200)
+def test_details_go_before_steps_do_the_longest_first() -> None:
+    wordy: list[Step] = [(Reason.RETRIED, Span("s.kdl", line, 1), ("d" * 10 * line,)) for line in range(1, 17)]
+    record = decode(RecordEncoder().encode(**USUAL, steps=wordy))
+    assert record.is_cut and [step.place for step in record.steps] == [f"s.kdl:{line}:1" for line in range(1, 17)]
+    kept = [bool(step.details) for step in record.steps]
+    assert kept == sorted(kept, reverse=True) and kept[0] and not kept[-1]
+
+
+def test_a_file_is_named_once() -> None:
+    places = [Span("a.kdl", 1, 2), NOWHERE, Span("a.kdl", 3, 4), Span("b.kdl", 5, 6), Span("a.kdl", 7, 8)]
+    places.append(Span("", 9, 1))
+    data = RecordEncoder().encode(**USUAL, steps=[(Reason.NO_ROUTE, span, ()) for span in places])
+    assert data.count(b"a.kdl") == 2
+    assert [step.place for step in decode(data).steps] == [str(span) if span.line else "" for span in places]
+
+
+def test_keys_are_marked_and_redacted_fields_too() -> None:
+    encoder = RecordEncoder(redacted=("client-ip", "path"), mark=lambda octets: zlib.crc32(octets))
+    steps: list[Step] = [(Reason.WITHIN_LIMIT, NOWHERE, ("one", 3, 5, b"10.0.0.7 planted"))]
+    data = encoder.encode(**USUAL, steps=steps)
+    assert not any(text in data for text in (b"planted", b"192.0.2.1", b"/v1/users"))
+    record = decode(data)
+    assert record.client_ip == f"~{zlib.crc32(b'192.0.2.1'):08x}" and record.host == USUAL["host"]
+    assert record.steps[0].details == ("one", "3", "5", f"~{zlib.crc32(b'10.0.0.7 planted'):08x}")
+    assert decode(encoder.encode(**{**USUAL, "path": ""}, steps=[])).path == ""
+
+
+WORDS = st.text(max_size=400) | st.text(st.sampled_from("a\0\x1fé\ud800😀"), max_size=200)
 NAMES = [name for name, value in USUAL.items() if isinstance(value, str)]
 NUMBERS = [name for name, value in USUAL.items() if isinstance(value, int)]
-DETAILS = st.lists(TEXTS | st.integers(), max_size=3).map(tuple)
+DETAILS = st.lists(WORDS | st.integers() | st.binary(max_size=40), max_size=3).map(tuple)
 ANY_STEPS = st.lists(
-    st.tuples(st.sampled_from(Reason), st.builds(Span, TEXTS, st.integers(0, 9), st.integers(0, 9)), DETAILS),
+    st.tuples(st.sampled_from(Reason), st.builds(Span, WORDS, st.integers(0, 9), st.integers(0, 9)), DETAILS),
     max_size=20,
 )
 
 
 @given(
-    st.fixed_dictionaries({name: TEXTS for name in NAMES}),
+    st.fixed_dictionaries({name: WORDS for name in NAMES}),
     st.fixed_dictionaries({name: st.integers(-(2**70), 2**70) | st.integers(0, 99) for name in NUMBERS}),
     ANY_STEPS,
 )
@@ -74,11 +111,15 @@ def test_whatever_is_recorded_fits_and_can_be_read(
     if not record.is_cut:
         assert {name: getattr(record, name) for name in numbers} == numbers
         assert len(record.steps) == len(steps)
+        for (reason, span, details), step in zip(steps, record.steps, strict=True):
+            assert step.reason_number == reason.number and len(step.details) in (len(details), 0)
+            assert bool(step.place) == bool(span.line)
+            assert not span.line or step.place.endswith(f":{span.line}:{span.column}")
 
 
 @given(st.binary(max_size=RECORD_BYTES_MAX))
 def test_damage_is_a_record_fault_or_a_record(data: bytes) -> None:
-    for octets in (data, b"\x01" + data):
+    for octets in (data, b"\x02" + data):
         try:
             decode(octets)
         except RecordFault:

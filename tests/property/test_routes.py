@@ -16,12 +16,16 @@ from hypothesis import strategies as st
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
 from sentinel.core.plan import Condition, Match, Plan, Respond, Route
+from sentinel.core.reasons import Reason
+from sentinel.core.record import RecordEncoder, decode
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable, compile_routes
+from sentinel.core.stages.match import LOST_MAX
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Reject
 from sentinel.explain import explain
-from sentinel.explain.exhaustive import Preview, compare
+from sentinel.explain.exhaustive import Preview
+from sentinel.explain.losers import Loser, compare, compare_recorded
 from tests.core.build import match, plan, request, route
 
 
@@ -202,6 +206,40 @@ def check_explanation(table: RouteTable, asked: Request) -> None:
     assert told.kind == "verdict"
     assert told.reason == (verdict.reason.word if isinstance(verdict, Reject) else told.reason)
     assert (comparison.winner is None) == isinstance(verdict, Reject)
+
+
+@settings(max_examples=300, deadline=None)
+@given(plans(), st.lists(REQUESTS, min_size=4, max_size=4))
+def test_a_record_tells_the_same_losers_as_an_explanation(whole: Plan, requests: list[Request]) -> None:
+    """Host and path are looked at again, conditions are as the live walk recorded them: nothing may be missing."""
+    table, encoder = compile_routes(whole), RecordEncoder()
+    for asked in requests:
+        trace = Trace()
+        verdict = run(decide(table, asked, Preview(), trace))
+        route = "" if verdict.route is None else verdict.route.name
+        record = decode(encoder.encode(
+            request_id="", time_ns=0, duration_ns=0, generation=1, listener=asked.listener, client_ip="",
+            method=asked.method, host=asked.host, path=asked.path, query_length=len(asked.query), route=route,
+            upstream="", endpoint="", attempts=0, status=200, reason_number=0, bytes_in=0, bytes_out=0,
+            steps=trace.steps,
+        ))  # fmt: skip
+        now, then = compare(table, asked), compare_recorded(table, record)
+        assert [place(one) for one in now.losers] == [place(one) for one in then.losers]
+        assert now.winner is then.winner
+
+
+def place(loser: Loser) -> tuple[int, str, object]:
+    return loser.candidate.rank, loser.obstacle, loser.span
+
+
+def test_many_that_lose_by_a_condition_are_told_by_number() -> None:
+    needs = (Condition("header", name="x-a"),)
+    many = [route(f"r{at}", match(conditions=needs, line=at + 1), order=at) for at in range(20)]
+    trace = Trace()
+    run(decide(compile_routes(plan(*many)), request("/"), Preview(), trace))
+    failed = [details for reason, _, details in trace.steps if reason is Reason.CONDITION_FAILED]
+    assert [details[0] for details in failed[:-1]] == [f"r{at}" for at in range(LOST_MAX)]
+    assert failed[-1] == (20 - LOST_MAX,) and trace.steps[-1][0] is Reason.NO_ROUTE
 
 
 @settings(max_examples=30, deadline=None)

@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sentinel.core.reasons import Reason
-from sentinel.core.record import RECORD_BYTES_MAX, decode
+from sentinel.core.record import RECORD_BYTES_MAX, decode, mark_text
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import Step
-from workers.books import Books, open_books
+from workers.books import Books, marker, open_books
 
 NEEDS_NATIVE = pytest.mark.skipif(
     find_spec("workers._native.books") is None, reason="build it: python setup.py build_ext --inplace"
@@ -28,6 +28,7 @@ STEPS: list[Step] = [
     (Reason.NO_ENDPOINT, Span("ümlaut\ud800.kdl", 1, 1), ("\0", "é")),
 ]
 STRANGE: Step = (Reason.CONDITION_FAILED, Span("a.kdl", 1, 2), ("made on the spot",))
+SPANS = [Span("sentinel.kdl", 50, 1), Span("other.kdl", 3, 2), NOWHERE]
 
 USUAL: list[Any] = [
     1_763_900_000_123_456_789, 1_234_567, "0192f0c4a1b27c3d8e9fa0b1c2d3e4f5", "192.0.2.1", "GET", "api.example.com",
@@ -42,6 +43,7 @@ def pair(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> tuple[Books, Books, l
     cuts: list[int] = []
     arguments: dict[str, Any] = {
         "generation": 7, "worker": 3, "is_logged": True, "steps": STEPS, "on_cut": lambda: cuts.append(1),
+        "spans": SPANS, "secret": SECRET,
     } | parts  # fmt: skip
     monkeypatch.delenv("SENTINEL_PURE", raising=False)
     native = open_books(**arguments)
@@ -58,32 +60,42 @@ TEXTS = (
     | st.integers(120, 260).map("é".__mul__)
     | st.integers(1000, 1100).map("x".__mul__)
 )
+SECRET = (0x0123456789ABCDEF, 0xFEDCBA9876543210)
+DETAILS = st.lists(
+    st.sampled_from(["api", "10.0.0.1:9001", "a\x1fb", "a\0b", "\x1e", "é", True, -1, 1 << 80])
+    | st.text(st.characters(max_codepoint=127), max_size=30) | st.integers(0, 1 << 64) | st.binary(max_size=40),
+    max_size=6,
+)  # fmt: skip
+SPOKEN = st.tuples(st.sampled_from(Reason), st.sampled_from(SPANS), DETAILS.map(tuple))
 NUMBERS = st.integers(0, 70_000) | st.integers(0, 2**62)
 ENTRIES = st.tuples(
     st.integers(0, 4_000_000_000_000_000_000), st.integers(0, 10**15), TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, NUMBERS,
     st.sampled_from(["HTTP/1.0", "HTTP/1.1", ""]), st.integers(100, 599), st.integers(0, 127), TEXTS, TEXTS, TEXTS,
     TEXTS, NUMBERS, st.integers(0, 10**15), NUMBERS, NUMBERS, TEXTS, TEXTS,
-    st.lists(st.sampled_from([*STEPS, STRANGE]), max_size=20),
+    st.lists(st.sampled_from([*STEPS, STRANGE]) | SPOKEN, max_size=20),
 )  # fmt: skip
 SHORT = st.text(st.characters(max_codepoint=255), max_size=12)
 USUAL_ENTRIES = st.tuples(
     st.integers(0, 4_000_000_000_000_000_000), st.integers(0, 10**15), SHORT, SHORT, SHORT, SHORT, SHORT,
     st.integers(0, 65_535), st.just("HTTP/1.1"), st.integers(100, 599), st.integers(0, 127), SHORT, SHORT, SHORT,
     SHORT, st.integers(0, 9), st.just(0) | st.integers(0, 10**10), NUMBERS, NUMBERS, TEXTS, SHORT,
-    st.lists(st.sampled_from(STEPS), max_size=4),
+    st.lists(st.sampled_from(STEPS) | SPOKEN, max_size=5),
 )  # fmt: skip
 
 
+REDACTED = st.lists(st.sampled_from(["client-ip", "host", "path"]), max_size=3, unique=True)
+
+
 @NEEDS_NATIVE
-@given(st.lists(ENTRIES | USUAL_ENTRIES, min_size=1, max_size=4))
-@example([tuple(USUAL)])
-@example([(*USUAL[:DURATION], ns, *USUAL[DURATION + 1 :]) for ns in (0, 999, 1000, 10_000, 1_010_000, 10**15)])
-@example([(*USUAL[:ANSWERED], ns, *USUAL[ANSWERED + 1 :]) for ns in (0, 1, 999, 1000, 10**15)])
-@example([(2**61, 2**53, *[""] * 5, 2**62, "HTTP/1.1", 599, 127, *[""] * 4, 2**62, 2**53, 2**62, 2**62, "", "", [])])
-@example([tuple([*USUAL[:-1], STEPS * 64])])
-def test_both_write_the_same(entries: list[tuple[Any, ...]]) -> None:
+@given(st.lists(ENTRIES | USUAL_ENTRIES, min_size=1, max_size=4), REDACTED)
+@example([tuple(USUAL)], ["client-ip", "path", "host"])
+@example([(*USUAL[:DURATION], ns, *USUAL[DURATION + 1 :]) for ns in (0, 999, 1000, 10_000, 1_010_000, 10**15)], [])
+@example([(*USUAL[:ANSWERED], ns, *USUAL[ANSWERED + 1 :]) for ns in (0, 1, 999, 1000, 10**15)], [])
+@example([(2**61, 2**53, *[""] * 5, 2**62, "HTTP/1.1", 599, 127, *[""] * 4, 2**62, 2**53, 2**62, 2**62, "", "", [])], [])
+@example([tuple([*USUAL[:-1], STEPS * 64])], [])
+def test_both_write_the_same(entries: list[tuple[Any, ...]], redacted: list[str]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        native, twin, _ = pair(monkeypatch)
+        native, twin, _ = pair(monkeypatch, redacted=redacted)
         for entry in entries:
             record = native.enter(*entry)
             assert record == twin.enter(*entry)
@@ -104,10 +116,14 @@ def test_a_usual_record_is_written_without_python(monkeypatch: pytest.MonkeyPatc
         raise AssertionError("this is not rare")
 
     monkeypatch.setattr("workers.books.record_writer", lambda *_: nobody)
-    native = open_books(generation=7, worker=3, is_logged=True, steps=STEPS, on_cut=lambda: None)
-    record = decode(native.enter(*USUAL))
-    assert (record.path, record.endpoint, record.generation, len(record.steps)) == (USUAL[PATH], USUAL[14], 7, 2)
-    assert not record.is_cut
+    native = open_books(
+        generation=7, worker=3, is_logged=True, steps=STEPS, on_cut=lambda: None, spans=SPANS, secret=SECRET
+    )
+    measured: Step = (Reason.WITHIN_LIMIT, SPANS[0], ("per-client", 99, 100, b"9:client-ip"))
+    record = decode(native.enter(*USUAL[:-1], [*STEPS[:2], measured]))
+    assert (record.path, record.endpoint, record.generation, len(record.steps)) == (USUAL[PATH], USUAL[14], 7, 3)
+    assert record.steps[2].details == ("per-client", "99", "100", mark_text(marker(SECRET)(b"9:client-ip")))
+    assert record.steps[2].place == "sentinel.kdl:50:1" and not record.is_cut
 
 
 @NEEDS_NATIVE
@@ -133,6 +149,13 @@ def test_without_a_log_nothing_gathers(monkeypatch: pytest.MonkeyPatch) -> None:
     native, twin, _ = pair(monkeypatch, is_logged=False)
     assert native.enter(*USUAL) == twin.enter(*USUAL)
     assert native.lines_bytes == twin.lines_bytes == 0 and native.take_lines() == b""
+
+
+@NEEDS_NATIVE
+def test_without_a_journal_there_is_a_line_and_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    for books in pair(monkeypatch, is_recorded=False)[:2]:
+        assert books.enter(*USUAL) == books.enter(*USUAL[:-1], [STRANGE] * 40) == b""
+        assert books.lines_count == 2
 
 
 @NEEDS_NATIVE

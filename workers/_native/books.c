@@ -2,7 +2,7 @@
  *
  * The specification is the twin, workers/books_twin.py, which writes the line with msgspec and the record with
  * sentinel.core.record; a differential test compares both octet by octet. Here is the usual case only: a
- * record that has to be cut, or has a step that was not known beforehand, is asked of Python (`rare`).
+ * record that has to be cut, or has a step whose reason or place was not known beforehand, is asked of Python (`rare`).
  *
  * Lines gather in one buffer until somebody takes them. Before a line is written the buffer is made large
  * enough for the longest that these texts can become: escaping makes six octets of one at most.
@@ -15,6 +15,8 @@
 #include <structmember.h>
 #include <time.h>
 
+#include "../../shm/_native/siphash.h"
+
 /* The arguments of `enter`, in their order. */
 enum argument {
     BEGAN_NS, DURATION_NS, REQUEST_ID, CLIENT_IP, METHOD, HOST, PATH, QUERY_BYTES, PROTOCOL, STATUS, REASON_NUMBER,
@@ -23,25 +25,39 @@ enum argument {
 };
 
 /* sentinel.core.record: FIXED, RECORD_BYTES_MAX, VERSION; compared when a Books is made. */
-enum { FIXED_BYTES = 46, RECORD_BYTES_MAX = 496, VERSION = 1, TEXTS = 9 };
+enum { FIXED_BYTES = 46, RECORD_BYTES_MAX = 496, VERSION = 2, TEXTS = 9, MARK_BYTES = 9 };
+enum { BETWEEN = 0x1f, SAME_FILE = 0x1e };
 /* workers.accesslog: characters that are kept of what a client can stretch. */
 enum { PATH_CHARS_MAX = 1024, AGENT_CHARS_MAX = 256, WORD_CHARS_MAX = 128 };
 enum { ESCAPED_MAX = 6, LITERALS_MAX = 768, TIME_BYTES = 24, STEPS_MAX = 255, TAIL_BYTES = 64 };
 
 static const int texts_of_record[TEXTS] = {REQUEST_ID, LISTENER, CLIENT_IP, METHOD, HOST, PATH, ROUTE, UPSTREAM, ENDPOINT};
 
-/* A step that is known beforehand; found by its address, which stays its own because it is owned. */
+/* What is known beforehand; found by its address, which stays its own because it is owned.
+ *
+ *     a reason   its number
+ *     a span     the place as text, also after one of the same file; `file` tells these apart, -1: no place at all
+ *     a step     number, place (of its span), and its details as text
+ */
 struct known {
-    PyObject *step, *text;
+    PyObject *object, *whole, *rest, *details;
+    int file;
     uint8_t number;
+};
+
+/* Found by address; open addressing, never more than half full. */
+struct book {
+    struct known *known;
+    size_t places;
 };
 
 typedef struct {
     PyObject_HEAD
     PyObject *rare;
-    struct known *known; /* open addressing; never more than half full */
-    size_t places;
-    char is_logged;
+    struct book reasons, spans, steps;
+    uint64_t secret_low, secret_high;
+    unsigned redacted; /* a bit for each text of the record */
+    char is_logged, is_recorded;
     uint64_t generation;
     char *lines;
     Py_ssize_t lines_size, lines_room, lines_count;
@@ -242,17 +258,17 @@ static int add_line(Books *books, const struct text *texts, const struct numbers
 
 /* Records */
 
-static size_t place_of(const Books *books, const PyObject *step)
+static size_t place_of(const struct book *book, const PyObject *object)
 {
-    return ((uintptr_t)step >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 20 & (books->places - 1);
+    return ((uintptr_t)object >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 20 & (book->places - 1);
 }
 
-static const struct known *find_step(const Books *books, const PyObject *step)
+static struct known *find(const struct book *book, const PyObject *object)
 {
-    size_t place = place_of(books, step);
-    while (books->known[place].step != NULL && books->known[place].step != step)
-        place = (place + 1) & (books->places - 1);
-    return books->known[place].step != NULL ? &books->known[place] : NULL;
+    size_t place = place_of(book, object);
+    while (book->known[place].object != NULL && book->known[place].object != object)
+        place = (place + 1) & (book->places - 1);
+    return &book->known[place];
 }
 
 static uint8_t *put_le(uint8_t *p, uint64_t number, int octets)
@@ -262,28 +278,129 @@ static uint8_t *put_le(uint8_t *p, uint64_t number, int octets)
     return p;
 }
 
+/* A record under way: octets are added while there is room; then, or with something unusual, it is not `ok`. */
+struct draft {
+    uint8_t octets[RECORD_BYTES_MAX];
+    size_t size;
+    int ok;
+};
+
+static void add(struct draft *draft, const void *octets, size_t size)
+{
+    if (size > RECORD_BYTES_MAX - draft->size) {
+        draft->ok = 0;
+        return;
+    }
+    memcpy(draft->octets + draft->size, octets, size);
+    draft->size += size;
+}
+
+static void add_octet(struct draft *draft, char octet)
+{
+    add(draft, &octet, 1);
+}
+
+/* What stands for octets that are not to be read: `~` and 32 bits of their keyed hash. */
+static void add_mark(const Books *books, struct draft *draft, const char *at, Py_ssize_t size)
+{
+    static const char hex[] = "0123456789abcdef";
+    uint64_t hash =
+        siphash_128(books->secret_low, books->secret_high, (const unsigned char *)at, (uint64_t)size).low;
+    char mark[MARK_BYTES] = {'~'};
+    for (int i = 1; i < MARK_BYTES; i++)
+        mark[i] = hex[hash >> 4 * (MARK_BYTES - 1 - i) & 15];
+    add(draft, mark, sizeof mark);
+}
+
+static void add_text(const Books *books, struct draft *draft, const struct text *text, int index)
+{
+    if (text->is_cut)
+        draft->ok = 0;
+    else if (books->redacted >> index & 1 && text->size > 0)
+        add_mark(books, draft, text->at, text->size);
+    else if (memchr(text->at, 0, (size_t)text->size) != NULL)
+        draft->ok = 0;
+    else
+        add(draft, text->at, (size_t)text->size);
+}
+
+static void add_detail(const Books *books, struct draft *draft, PyObject *detail)
+{
+    if (PyUnicode_CheckExact(detail) && PyUnicode_IS_COMPACT_ASCII(detail)) {
+        const char *at = (const char *)PyUnicode_1BYTE_DATA(detail);
+        size_t size = (size_t)PyUnicode_GET_LENGTH(detail);
+        for (size_t i = 0; i < size; i++)
+            if (at[i] == 0 || at[i] == BETWEEN || at[i] == SAME_FILE)
+                draft->ok = 0;
+        add(draft, at, size);
+    } else if (PyLong_CheckExact(detail)) {
+        int overflow;
+        char digits[20];
+        long long number = PyLong_AsLongLongAndOverflow(detail, &overflow);
+        if (overflow != 0 || number < 0)
+            draft->ok = 0;
+        else
+            add(draft, digits, (size_t)(put_number(digits, (uint64_t)number) - digits));
+    } else if (PyBytes_CheckExact(detail)) {
+        add_mark(books, draft, PyBytes_AS_STRING(detail), PyBytes_GET_SIZE(detail));
+    } else {
+        draft->ok = 0;
+    }
+}
+
+static void add_place(struct draft *draft, const struct known *span, int *file)
+{
+    if (span->file < 0)
+        return;
+    PyObject *text = span->file == *file ? span->rest : span->whole;
+    add(draft, PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text));
+    *file = span->file;
+}
+
+/* A step: its place and its details; returns the number of its reason. */
+static uint8_t add_step(const Books *books, struct draft *draft, PyObject *step, int *file)
+{
+    const struct known *known = find(&books->steps, step);
+    if (known->object != NULL) {
+        add_octet(draft, 0);
+        add_place(draft, known, file);
+        add_octet(draft, 0);
+        add(draft, PyBytes_AS_STRING(known->details), (size_t)PyBytes_GET_SIZE(known->details));
+        return known->number;
+    }
+    if (!PyTuple_CheckExact(step) || PyTuple_GET_SIZE(step) != 3 || !PyTuple_CheckExact(PyTuple_GET_ITEM(step, 2))) {
+        draft->ok = 0;
+        return 0;
+    }
+    const struct known *reason = find(&books->reasons, PyTuple_GET_ITEM(step, 0));
+    const struct known *span = find(&books->spans, PyTuple_GET_ITEM(step, 1));
+    PyObject *details = PyTuple_GET_ITEM(step, 2);
+    if (reason->object == NULL || span->object == NULL) {
+        draft->ok = 0;
+        return 0;
+    }
+    add_octet(draft, 0);
+    add_place(draft, span, file);
+    add_octet(draft, 0);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(details); i++) {
+        if (i > 0)
+            add_octet(draft, BETWEEN);
+        add_detail(books, draft, PyTuple_GET_ITEM(details, i));
+    }
+    return reason->number;
+}
+
 /* Encode the usual record; NULL without an exception when it is not a usual one. */
 static PyObject *encode(const Books *books, const struct text *texts, const struct numbers *n, PyObject *steps)
 {
-    uint8_t record[RECORD_BYTES_MAX], *p = record;
-    const struct known *found[STEPS_MAX];
-    Py_ssize_t count = PyList_GET_SIZE(steps), size = FIXED_BYTES + TEXTS - 1 + 2 * count;
+    struct draft draft;
+    Py_ssize_t count = PyList_GET_SIZE(steps);
+    int file = -1;
     if (count > STEPS_MAX || n->status > UINT16_MAX || n->attempts > UINT16_MAX || n->query_bytes > UINT16_MAX ||
         n->reason > UINT8_MAX || books->generation > UINT32_MAX)
         return NULL;
-    for (int i = 0; i < TEXTS; i++) {
-        const struct text *text = &texts[texts_of_record[i]];
-        size += text->size;
-        if (text->is_cut || memchr(text->at, 0, (size_t)text->size) != NULL)
-            return NULL;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if ((found[i] = find_step(books, PyList_GET_ITEM(steps, i))) == NULL)
-            return NULL;
-        size += PyBytes_GET_SIZE(found[i]->text);
-    }
-    if (size > RECORD_BYTES_MAX)
-        return NULL;
+    draft.ok = 1;
+    uint8_t *p = draft.octets;
     *p++ = VERSION;
     *p++ = 0;
     *p++ = (uint8_t)count;
@@ -296,24 +413,17 @@ static PyObject *encode(const Books *books, const struct text *texts, const stru
     p = put_le(p, (uint64_t)n->duration_ns, 8);
     p = put_le(p, (uint64_t)n->bytes_in, 8);
     p = put_le(p, (uint64_t)n->bytes_out, 8);
-    for (Py_ssize_t i = 0; i < count; i++)
-        *p++ = found[i]->number;
-    for (int i = 0; i < TEXTS; i++) {
-        const struct text *text = &texts[texts_of_record[i]];
+    draft.size = FIXED_BYTES + (size_t)count; /* reasons come below */
+    for (int i = 0; i < TEXTS && draft.ok; i++) {
         if (i > 0)
-            *p++ = 0;
-        memcpy(p, text->at, (size_t)text->size);
-        p += text->size;
+            add_octet(&draft, 0);
+        add_text(books, &draft, &texts[texts_of_record[i]], i);
     }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        size_t octets = (size_t)PyBytes_GET_SIZE(found[i]->text);
-        *p++ = 0;
-        memcpy(p, PyBytes_AS_STRING(found[i]->text), octets);
-        p += octets;
-    }
-    if (p - record != size)
-        Py_FatalError("books: a record is not as long as it was counted");
-    return PyBytes_FromStringAndSize((const char *)record, size);
+    for (Py_ssize_t i = 0; i < count && draft.ok; i++)
+        draft.octets[FIXED_BYTES + i] = add_step(books, &draft, PyList_GET_ITEM(steps, i), &file);
+    if (!draft.ok)
+        return NULL;
+    return PyBytes_FromStringAndSize((const char *)draft.octets, (Py_ssize_t)draft.size);
 }
 
 /* The object */
@@ -366,7 +476,7 @@ static PyObject *books_enter(PyObject *self, PyObject *const *args, Py_ssize_t c
     }
     if (take_numbers(args, &numbers) == 0 && take_texts(args, texts) == 0 &&
         (!books->is_logged || add_line(books, texts, &numbers) == 0))
-        record = encode(books, texts, &numbers, args[STEPS]);
+        record = books->is_recorded ? encode(books, texts, &numbers, args[STEPS]) : PyBytes_FromStringAndSize(NULL, 0);
     for (int i = 0; i < ARGUMENTS; i++)
         Py_XDECREF(texts[i].owned);
     if (record != NULL || PyErr_Occurred() || books->rare == NULL)
@@ -384,39 +494,105 @@ static PyObject *books_take_lines(PyObject *self, PyObject *unused)
     return lines;
 }
 
-/* (step, number of its reason, its text in a record) for each step that is known beforehand. */
-static int know_steps(Books *books, PyObject *steps)
+/* Have room for `count` objects. */
+static int found_book(struct book *book, Py_ssize_t count)
 {
-    Py_ssize_t count = PyList_GET_SIZE(steps);
-    for (books->places = 16; books->places < 2 * (size_t)count;)
-        books->places *= 2;
-    books->known = PyMem_Calloc(books->places, sizeof *books->known);
-    if (books->known == NULL) {
-        PyErr_NoMemory();
+    for (book->places = 16; book->places < 2 * (size_t)count;)
+        book->places *= 2;
+    book->known = PyMem_Calloc(book->places, sizeof *book->known);
+    if (book->known != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* (reason, its number) for each reason there is. */
+static int know_reasons(Books *books, PyObject *reasons)
+{
+    if (found_book(&books->reasons, PyList_GET_SIZE(reasons)) < 0)
         return -1;
-    }
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *step, *text;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(reasons); i++) {
+        PyObject *reason;
         unsigned char number;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(steps, i), "ObS", &step, &number, &text))
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(reasons, i), "Ob", &reason, &number))
             return -1;
-        size_t place = place_of(books, step);
-        while (books->known[place].step != NULL && books->known[place].step != step)
-            place = (place + 1) & (books->places - 1);
-        if (books->known[place].step == NULL)
-            books->known[place] = (struct known){Py_NewRef(step), Py_NewRef(text), number};
+        struct known *known = find(&books->reasons, reason);
+        if (known->object == NULL)
+            *known = (struct known){.object = Py_NewRef(reason), .number = number};
     }
     return 0;
+}
+
+/* (span, its text, its text after one of the same file, number of the file) for each place that is known. */
+static int know_spans(Books *books, PyObject *spans)
+{
+    if (found_book(&books->spans, PyList_GET_SIZE(spans)) < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(spans); i++) {
+        PyObject *span, *whole, *rest;
+        int file;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(spans, i), "OSSi", &span, &whole, &rest, &file))
+            return -1;
+        struct known *known = find(&books->spans, span);
+        if (known->object == NULL)
+            *known = (struct known){
+                .object = Py_NewRef(span), .whole = Py_NewRef(whole), .rest = Py_NewRef(rest), .file = file,
+            };
+    }
+    return 0;
+}
+
+/* (step, its details as text) for each step that is known; its reason and its span are known already. */
+static int know_steps(Books *books, PyObject *steps)
+{
+    if (found_book(&books->steps, PyList_GET_SIZE(steps)) < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(steps); i++) {
+        PyObject *step, *details;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(steps, i), "O!S", &PyTuple_Type, &step, &details))
+            return -1;
+        if (PyTuple_GET_SIZE(step) != 3) {
+            PyErr_SetString(PyExc_ValueError, "a step has three parts");
+            return -1;
+        }
+        const struct known *reason = find(&books->reasons, PyTuple_GET_ITEM(step, 0));
+        const struct known *span = find(&books->spans, PyTuple_GET_ITEM(step, 1));
+        if (reason->object == NULL || span->object == NULL) {
+            PyErr_SetString(PyExc_ValueError, "a step has a reason or a place that is not known");
+            return -1;
+        }
+        struct known *known = find(&books->steps, step);
+        if (known->object == NULL)
+            *known = (struct known){
+                .object = Py_NewRef(step), .whole = Py_NewRef(span->whole), .rest = Py_NewRef(span->rest),
+                .details = Py_NewRef(details), .file = span->file, .number = reason->number,
+            };
+    }
+    return 0;
+}
+
+static void forget(struct book *book)
+{
+    for (size_t i = 0; book->known != NULL && i < book->places; i++) {
+        Py_XDECREF(book->known[i].object);
+        Py_XDECREF(book->known[i].whole);
+        Py_XDECREF(book->known[i].rest);
+        Py_XDECREF(book->known[i].details);
+    }
+    PyMem_Free(book->known);
 }
 
 static PyObject *books_new(PyTypeObject *type, PyObject *args, PyObject *unused)
 {
     unsigned long long generation, worker;
-    int is_logged, fixed_bytes, record_bytes_max, version;
-    PyObject *steps, *rare;
+    unsigned long long secret_low, secret_high;
+    int is_logged, is_recorded, fixed_bytes, record_bytes_max, version;
+    unsigned redacted;
+    PyObject *reasons, *spans, *steps, *rare;
     (void)unused;
-    if (!PyArg_ParseTuple(args, "KKpO!O(iii)", &generation, &worker, &is_logged, &PyList_Type, &steps, &rare,
-                          &fixed_bytes, &record_bytes_max, &version))
+    if (!PyArg_ParseTuple(args, "KKppO!O!O!(KK)IO(iii)", &generation, &worker, &is_logged, &is_recorded, &PyList_Type,
+                          &reasons, &PyList_Type, &spans, &PyList_Type, &steps, &secret_low, &secret_high, &redacted,
+                          &rare, &fixed_bytes, &record_bytes_max, &version))
         return NULL;
     if (fixed_bytes != FIXED_BYTES || record_bytes_max != RECORD_BYTES_MAX || version != VERSION) {
         PyErr_SetString(PyExc_ValueError, "sentinel.core.record has another layout of records");
@@ -427,12 +603,16 @@ static PyObject *books_new(PyTypeObject *type, PyObject *args, PyObject *unused)
         return NULL;
     books->rare = Py_NewRef(rare);
     books->is_logged = (char)is_logged;
+    books->is_recorded = (char)is_recorded;
+    books->redacted = redacted;
+    books->secret_low = secret_low;
+    books->secret_high = secret_high;
     books->generation = generation;
     books->second = books->ms = -1;
     char *end = PUT(books->tail, "\",\"generation\":");
     end = put_number(PUT(put_number(end, generation), ",\"worker\":"), worker);
     books->tail_size = (size_t)(PUT(end, "}\n") - books->tail);
-    if (know_steps(books, steps) < 0)
+    if (know_reasons(books, reasons) < 0 || know_spans(books, spans) < 0 || know_steps(books, steps) < 0)
         Py_CLEAR(books);
     return (PyObject *)books;
 }
@@ -440,9 +620,11 @@ static PyObject *books_new(PyTypeObject *type, PyObject *args, PyObject *unused)
 static int books_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Books *books = (Books *)self;
+    const struct book *all[] = {&books->reasons, &books->spans, &books->steps};
     Py_VISIT(books->rare);
-    for (size_t i = 0; books->known != NULL && i < books->places; i++)
-        Py_VISIT(books->known[i].step);
+    for (size_t b = 0; b < sizeof all / sizeof all[0]; b++)
+        for (size_t i = 0; all[b]->known != NULL && i < all[b]->places; i++)
+            Py_VISIT(all[b]->known[i].object);
     return 0;
 }
 
@@ -458,11 +640,9 @@ static void books_dealloc(PyObject *self)
     Books *books = (Books *)self;
     PyObject_GC_UnTrack(self);
     (void)books_clear(self);
-    for (size_t i = 0; books->known != NULL && i < books->places; i++) {
-        Py_XDECREF(books->known[i].step);
-        Py_XDECREF(books->known[i].text);
-    }
-    PyMem_Free(books->known);
+    forget(&books->reasons);
+    forget(&books->spans);
+    forget(&books->steps);
     PyMem_Free(books->lines);
     Py_TYPE(self)->tp_free(self);
 }

@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import final
 
+from sentinel.core.reasons import Reason
+from sentinel.core.span import Span
 from sentinel.core.trace import Step
 
 @final
@@ -8,8 +10,9 @@ class Books:
     lines_bytes: int
     lines_count: int
     def __new__(
-        cls, generation: int, worker: int, is_logged: bool, steps: list[tuple[Step, int, bytes]],
-        rare: Callable[..., bytes], layout: tuple[int, int, int], /,
+        cls, generation: int, worker: int, is_logged: bool, is_recorded: bool, reasons: list[tuple[Reason, int]],
+        spans: list[tuple[Span, bytes, bytes, int]], steps: list[tuple[Step, bytes]], secret: tuple[int, int],
+        redacted: int, rare: Callable[..., bytes], layout: tuple[int, int, int], /,
     ) -> Books: ...  # fmt: skip
     def enter(
         self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,

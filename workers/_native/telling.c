@@ -12,8 +12,7 @@
 #include <Python.h>
 #include <stdint.h>
 
-/* sentinel.core.limits: EXACT steps are told exactly, then one for each power of two. */
-enum { EXACT = 16, EXACT_BITS = 5, LIMITS_MAX = 64, DIGITS_MAX = 20, HEAD = 2, ROW = 4, BETWEEN = 8 };
+enum { LIMITS_MAX = 64, DIGITS_MAX = 20, HEAD = 2, ROW = 7, BETWEEN = 8 };
 
 static const uint64_t second_ns = 1000000000;
 
@@ -32,17 +31,9 @@ static char *put_number(char *p, uint64_t number)
     return put(p, start, digits + sizeof digits - start);
 }
 
-static int bits_of(uint64_t number)
-{
-    int bits = 0;
-    for (; number; number >>= 1)
-        bits++;
-    return bits;
-}
-
-/* A row: (label, capacity_ns, interval_ns, steps). */
+/* A row: (label, capacity_ns, interval_ns, reason, span, name, burst); its key is beside it. */
 struct row {
-    PyObject *label, *steps;
+    PyObject *label, *reason, *span, *name, *burst, *key;
     uint64_t capacity_ns, interval_ns, used_ns;
 };
 
@@ -52,23 +43,27 @@ static int take_word(PyObject *number, uint64_t *word)
     return *word == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
 }
 
-static int take_row(PyObject *object, PyObject *used, struct row *row)
+static int take_row(PyObject *object, PyObject *key, PyObject *used, struct row *row)
 {
     if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != ROW) {
-        PyErr_SetString(PyExc_TypeError, "a row is a tuple of four");
+        PyErr_SetString(PyExc_TypeError, "a row is a tuple of seven");
         return -1;
     }
     row->label = PyTuple_GET_ITEM(object, 0);
-    row->steps = PyTuple_GET_ITEM(object, 3);
-    if (!PyUnicode_Check(row->label) || PyUnicode_READY(row->label) < 0 || !PyTuple_Check(row->steps)) {
-        PyErr_SetString(PyExc_TypeError, "a row is a str, two numbers and a tuple");
+    row->reason = PyTuple_GET_ITEM(object, 3);
+    row->span = PyTuple_GET_ITEM(object, 4);
+    row->name = PyTuple_GET_ITEM(object, 5);
+    row->burst = PyTuple_GET_ITEM(object, 6);
+    row->key = key;
+    if (!PyUnicode_Check(row->label) || PyUnicode_READY(row->label) < 0) {
+        PyErr_SetString(PyExc_TypeError, "a row begins with a str and two numbers");
         return -1;
     }
     if (take_word(PyTuple_GET_ITEM(object, 1), &row->capacity_ns) < 0
         || take_word(PyTuple_GET_ITEM(object, 2), &row->interval_ns) < 0 || take_word(used, &row->used_ns) < 0)
         return -1;
-    if (!PyUnicode_IS_ASCII(row->label) || row->interval_ns == 0 || PyTuple_GET_SIZE(row->steps) <= EXACT) {
-        PyErr_SetString(PyExc_ValueError, "a row with a strange name, no interval or too few steps");
+    if (!PyUnicode_IS_ASCII(row->label) || row->interval_ns == 0) {
+        PyErr_SetString(PyExc_ValueError, "a row with a strange name or no interval");
         return -1;
     }
     return 0;
@@ -79,11 +74,16 @@ static uint64_t remaining_of(const struct row *row)
     return row->used_ns < row->capacity_ns ? (row->capacity_ns - row->used_ns) / row->interval_ns : 0;
 }
 
+/* (reason, span, (name, remaining, burst, key)) */
 static PyObject *step_of(const struct row *row, uint64_t remaining)
 {
-    Py_ssize_t at = remaining < EXACT ? (Py_ssize_t)remaining : EXACT + bits_of(remaining) - EXACT_BITS;
-    Py_ssize_t last = PyTuple_GET_SIZE(row->steps) - 1;
-    return PyTuple_GET_ITEM(row->steps, at < last ? at : last);
+    PyObject *number = PyLong_FromUnsignedLongLong(remaining), *step = NULL;
+    PyObject *details = number != NULL ? PyTuple_Pack(4, row->name, number, row->burst, row->key) : NULL;
+    if (details != NULL)
+        step = PyTuple_Pack(3, row->reason, row->span, details);
+    Py_XDECREF(number);
+    Py_XDECREF(details);
+    return step;
 }
 
 static PyObject *telling_tell(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -91,17 +91,19 @@ static PyObject *telling_tell(PyObject *self, PyObject *const *args, Py_ssize_t 
     struct row rows[LIMITS_MAX];
     Py_ssize_t rows_count, size = 0;
     (void)self;
-    if (count != 2 || !PyTuple_Check(args[0]) || !PyTuple_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "expected a tuple of rows, and what was charged");
+    if (count != 3 || !PyTuple_Check(args[0]) || !PyTuple_Check(args[1]) || !PyTuple_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple of rows, their keys, and what was charged");
         return NULL;
     }
     rows_count = PyTuple_GET_SIZE(args[0]);
-    if (rows_count > LIMITS_MAX || PyTuple_GET_SIZE(args[1]) != rows_count + HEAD) {
+    if (rows_count > LIMITS_MAX || PyTuple_GET_SIZE(args[1]) != rows_count
+        || PyTuple_GET_SIZE(args[2]) != rows_count + HEAD) {
         PyErr_SetString(PyExc_ValueError, "as many rows as were charged, and no more than 64");
         return NULL;
     }
     for (Py_ssize_t at = 0; at < rows_count; at++) {
-        if (take_row(PyTuple_GET_ITEM(args[0], at), PyTuple_GET_ITEM(args[1], at + HEAD), &rows[at]) < 0)
+        if (take_row(PyTuple_GET_ITEM(args[0], at), PyTuple_GET_ITEM(args[1], at),
+                     PyTuple_GET_ITEM(args[2], at + HEAD), &rows[at]) < 0)
             return NULL;
         size += PyUnicode_GET_LENGTH(rows[at].label) + 2 * DIGITS_MAX + BETWEEN;
     }
@@ -115,7 +117,11 @@ static PyObject *telling_tell(PyObject *self, PyObject *const *args, Py_ssize_t 
         p = put_number(p, remaining);
         p = put(p, ";t=", 3);
         p = put_number(p, used_ns / second_ns + (used_ns % second_ns != 0));
-        PyList_SET_ITEM(steps, at, Py_NewRef(step_of(&rows[at], remaining)));
+        PyObject *step = step_of(&rows[at], remaining);
+        if (step == NULL)
+            Py_CLEAR(steps); /* which ends the loop */
+        else
+            PyList_SET_ITEM(steps, at, step);
     }
     PyObject *state = steps != NULL ? PyUnicode_New(p - text, 127) : NULL;
     if (state != NULL) {

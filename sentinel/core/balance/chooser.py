@@ -29,6 +29,9 @@ from sentinel.core.world import Choice, Wish
 
 NOTES_MAX: Final = 8
 """So many endpoints that were passed over are told of one by one."""
+COMPARED_MAX: Final = 16
+"""Of so many endpoints it is told what each has in flight; of more, only of the one that was chosen."""
+BY_LOAD: Final = frozenset({"least-request", "power-of-two", "peak-ewma"})
 
 
 class Scene(Protocol):
@@ -64,6 +67,7 @@ class Scene(Protocol):
         """Seconds since the epoch."""
 
 
+LOAD_COMPARED: Final = Reason.LOAD_COMPARED
 Pick = Callable[[Scene, list[int], Wish], int]
 
 
@@ -71,8 +75,8 @@ class Chooser:
     """How one upstream's endpoints are chosen."""
 
     __slots__ = (
-        "_all", "_all_usable", "_choices", "_everybody", "_has_levels", "_is_quick", "_localities", "_lookup",
-        "_max_load", "_names", "_pick", "_priorities", "_upstream", "tags",
+        "_all", "_all_usable", "_choices", "_compares", "_everybody", "_has_levels", "_is_quick", "_localities",
+        "_lookup", "_max_load", "_names", "_pick", "_priorities", "_upstream", "tags",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
@@ -93,6 +97,7 @@ class Chooser:
             self._lookup = Maglev(self._names, weights)
         elif balance.kind == "ring":
             self._lookup = Ring(self._names, weights)
+        self._compares = balance.kind in BY_LOAD
         self._pick = self._picker(balance.kind)
         sticky = upstream.sticky
         self.tags = Tags(upstream.name, self._names, sticky.secrets) if sticky is not None else None
@@ -104,7 +109,9 @@ class Chooser:
         if self._is_quick and not tried:
             index = scene.least_of_all()
             if index >= 0:
-                return self._choices[index]
+                if len(self._all) == 1:
+                    return self._choices[index]
+                return Choice(self._upstream.endpoints[index], None, (self._compared(scene.flights(), index),))
         standing = scene.standing()
         notes: tuple[Step, ...] = ()
         if self.tags is not None:
@@ -118,7 +125,12 @@ class Chooser:
             notes += more
             if not indices:
                 return Choice(None, self._refusal(standing, tried), notes)
-        index = indices[0] if len(indices) == 1 else self._pick(scene, indices, wish)
+        if len(indices) == 1:
+            index = indices[0]
+        else:
+            index = self._pick(scene, indices, wish)
+            if self._compares:
+                notes += (self._compared(scene.flights(), index),)
         return Choice(self._upstream.endpoints[index], None, notes) if notes else self._choices[index]
 
     # Who may be tried.
@@ -157,6 +169,11 @@ class Chooser:
         if priority > min(self._priorities):
             notes.append((Reason.PRIORITY_LOWERED, upstream.span, (upstream.name, priority)))
         return tuple(notes)
+
+    def _compared(self, flights: Sequence[int], index: int) -> Step:
+        """What the endpoints had in flight, in the order of the plan, behind the number of the one that was chosen."""
+        told = flights if len(flights) <= COMPARED_MAX else (flights[index],)
+        return LOAD_COMPARED, self._upstream.span, (index + 1, *told)
 
     def _refusal(self, standing: bytes, tried: tuple[Endpoint, ...]) -> Reason:
         if tried:

@@ -30,16 +30,17 @@ def hold(
     for one in ceilings:
         if one.has_exemptions and one.is_exempt(request):
             continue
-        outcome, held, lease = world.hold(one.key(request), UNBOUNDED if one.is_observer else one.most)
+        key = one.key(request)
+        outcome, held, lease = world.hold(key, UNBOUNDED if one.is_observer else one.most)
         if outcome == ADMITTED:
             leases += (lease,)
             if held <= one.most:
-                trace.add(one.within(held))
+                trace.add(one.within(held, key))
             else:
-                trace.add((Reason.CONCURRENCY_EXCEEDED, one.span, (one.name, held)))
+                trace.add((Reason.CONCURRENCY_EXCEEDED, one.span, (one.name, held, one.most, key)))
         elif outcome != FULL or one.is_closed:
             world.let_go(leases)
             reason = Reason.LEASES_FULL if outcome == FULL else Reason.CONCURRENCY_LIMITED
-            trace.add((reason, one.span, (one.name, held)))
+            trace.add((reason, one.span, (one.name, held, one.most, key)))
             return Reject(reason.status, reason, candidate.route, RETRY_AFTER), ()
     return None, leases

@@ -46,11 +46,12 @@ def limit(
         terms = tariff.terms
         if tariff.delaying and all(world.waiting(one.name) < one.max_waiting for one in tariff.delaying):
             terms = tariff.patient_terms
-        charged = world.charge(tariff.keys(request), terms)
-        state, steps = tariff.tell(tariff.rows, charged)
+        keys = tariff.keys(request)
+        charged = world.charge(keys, terms)
+        state, steps = tariff.tell(tariff.rows, keys, charged)
         fields = tariff.policies, ("ratelimit", state)
         if charged[0] != ADMITTED:
-            return _refused(candidate, tariff, charged, fields, trace), fields, None
+            return _refused(candidate, tariff, keys, charged, fields, trace), fields, None
         if tariff.delaying:
             delay = _told_with_delays(tariff, charged, steps, trace)
         else:
@@ -71,21 +72,20 @@ def _told_with_delays(tariff: Tariff, charged: tuple[int, ...], steps: list[Step
 
 
 def _refused(
-    candidate: Candidate, tariff: Tariff, charged: tuple[int, ...], fields: tuple[Field, ...], trace: Trace
-) -> Reject:
+    candidate: Candidate, tariff: Tariff, keys: tuple[bytes, ...], charged: tuple[int, ...],
+    fields: tuple[Field, ...], trace: Trace,
+) -> Reject:  # fmt: skip
     outcome, index, *used = charged
-    one, used_ns = tariff.enforced[index], used[index]
+    one, used_ns, key = tariff.enforced[index], used[index], keys[index]
     if outcome == FULL:
-        trace.add((LIMITS_FULL, one.span, (one.name,)))
+        trace.add((LIMITS_FULL, one.span, (one.name, key)))
         return Reject(LIMITS_FULL.status, LIMITS_FULL, candidate.route, (("retry-after", "1"),))
     retry_s = max(1, seconds(one.retry_ns(used_ns)))
-    trace.add((RATE_LIMITED, one.span, (one.name, retry_s)))
+    trace.add((RATE_LIMITED, one.span, (one.name, retry_s, key)))
     return Reject(RATE_LIMITED.status, RATE_LIMITED, candidate.route, (("retry-after", str(retry_s)), *fields))
 
 
 def _observe(one: Limiter, request: Request, world: World, trace: Trace) -> None:
-    outcome, _, used_ns = world.charge((one.key(request),), one.term)
-    if outcome == ADMITTED:
-        trace.add(one.within(used_ns))
-    else:
-        trace.add((WOULD_BE_LIMITED, one.span, (one.name,)))
+    key = one.key(request)
+    outcome, _, used_ns = world.charge((key,), one.term)
+    trace.add(one.within(used_ns, key) if outcome == ADMITTED else (WOULD_BE_LIMITED, one.span, (one.name, key)))
