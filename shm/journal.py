@@ -15,6 +15,7 @@ Rule 3: a reader may miss what is overwritten while it reads, and gets nothing
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from shm.cells import Cells
 from shm.layout import SLOT, Geometry
@@ -31,3 +32,28 @@ def read(cells: Cells, geometry: Geometry, slot: int) -> Iterator[bytes]:
         record = cells.journal_read(slot, sequence)
         if record is not None:
             yield record
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one ring has had since a place: records, the place to go on from, and how many were overwritten unread."""
+
+    records: tuple[bytes, ...]
+    next_sequence: int
+    missed: int
+
+
+def head_of(cells: Cells, geometry: Geometry, slot: int) -> int:
+    """The sequence of the record that is written next: how many there ever were."""
+    return cells.load(geometry.slot(slot) + HEAD_AT)
+
+
+def since(cells: Cells, geometry: Geometry, slot: int, sequence: int, most: int) -> Stretch:
+    """At most so many records from `sequence` on, for whoever follows the ring. Each is given or counted, once."""
+    head = head_of(cells, geometry, slot)
+    start = min(sequence, head)
+    first = max(start, head - geometry.journal_records)
+    end = min(head, first + most)
+    found = [cells.journal_read(slot, at) for at in range(first, end)]
+    records = tuple(record for record in found if record is not None)
+    return Stretch(records, end, first - start + len(found) - len(records))

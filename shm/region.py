@@ -34,6 +34,7 @@ from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_seri
 from shm.estate import Estate
 from shm.faults import RegionBusy, RegionFault, RegionFull
 from shm.founding import found, is_abandoned, recognise
+from shm.journal import Stretch
 from shm.layout import HEADER, SERIES, WORD, Geometry
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics, limiting, settle
@@ -47,6 +48,7 @@ __all__ = [
 ]  # fmt: skip
 
 SECRET_AT: Final = HEADER.offset("secret_low"), HEADER.offset("secret_high")
+IDENTITY_AT: Final = HEADER.offset("creator_pid"), HEADER.offset("creator_birth_ns")
 GENERATION_AT: Final = HEADER.offset("generation")
 SERIES_RESERVED: Final = 64
 """Room for counters is reserved for so many series at a time: 80 KiB a slot."""
@@ -259,6 +261,19 @@ class Region:
         """The untorn records of one ring, or of all, those of freed slots too; oldest first in each."""
         for index in range(self._slots.used()) if slot is None else (slot,):
             yield from journal.read(self._cells, self.geometry, index)
+
+    def journal_heads(self) -> list[int]:
+        """How many records each ring ever had, by slot."""
+        return [journal.head_of(self._cells, self.geometry, slot) for slot in range(self._slots.used())]
+
+    def journal_since(self, slot: int, sequence: int, most: int) -> Stretch:
+        """Go on reading a ring; what was overwritten meanwhile is counted."""
+        return journal.since(self._cells, self.geometry, slot, sequence, most)
+
+    def identity(self) -> tuple[int, int]:
+        """Which instance this is: pid and birth of its supervisor."""
+        pid, birth = IDENTITY_AT
+        return self._cells.load(pid), self._cells.load(birth)
 
     def place_numbers(self, names: Sequence[str]) -> list[int]:
         """The numbers of upstreams and endpoints, given now if need be; RegionFull, and none given. Control."""

@@ -21,7 +21,7 @@ import trio
 from shm.estate import Estate, EstateFault
 from shm.faults import RegionDamaged
 from shm.layout import PLACES_LIMIT, SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
-from shm.region import LEASES_MAX, LIMITS_MAX, PLACES_MAX, Region, RegionBusy, RegionFault
+from shm.region import JOURNAL_RECORDS, LEASES_MAX, LIMITS_MAX, PLACES_MAX, Region, RegionBusy, RegionFault
 from supervisor.controlling import COMMAND, Desk
 from supervisor.loop import Loop, say
 from supervisor.rundir import RunDir, RunDirFault
@@ -45,7 +45,8 @@ class Options:
 
     config: the operator's main file, passed on to control unread. admin_address: "host:port" for control.
     control: the command that is control.
-    series_max, slots_max, limits_max, leases_max, places_max: sizes of the region, which are fixed for its life.
+    series_max, slots_max, limits_max, leases_max, places_max, journal_records: sizes of the region, which are fixed for
+    its life.
     """
 
     run_dir: str
@@ -57,6 +58,7 @@ class Options:
     limits_max: int = LIMITS_MAX
     leases_max: int = LEASES_MAX
     places_max: int = PLACES_MAX
+    journal_records: int = JOURNAL_RECORDS
 
 
 def slots_for(workers: int) -> int:
@@ -93,6 +95,7 @@ def run(options: Options, worker_main: WorkerMain) -> int:
                 run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max,
                 limits_max=options.limits_max, places_max=options.places_max, leases_max=options.leases_max,
                 secret=estate.secret if estate is not None else None,
+                journal_records=options.journal_records,
             )  # fmt: skip
             stack.callback(region.close)
             stack.callback(region.unlink)

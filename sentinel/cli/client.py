@@ -14,7 +14,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -92,6 +92,22 @@ class Client:
         """POST options as JSON, and wait as long as the fleet needs."""
         return self._ask("POST", _target(segments), json.dumps(options).encode(), PATIENT_TIMEOUT_S)
 
+    def events(self, *segments: str, **query: str | None) -> Iterator[tuple[str, Any]]:
+        """GET server-sent events: name and decoded data of each; the fleet ends them, or whoever reads."""
+        chosen = {key: value for key, value in query.items() if value is not None}
+        target = _target(segments) + (f"?{urlencode(chosen)}" if chosen else "")
+        connection = UnixConnection(self.path, TIMEOUT_S)  # comments come more often than that
+        try:
+            connection.request("GET", target, None, {"Accept": "text/event-stream"})
+            response = connection.getresponse()
+            if response.status != 200:
+                raise Unreachable(_refusal(self.path, response.status, response.read()))
+            yield from _events(response)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(_explain(self.path, error)) from error
+        finally:
+            connection.close()
+
     def text(self, path: str) -> str:
         """GET a path that is not part of the JSON API, such as /metrics."""
         answer = self._ask("GET", path, None, TIMEOUT_S)
@@ -120,6 +136,23 @@ class Client:
 
 def _target(segments: tuple[str, ...]) -> str:
     return "/api/v1/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
+    name = ""
+    while line := response.readline():
+        field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+
+
+def _refusal(path: str, status: int, content: bytes) -> str:
+    try:
+        return f"{path}: {json.loads(content)['error']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{path}: the control process answered with status {status}"
 
 
 def _explain(path: str, error: Exception) -> str:

@@ -24,6 +24,7 @@ from sentinel.cli import show
 from sentinel.cli.client import Answer, Client, Unreachable, find_socket
 
 YES, NO, UNKNOWN = 0, 1, 2
+LINES_DEFAULT = 10
 
 Verb = Callable[..., Any]
 
@@ -191,6 +192,44 @@ def why(
 
 
 @click.command()
+@click.option("--last", metavar="N", type=click.IntRange(0, 1000), help="Begin with the last N requests (10).")
+@click.option("--follow", is_flag=True, help="Go on with those that come, until Ctrl-C.")
+@click.option("--count", metavar="N", type=click.IntRange(min=1), help="End after N requests; with --follow.")
+@click.option("--status", "status_filter", metavar="STATUS", help="Only this status or class: 404, 5xx.")
+@click.option("--route", metavar="NAME", help="Only requests of this route.")
+@click.option("--reason", metavar="WORD", help="Only requests that ended for this reason.")
+@fleet_verb
+def trace(
+    client: Client, is_json: bool, last: int | None, follow: bool, count: int | None,
+    status_filter: str | None, route: str | None, reason: str | None,
+) -> None:  # fmt: skip
+    """Print requests as they were decided, a line each, the newest last; with --json as JSON lines.
+
+    What cannot be told as fast as it comes is not told; how much that was, is. `why ID` explains one of them.
+    """
+    if count is not None and not follow:
+        raise click.UsageError("--count ends what --follow began")
+    filters = {"status": status_filter, "route": route, "reason": reason}
+    if last or (last is None and not follow):
+        for document in reversed(_get(client.get("requests", last=last or LINES_DEFAULT, **filters))):
+            _line(document, is_json, show.request_line)
+    if not follow:
+        return
+    for event, document in client.events("requests", "events", **filters):
+        _line(document, is_json, show.request_line if event == "request" else show.lost_line)
+        if count is not None and event == "request":
+            count -= 1
+            if count == 0:
+                return
+    _fail(UNKNOWN, f"{client.path}: the control process ended; ask again in a moment")
+
+
+def _line(document: Any, is_json: bool, line: Callable[[Any], str]) -> None:
+    click.echo(json.dumps(document) if is_json else line(show.printable(document)))
+    sys.stdout.flush()
+
+
+@click.command()
 @click.argument("change", nargs=-1, metavar="[set UPSTREAM ADDRESS STATE]")
 @fleet_verb
 def endpoints(client: Client, is_json: bool, change: tuple[str, ...]) -> None:
@@ -253,8 +292,8 @@ def _words(given: tuple[str, ...], first: str, form: str) -> tuple[str, ...]:
 
 
 COMMANDS: list[click.Command] = [
-    status, reload, promote, rollback, drain, resume, workers, generations, config, metrics, why, endpoints, breakers,
-    limits,
+    status, reload, promote, rollback, drain, resume, workers, generations, config, metrics, why, trace, endpoints,
+    breakers, limits,
 ]  # fmt: skip
 
 

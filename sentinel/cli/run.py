@@ -34,6 +34,7 @@ class Settings(TypedDict):
     limit_keys: int
     lease_keys: int
     places: int
+    journal_records: int
 
 
 @click.command()
@@ -64,7 +65,7 @@ def run_fleet(config: str) -> int:
         run_dir=settings["run_dir"], config=path, admin_address=settings["admin_address"],
         slots_max=slots_for(settings["workers"]), series_max=series_for(settings["routes"]),
         limits_max=limits_for(settings["limit_keys"]), leases_max=limits_for(settings["lease_keys"]),
-        places_max=places_for(settings["places"]),
+        places_max=places_for(settings["places"]), journal_records=max(1, settings["journal_records"]),
     )  # fmt: skip
     return supervise(options, worker_main)
 
@@ -101,6 +102,7 @@ def _check_and_exit(path: str, writing: int) -> NoReturn:
                 run_dir=plan.system.run_dir, admin_address=plan.admin.address, workers=plan.system.workers,
                 routes=len(plan.routes), limit_keys=plan.system.limit_keys,
                 lease_keys=plan.system.lease_keys, places=len(place_names(plan)),
+                journal_records=plan.system.journal.records,
             )  # fmt: skip
             os.write(writing, json.dumps(settings).encode())
             status = 0

@@ -215,6 +215,22 @@ def requests(documents: Iterable[Document]) -> None:
     _console().print(table)
 
 
+def request_line(document: Document) -> str:
+    """One request in one line, for those that come one after the other."""
+    milliseconds = document.get("duration_ms")
+    took = f"{milliseconds:.1f} ms" if isinstance(milliseconds, int | float) else DASH
+    where = f"{document.get('host', '')}{document.get('path', '')}"
+    return (
+        f"{document.get('time', DASH)} {document.get('status', DASH)} {document.get('reason', DASH)} "
+        f"{document.get('route') or DASH} {took} {document.get('method') or DASH} {where or DASH} "
+        f"{document.get('request_id', DASH)}"
+    )
+
+
+def lost_line(document: Document) -> str:
+    return f"({document.get('lost', DASH)} requests were not told: they came faster than they could be)"
+
+
 def why(document: Document) -> None:
     """The explanation of a decision as a tree: each statement with its reason and its place."""
     explanation = document.get("explanation") or {}

@@ -379,7 +379,7 @@ def _system(block: Block) -> p.System:
         limit_keys=block.value("limit-keys"), lease_keys=block.value("lease-keys"),
         state_dir=block.value("state-dir") or "", state_dir_span=block.one("state-dir").span,
         access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
-        cpu_affinity=block.value("cpu-affinity"),
+        cpu_affinity=block.value("cpu-affinity"), journal=_journal(block.one("journal")),
         probation=p.Probation(
             duration_ns=probation.value("duration"), failure_share_max=probation.value("max-failure-share"),
             requests_min=probation.value("min-requests"), ready_timeout_ns=probation.value("ready-timeout"),
@@ -394,6 +394,22 @@ def _reload_gate(block: Block) -> p.ReloadGate:
     return p.ReloadGate(
         changed_share_max=block.args[0] if block.args and block.args[0] is not None else 0,
         recent=block.props["recent"], requests_min=block.props["min-requests"], span=block.span,
+    )  # fmt: skip
+
+
+def _journal(block: Block) -> p.Journal:
+    file = block.one("file")
+    return p.Journal(
+        records=block.value("records"), redacted=tuple(sorted({one for one in block.one("redact").args if one})),
+        file=file.args[0] or "" if file.args else "",
+        keep=tuple(
+            p.Keep(
+                status=one.props.get("status") or "", route=one.props.get("route") or "",
+                reason=one.props.get("reason") or "", share=one.props["sample"],
+            )
+            for one in file.all("keep")
+        ),
+        span=block.span,
     )  # fmt: skip
 
 

@@ -17,9 +17,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any, Final
 
 from sentinel.core.conditions import host_pattern, path_literal
+from sentinel.core.reasons import BY_WORD
 from sentinel.core.regex import BadPattern, compile_pattern
 
 
@@ -237,6 +239,21 @@ def statuses(value: Any) -> tuple[int, int]:
     return int(found.group(1)), int(found.group(2) or found.group(1))
 
 
+def status_filter(value: Any) -> str:
+    """A status or a class of them."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or re.fullmatch(r"[1-5](?:[0-9]{2}|xx)", text) is None:
+        raise Unfit("a status or a class of them is expected", 'for example 404 or "5xx"')
+    return text
+
+
+def reason(value: Any) -> str:
+    if value not in BY_WORD:
+        close = get_close_matches(str(value), BY_WORD, n=1)
+        raise Unfit("not a reason", f"did you mean `{close[0]}`?" if close else "see the reference of reasons")
+    return str(value)
+
+
 def target(value: Any) -> str:
     """What stands in a request line: a path, perhaps with a query."""
     if not re.fullmatch(r"/[\x21-\x22\x24-\x7e]*", _text(value)):
@@ -429,6 +446,8 @@ SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given b
 RETRY_ON: Final = Kind("retry-condition", 'a reason to try again like "reset" or 503', retry_on)
 LOAD: Final = Kind("load", 'a share of the average like "125%"', load, unit="%")
 FACTOR: Final = Kind("factor", "a number like 1.9", factor)
+STATUS_FILTER: Final = Kind("status-filter", 'a status like 404, or a class like "5xx"', status_filter)
+REASON: Final = Kind("reason", 'the word of a reason like "rate-limited"', reason)
 STATUSES: Final = Kind("statuses", 'a status like 200, or a range like "200-299"', statuses)
 REQUEST: Final = Kind("request", 'a request like "GET https://example.com/a"', request)
 TARGET: Final = Kind("target", 'a path like "/healthz"', target)

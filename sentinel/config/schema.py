@@ -142,6 +142,22 @@ SYSTEM: Final = Directive(
                   (Argument("target", k.FILE),),
                   (Property("buffer", k.size("4KiB", "1GiB"), "How much may wait for a slow disk; lines beyond it are "
                             "dropped and counted.", '"1MiB"'),), default='"-"', example='access-log "/var/log/sentinel.log"'),
+        Directive("journal", "The journal of decisions, which `sentinelctl why` and `trace` read.", children=(
+            _one("records", k.integer(0, 1_048_576), "How many requests of each worker process can be explained afterwards, 512 octets each; 0: none "
+                 "are recorded. Changing it needs a restart, but for 0.", "4096"),
+            Directive("redact", "What is not recorded of a request; a mark stands for it, by which only equal values are known to be equal. The "
+                      "query is never recorded.", (Argument("fields", k.one_of("client-ip", "host", "path"), True),),
+                      example='redact "client-ip"'),
+            Directive("file", "Keep records for longer: as JSON lines in this file. It can be moved away at any time, and is made anew.",
+                      (Argument("path", k.FILE),), children=(
+                Directive("keep", "Which records: those for which all of this holds. Several are alternatives; without any, all records are kept.", (), (
+                    Property("status", k.STATUS_FILTER, "This status, or a class like `5xx`."),
+                    Property("route", k.NAME_KIND, "This route."),
+                    Property("reason", k.REASON, "This reason."),
+                    Property("sample", k.PERCENT, "This share of them, chosen by their request ids.", '"100%"'),
+                ), is_repeatable=True, example='keep status="5xx"'),
+            ), example='file "/var/log/sentinel/decisions.jsonl" { keep sample="1%"; }'),
+        )),
         _one("cpu-affinity", k.BOOLEAN, "Bind each worker to one core.", "false"),
         Directive("probation", "How a new generation is watched after it has taken over. If it fails, the former "
                   "content is served again.", children=(

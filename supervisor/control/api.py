@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from sentinel.config import redacted
@@ -32,6 +32,7 @@ from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.fleet import Fleet
+from supervisor.control.followers import Follower, Followers, TooMany
 from supervisor.control.journal import LAST_MAX, FilterFault, Filters, Journal
 from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory, MemoryFault
@@ -55,6 +56,7 @@ class Parts(Protocol):
     reloader: Reloader
     running: RunningPlan
     journal: Journal
+    followers: Followers
     memory: Memory
     audit: AuditLog
     ledger: Ledger
@@ -106,6 +108,8 @@ def answered(handler: Handler) -> Handler:
             return failure(404, fault, "see `sentinelctl endpoints`, `breakers` and `limits`")
         except Misasked as fault:
             return failure(400, fault, "see the OpenAPI document for what a dry run takes")
+        except TooMany as fault:
+            return failure(503, fault, "end one of them")
         except FilterFault as fault:
             return failure(400, fault, "see the OpenAPI document for the filters")
         except msgspec.MsgspecError as error:
@@ -286,6 +290,19 @@ class Api:
     @answered
     async def requests(self, request: Request) -> Response:
         return reply(await self._parts.journal.recent(Filters.of(request.query_params)))
+
+    @answered
+    async def follow(self, request: Request) -> Response:
+        filters = Filters.of(request.query_params, ("status", "route", "reason"))
+        follower = await self._parts.followers.join(filters)
+        return StreamingResponse(self._told(follower), media_type="text/event-stream", headers=HEADERS)
+
+    async def _told(self, follower: Follower) -> AsyncIterator[bytes]:
+        try:
+            async for event in follower.events():
+                yield event
+        finally:
+            self._parts.followers.leave(follower)
 
     @answered
     async def statistics(self, request: Request) -> Response:

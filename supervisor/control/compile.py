@@ -18,6 +18,7 @@ no breaker, so that a full table of places refuses the reload.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -121,6 +122,11 @@ class Compiler:
             yield _restart_problem(plan.admin.address_span, "the admin address", running.admin_address)
         if os.path.realpath(plan.system.run_dir) != os.path.realpath(running.run_dir):
             yield _restart_problem(plan.system.run_dir_span, "`run-dir`", running.run_dir)
+        journal = plan.system.journal
+        with contextlib.suppress(MemoryFault):  # told by whoever needs it
+            records = self._memory.ask_now(lambda region: region.geometry.journal_records)
+            if journal.records not in (0, records):
+                yield _restart_problem(journal.span, "`records` of the journal", str(records))
 
 
 def _given(region: Region, names: list[str]) -> list[int]:

@@ -194,6 +194,19 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
     ),
     Endpoint(
+        "follow", "GET", f"{API}/requests/events",
+        "requests as they are recorded: server-sent events `request` (a record with its steps) and `lost` (how "
+        "many were not told, because the reader or control was too slow)",
+        {200: "events, until one of both ends it", 400: "a filter is not understood",
+         503: "there are too many who follow, or shared memory cannot be read"},
+        parameters=(
+            Parameter("status", "only this status (`404`) or class (`5xx`)"),
+            Parameter("route", "only this route"),
+            Parameter("reason", "only this reason"),
+        ),
+        media="text/event-stream",
+    ),
+    Endpoint(
         "statistics", "GET", f"{API}/metrics", "the numbers of /metrics as JSON",
         {200: "the numbers"},
     ),

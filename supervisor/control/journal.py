@@ -4,18 +4,22 @@ The rings hold octets that workers wrote (sentinel.core.record). A record that c
 be read, of a worker of another release or of a damaged ring, is counted and passed
 over: the question is about another one. There is no index; a look through all
 rings takes milliseconds, happens in a thread, and only when somebody asks.
+
+A record is explained with the plan of its own generation (supervisor.control.archive).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sentinel.core.record import Record, RecordFault, decode
-from sentinel.explain import explain_record
+from sentinel.core.routes import RouteTable
+from sentinel.explain import explain_record, source_of
 from shm.region import Region
+from supervisor.control.archive import Archive
 from supervisor.control.memory import Memory
 
 LAST_DEFAULT = 20
@@ -39,9 +43,9 @@ class Filters:
     reason: str | None = None
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> Filters:
-        """Read the query of a request."""
-        unknown = sorted(set(query) - {"last", "status", "route", "reason"})
+    def of(cls, query: Mapping[str, str], known: Collection[str] = ("last", "status", "route", "reason")) -> Filters:
+        """Read the query of a request; `known`: what it may ask for."""
+        unknown = sorted(set(query) - set(known))
         if unknown:
             raise FilterFault(f"there is no filter `{unknown[0]}`")
         last, status = query.get("last", str(LAST_DEFAULT)), query.get("status", "").lower()
@@ -63,13 +67,15 @@ class Filters:
 class Journal:
     """Answers questions about recorded requests."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, archive: Archive) -> None:
         self._memory = memory
+        self._archive = archive
         self.unreadable_count = 0
 
     async def find(self, request_id: str) -> dict[str, Any] | None:
         """The record of one request with its explanation; the newest, should the id occur twice."""
-        return await self._memory.ask(lambda region: self._find(region, request_id))
+        record = await self._memory.ask(lambda region: self._find(region, request_id))
+        return None if record is None else _whole(record, await self._archive.table(record.generation))
 
     async def recent(self, filters: Filters) -> list[dict[str, Any]]:
         """The newest records for which the filters hold, newest first, without their steps."""
@@ -81,13 +87,13 @@ class Journal:
             lambda region: sorted(self._records(region), key=_time, reverse=True)[:count]
         )
 
-    def _find(self, region: Region, request_id: str) -> dict[str, Any] | None:
+    def _find(self, region: Region, request_id: str) -> Record | None:
         found = [record for record in self._records(region) if record.request_id == request_id]
-        return _whole(max(found, key=_time)) if found else None
+        return max(found, key=_time) if found else None
 
     def _list(self, region: Region, filters: Filters) -> list[dict[str, Any]]:
         found = sorted((record for record in self._records(region) if filters.hold(record)), key=_time, reverse=True)
-        return [_row(record) for record in found[: filters.last]]
+        return [row(record) for record in found[: filters.last]]
 
     def _records(self, region: Region) -> Iterator[Record]:
         self.unreadable_count = 0
@@ -106,7 +112,7 @@ def _time(record: Record) -> int:
     return record.time_ns
 
 
-def _row(record: Record) -> dict[str, Any]:
+def row(record: Record) -> dict[str, Any]:
     """What the record holds, without the decision."""
     return {
         "request_id": record.request_id,
@@ -120,6 +126,7 @@ def _row(record: Record) -> dict[str, Any]:
         "query_length": record.query_length,
         "status": record.status,
         "reason": record.reason,
+        "source": source_of(record),
         "route": record.route,
         "upstream": record.upstream,
         "endpoint": record.endpoint,
@@ -131,10 +138,15 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def _whole(record: Record) -> dict[str, Any]:
-    """The same with the decision: its steps, and the explanation as a tree of sentences."""
+def with_steps(record: Record) -> dict[str, Any]:
+    """The same with the steps of the decision, as they were recorded."""
     steps = [{"reason": step.reason, "place": step.place, "details": step.details} for step in record.steps]
-    return _row(record) | {"steps": steps, "explanation": explain_record(record).to_dict()}
+    return row(record) | {"steps": steps}
+
+
+def _whole(record: Record, table: RouteTable | None) -> dict[str, Any]:
+    """And with the explanation as a tree of sentences."""
+    return with_steps(record) | {"explanation": explain_record(record, table).to_dict()}
 
 
 def _timestamp(time_ns: int) -> str:

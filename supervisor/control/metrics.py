@@ -129,6 +129,11 @@ class Reading(Collector):
         for outcome, count in sorted(numbers.reloads.items()):
             reloads.add_metric([outcome], count)
         yield reloads
+        if numbers.retention is not None:
+            kept = numbers.retention
+            yield _counter("decisions_kept", "Decision records written to the journal's file.", kept.kept)
+            yield _counter("decisions_missed", "Decision records overwritten before they could be kept.", kept.missed)
+            yield _counter("decisions_lost", "Decision records that the disk did not take.", kept.lost)
         yield _counter("control_surprises", "Messages of the supervisor not understood.", numbers.surprises)
 
     def _region(self) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ something else did.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentinel.core.record import reason_word
@@ -17,6 +17,7 @@ from shm.counters import SeriesTotals, Totals
 from shm.layout import BOUNDS_NS
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
+from supervisor.control.retention import Kept
 
 CLASS_WORDS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 """By the first digit of the status; `none`: the client was gone before there was one."""
@@ -38,6 +39,7 @@ class Numbers:
     places: tuple[PlaceView, ...] = ()
     limits: LimitsStatistics | None = None
     leases: LeasesStatistics | None = None
+    retention: Kept | None = None
 
     @property
     def workers(self) -> list[dict[str, Any]]:
@@ -69,6 +71,7 @@ class Numbers:
             "open_requests": self.gauge("open_requests"),
             "workers": self.worker_states(),
             "reloads": self.reloads,
+            "decisions": None if self.retention is None else asdict(self.retention),
             "counters": {counter.name.lower(): count for counter, count in totals.counters.items()} if totals else {},
             "routes": {series.name: _route(series) for series in totals.series} if totals else {},
         }

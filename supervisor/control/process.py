@@ -27,11 +27,13 @@ from typing import Any
 
 from shm.region import Region
 from supervisor.control.api import Api
+from supervisor.control.archive import Archive
 from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, SupervisorRefusal
 from supervisor.control.compile import Compiler
 from supervisor.control.environment import ControlEnvironment
 from supervisor.control.fleet import Fleet
+from supervisor.control.followers import Followers
 from supervisor.control.gate import Gate
 from supervisor.control.guard import TcpDoor, UnixDoor
 from supervisor.control.journal import Journal
@@ -40,6 +42,7 @@ from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.numbers import Numbers
 from supervisor.control.release import release
 from supervisor.control.reload import Options, Outcome, Reloader
+from supervisor.control.retention import Retention
 from supervisor.control.rollouts import SERVING, Rollout
 from supervisor.control.running import PlanFault, RunningPlan
 from supervisor.control.serving import Serving
@@ -65,7 +68,10 @@ class ControlProcess:
             socket.socket(fileno=environment.channel_fd), on_reload=self._hang_up, on_rollout=self._rollout_changed
         )
         self.running = RunningPlan()
-        self.journal = Journal(self.memory)
+        self.archive = Archive(self.fleet.status)
+        self.journal = Journal(self.memory, self.archive)
+        self.followers = Followers(self.memory)
+        self.retention = Retention(self.memory, self.running, environment.run_dir)
         self.audit = AuditLog(lambda: self._state_dir() or environment.run_dir)
         self.ledger = Ledger()
         compiler = Compiler(environment, self.memory, self.ledger)
@@ -87,9 +93,11 @@ class ControlProcess:
             ),
         )
         async with Serving(doors) as serving:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.stop)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop, serving)
             self._start(self._begin())
             self._start(self._breathe())
+            self._start(self.followers.run())
+            self._start(self.retention.run())
             self._start(self._end_with_supervisor(serving))
             await serving.wait()
         for task in self._tasks:
@@ -121,7 +129,8 @@ class ControlProcess:
         with contextlib.suppress(MemoryFault):  # region_up 0 says so
             read = await self.memory.ask(read_region)
         return Numbers(
-            status=status, reloads=dict(self.reloader.counts), surprises=self.fleet.channel.surprise_count, **read
+            status=status, reloads=dict(self.reloader.counts), surprises=self.fleet.channel.surprise_count,
+            retention=self.retention.statistics(), **read
         )
 
     async def _begin(self) -> None:
@@ -154,6 +163,10 @@ class ControlProcess:
 
     async def _end_with_supervisor(self, serving: Serving) -> None:
         await self.fleet.channel.closed.wait()
+        self._stop(serving)
+
+    def _stop(self, serving: Serving) -> None:
+        self.followers.end()
         serving.stop()
 
     async def _reload_by_signal(self) -> None:

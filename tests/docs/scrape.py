@@ -10,6 +10,7 @@ from shm.layout import BUCKETS
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
 from supervisor.control.numbers import Numbers
+from supervisor.control.retention import Kept
 
 
 def everything() -> Numbers:
@@ -32,4 +33,5 @@ def everything() -> Numbers:
         reloads={"serving": 1}, surprises=0, places=(place,),
         leases=LeasesStatistics(leases_max=64, used=1, keys=1, held=2, busy=0),
         limits=LimitsStatistics(limits_max=64, used=1, live=1, void=0, busy=0),
+        retention=Kept(kept=1, missed=1, lost=1),
     )  # fmt: skip
