@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -19,9 +20,10 @@ from sentinel.core.span import Span
 from shm.counters import Counter
 from shm.region import Role
 from supervisor.control.endpoints import ENDPOINTS, openapi
+from supervisor.control.followers import FOLLOWERS_MAX
 from supervisor.control.metrics import COUNTERS, SHADOWS
 from tests.supervisor.control.stage import Stage
-from tests.system.fleet import ROOT
+from tests.system.fleet import ROOT, wait_until
 
 GOOD = {endpoint.name: min(endpoint.answers) for endpoint in ENDPOINTS}
 
@@ -57,7 +59,7 @@ def recorded(serving: Stage) -> Iterator[Stage]:
 
 def test_every_endpoint_that_is_documented_is_served(serving: Stage) -> None:
     for endpoint in ENDPOINTS:
-        if endpoint.method == "GET" and "{" not in endpoint.path:
+        if endpoint.method == "GET" and "{" not in endpoint.path and endpoint.media != "text/event-stream":
             status, headers, content = serving.tcp("GET", endpoint.path)
             assert status == GOOD[endpoint.name], (endpoint, content)
             assert headers["content-type"].startswith(endpoint.media)
@@ -192,6 +194,71 @@ def test_requests_are_listed_newest_first_and_filtered(recorded: Stage) -> None:
 )
 def test_a_filter_that_is_not_understood_is_refused(recorded: Stage, query: dict[str, str]) -> None:
     assert recorded.get("requests", **query).status == 400
+
+
+def test_requests_are_told_as_they_are_recorded(serving: Stage) -> None:
+    slot = serving.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    write_record(serving, slot, "before")
+    events = iter(hear(serving, "/api/v1/requests/events?status=5xx"))
+    assert next(events) == (":", "the journal is followed")
+    for name, status in (("good", 200), ("bad", 502), ("worse", 503)):
+        write_record(serving, slot, name, status=status)
+    for name in ("bad", "worse"):
+        assert next(events) == ("event", "request")
+        field, data = next(events)
+        document = json.loads(data)
+        assert field == "data" and document["request_id"] == name and document["steps"][0]["reason"] == "route-matched"
+    events.close()
+
+
+def test_a_slow_reader_is_told_how_much_he_missed(serving: Stage) -> None:
+    """He reads nothing while more comes than may wait for him, and then hears of each request, or that it was lost."""
+    slot = serving.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    events = iter(hear(serving, "/api/v1/requests/events"))
+    assert next(events)[0] == ":"
+    written, path = 0, "/" + "p" * 100
+    for _ in range(12):  # 12 x 1,000 lines of half a kibibyte: beyond the queue, and what sockets hold
+        for _ in range(1000):
+            write_record(serving, slot, f"r{written}", path=path)
+            written += 1
+    told = lost = 0
+    for field, data in events:
+        if field == "data":
+            document = json.loads(data)
+            lost, told = lost + document.get("lost", 0), told + ("request_id" in document)
+        if told + lost == written:
+            break
+    assert lost > 0 and told > 0
+    events.close()
+
+
+def test_so_many_may_follow_and_each_leaves_room(serving: Stage) -> None:
+    hearing = [hear(serving, "/api/v1/requests/events") for _ in range(FOLLOWERS_MAX)]
+    for events in hearing:
+        assert next(events)[0] == ":"
+    assert serving.tcp("GET", "/api/v1/requests/events")[0] == 503
+    for events in hearing:
+        events.close()
+    wait_until(lambda: next(hear(serving, "/api/v1/requests/events"), None), "room for another one", 30)
+
+
+def test_a_follower_asks_for_no_filter_that_there_is_not(serving: Stage) -> None:
+    assert serving.tcp("GET", "/api/v1/requests/events?last=3")[0] == 400
+
+
+def hear(stage: Stage, path: str) -> Generator[tuple[str, str], None, None]:
+    """The lines of an event stream: field and value, ":" for comments; nothing when it is refused."""
+    host, port = stage.address.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        while response.status == 200 and (line := response.readline()):
+            field, _, value = line.decode().rstrip("\n").partition(": ")
+            if line.strip():
+                yield field or ":", value
+    finally:
+        connection.close()
 
 
 # The numbers.
