@@ -392,3 +392,70 @@ def test_a_drained_endpoint_keeps_those_who_are_its_own() -> None:
     assert followed.endpoint is upstream.endpoints[0] and followed.notes[0][0] is Reason.STICKY_FOLLOWED
     moved = chooser.choose(Stage(upstream, [MAINTENANCE, USABLE]), (), wish)
     assert moved.endpoint is upstream.endpoints[1] and moved.notes[0][0] is Reason.STICKY_IGNORED
+
+
+# What is told of it.
+
+
+class Crowd:
+    """Endpoints of which some are out, and each has so many in flight (chooser.Scene)."""
+
+    def __init__(self, standing: bytes, flights: Sequence[int]) -> None:
+        self._standing, self._flights = standing, flights
+        self.weights: Sequence[int] = [1] * len(standing)
+        self.purse = [0] * len(standing)
+
+    def standing(self) -> bytes:
+        return self._standing
+
+    def flights(self) -> Sequence[int]:
+        return self._flights
+
+    def latencies(self) -> Sequence[int]:
+        return [0] * len(self._flights)
+
+    def least(self, allowed: bytes) -> int:
+        return least_request(self._flights, self.weights, [at for at, octet in enumerate(allowed) if octet], 0)
+
+    def turn(self) -> int:
+        return 0
+
+    def chance(self) -> int:
+        return 0
+
+    def now_s(self) -> int:
+        return 0
+
+
+def told(upstream: Upstream, standing: Sequence[int], flights: Sequence[int]) -> tuple[str | None, list[Any]]:
+    choice = Chooser(upstream).choose(Crowd(bytes(standing), flights), (), NO_WISH)
+    name = None if choice.endpoint is None else choice.endpoint.name
+    return name, [(reason, details) for reason, _, details in choice.notes]
+
+
+def levelled(count: int, **parts: Any) -> Upstream:
+    endpoints = tuple(Endpoint("10.0.0.1", 80 + at, priority=at // 2) for at in range(count))
+    return Upstream("api", endpoints, **parts)
+
+
+@pytest.mark.parametrize("kind", ["least-request", "power-of-two", "peak-ewma"])
+def test_what_was_in_flight_is_told_where_that_decides(kind: Any) -> None:
+    two = replace(levelled(2), balance=Balance(kind))
+    name, notes = told(two, [USABLE, USABLE], [7, 3])
+    assert (name, notes) == ("10.0.0.1:81", [(Reason.LOAD_COMPARED, (2, 7, 3))])
+    assert told(two, [EJECTED, USABLE], [0, 3])[1] == [
+        (Reason.ENDPOINT_PASSED_OVER, ("10.0.0.1:80", "ejected"))
+    ], "one alone is not compared"
+    assert told(levelled(2), [USABLE, USABLE], [7, 3])[1] == []
+
+
+def test_of_many_only_the_chosen_ones_load_is_told() -> None:
+    many = Upstream("api", tuple(Endpoint("10.0.0.1", 80 + at) for at in range(17)), balance=Balance("least-request"))
+    assert told(many, [USABLE] * 17, [*range(1, 17), 0])[1] == [(Reason.LOAD_COMPARED, (17, 0))]
+
+
+def test_a_lower_priority_and_a_panic_are_told() -> None:
+    _, notes = told(levelled(4), [EJECTED, UNHEALTHY, USABLE, USABLE], [0] * 4)
+    assert (Reason.PRIORITY_LOWERED, ("api", 1)) in notes
+    name, notes = told(levelled(2, panic_share=500), [UNHEALTHY, EJECTED], [0] * 2)
+    assert name is not None and (Reason.PANIC, ("api",)) in notes

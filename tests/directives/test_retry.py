@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from sentinel.core.reasons import Reason
+from sentinel.core.record import decode
 from shm.counters import Counter
 from tests.directives.house import serving
 from tests.directives.patients import listed, patients
@@ -52,6 +54,17 @@ def reset(conversation: Conversation, head: bytes) -> None:
 
 def garbage(conversation: Conversation, head: bytes) -> None:
     conversation.send(b"what?\r\n\r\n")
+
+
+def test_that_a_try_is_not_repeated_is_told_with_the_obstacle(tmp_path: Path) -> None:
+    talk, bodies = one_by_one(status(503))
+    with scripted(talk) as origin, serving(tmp_path, origin=origin.port, route=rule()) as worker:
+        assert Client(worker.port).get("/", method="POST").status == 503
+        (octets,) = worker.region.journal_read()
+        steps = {step.reason_number: step for step in decode(octets).steps}
+    denied, tried = steps[Reason.RETRY_DENIED.number], steps[Reason.ATTEMPTED.number]
+    assert len(bodies) == 1 and denied.details[1:] == ("503", "POST is not idempotent")
+    assert (tried.details[1], tried.details[-1]) == ("1", "503") and denied.place != tried.place
 
 
 def flights(worker: Worker) -> int:
