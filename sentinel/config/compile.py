@@ -52,6 +52,7 @@ class Compiler:
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._unused(root, listeners, routes)
         self._nobody_else(routes, upstreams)
+        self._journal_fits(system.one("journal"), {route.name for route in routes})
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
@@ -69,6 +70,20 @@ class Compiler:
                 'add `token (env)"SENTINEL_TOKEN"`, or listen on "127.0.0.1"',
             )  # fmt: skip
         return p.Admin(address=_joined(host, port), token=token or "", address_span=span)
+
+    def _journal_fits(self, block: Block, routes: set[str]) -> None:
+        """What is kept of the journal must be in it, and a route that it names must be there."""
+        file = block.one("file")
+        if block.has("file") and block.value("records") == 0:
+            self.problems.add(
+                file.span, "nothing is recorded, so nothing can be kept",
+                "give `records` a number above 0, or remove `file`",
+                [(block.one("records").span, "none are recorded")],
+            )  # fmt: skip
+        for keep in file.all("keep"):
+            name = keep.props.get("route")
+            if name and name not in routes:
+                self.problems.add(keep.span, f'there is no route "{name}"', meant(name, sorted(routes)))
 
     def _listeners(self, root: Block) -> tuple[p.Listener, ...]:
         blocks = list(root.one("listeners").all("listener"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sentinel.config import load_text, render_problems
 from sentinel.core.reasons import Reason
 from sentinel.core.record import RecordEncoder, decode
 from supervisor.control.retention import line_of
@@ -66,9 +67,22 @@ def test_what_is_redacted_is_in_no_record(
         assert marks[1] == marks[2] != marks[0] and {one[0] for one in marks} == {marks[0][0]}
 
 
+@pytest.mark.parametrize(
+    ("journal", "problem"),
+    [
+        ('records 0; file "x"', "nothing is recorded"), ('file "x" { keep route="rast"; }', 'did you mean `rest`?'),
+        ('file "x" { keep reason="proxy"; }', "did you mean `proxied`?"), ('file "x" { keep status="6xx"; }', "5xx"),
+        ('file "x" { keep sample="1"; }', "a share in percent"), ('redact "cookie"', "`client-ip`"),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_kept_is_refused(tmp_path: Path, journal: str, problem: str) -> None:
+    loaded = load_text(written(tmp_path, 8080, system=f"journal {{ {journal}; }}"))
+    assert loaded.plan is None and problem in render_problems(loaded.problems)
+
+
 KINDS: list[dict[str, Any]] = [
-    {"status": 200, "route": "shop", "reason": Reason.PROXIED}, {"status": 404, "route": "", "reason": Reason.NO_ROUTE},
-    {"status": 429, "route": "shop", "reason": Reason.RATE_LIMITED},
+    {"status": 200, "route": "rest", "reason": Reason.PROXIED}, {"status": 404, "route": "", "reason": Reason.NO_ROUTE},
+    {"status": 429, "route": "rest", "reason": Reason.RATE_LIMITED},
     {"status": 502, "route": "api", "reason": Reason.CONNECT_FAILED},
 ]  # fmt: skip
 
@@ -97,8 +111,8 @@ def record(request_id: str, *, status: int, route: str, reason: Reason) -> bytes
     ("block", "statuses"),
     [
         ("", [200, 404, 429, 502]), ('keep status="5xx";', [502]), ("keep status=404;", [404]),
-        ('keep route="shop";', [200, 429]), ('keep reason="rate-limited";', [429]),
-        ('keep route="shop" status="4xx";', [429]), ('keep status="5xx"; keep reason="no-route";', [404, 502]),
+        ('keep route="rest";', [200, 429]), ('keep reason="rate-limited";', [429]),
+        ('keep route="rest" status="4xx";', [429]), ('keep status="5xx"; keep reason="no-route";', [404, 502]),
     ],
 )  # fmt: skip
 def test_records_are_kept_for_which_all_of_one_alternative_holds(
