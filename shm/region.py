@@ -47,7 +47,6 @@ __all__ = [
     "RegionStatistics", "Role", "SeriesTotals", "Slot", "Totals",
 ]  # fmt: skip
 
-SECRET_AT: Final = HEADER.offset("secret_low"), HEADER.offset("secret_high")
 IDENTITY_AT: Final = HEADER.offset("creator_pid"), HEADER.offset("creator_birth_ns")
 GENERATION_AT: Final = HEADER.offset("generation")
 SERIES_RESERVED: Final = 64
@@ -185,8 +184,7 @@ class Region:
 
     def secret(self) -> tuple[int, int]:
         """What keys are hashed with in this instance; it leaves no process of it."""
-        low, high = SECRET_AT
-        return self._cells.load(low), self._cells.load(high)
+        return self._cells.load(SECRET_AT), self._cells.load(SECRET_AT + WORD)
 
     def generation(self) -> int:
         """The published generation; 0 before the first."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Endpoint
 from sentinel.core.reasons import Reason
+from sentinel.core.trace import Step
 from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
 from workers.forwarded import DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS
@@ -97,12 +98,22 @@ def over(exchange: Exchange, outcome: int, reason: Reason = PROXIED, status: int
     group.finish(endpoint, permit, outcome, now_ns, answered_ns - began_ns)
     if exchange.answer_head is not None:
         status = exchange.answer_head.status
-    exchange.trace.add((ATTEMPTED, endpoint.span, (
-        exchange.endpoint_name, exchange.reached, (began_ns - exchange.started_ns) // 1000,
-        (answered_ns - began_ns) // 1000 if status else 0, (now_ns - began_ns) // 1000, reason._value_.number, status,
-    )))  # fmt: skip
+    exchange.trace.add(
+        told(exchange, endpoint, exchange.reached, began_ns, answered_ns, now_ns, reason, status)
+    )
     if group.waiting:
         group.wake()
+
+
+def told(
+    exchange: Exchange, endpoint: Endpoint, reached: int, began_ns: int, answered_ns: int, ended_ns: int,
+    reason: Reason, status: int,
+) -> Step:  # fmt: skip
+    """The step of one try: times in µs, its beginning since that of the exchange, the others since its own."""
+    return ATTEMPTED, endpoint.span, (
+        endpoint.name, reached, (began_ns - exchange.started_ns) // 1000,
+        (answered_ns - began_ns) // 1000 if status else 0, (ended_ns - began_ns) // 1000, reason._value_.number, status,
+    )  # fmt: skip
 
 
 def _not_let_in(exchange: Exchange, group: Group, endpoint: Endpoint, refusal: int) -> None:

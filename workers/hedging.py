@@ -80,7 +80,8 @@ def goes_on(exchange: Exchange, rival: Rival, retry: Retry, reason: Reason | Non
     _step(exchange, Reason.HEDGE_FAILED, exchange.endpoint_name, what, rival.name)
     if exchange.endpoint is not None:
         exchange.tried += (exchange.endpoint,)
-    _take_over(exchange, rival, FAILURE if reason is not None or status >= 500 else SUCCESS)
+    outcome = FAILURE if reason is not None or status >= 500 else SUCCESS
+    _take_over(exchange, rival, outcome, reason or Reason.PROXIED, status)
     arm(exchange, retry)
     return True
 
@@ -143,9 +144,9 @@ def _begin(exchange: Exchange, retry: Retry, group: Group) -> str:
     return ""
 
 
-def _take_over(exchange: Exchange, rival: Rival, outcome: int) -> None:
-    """End the try that the exchange holds, and put the rival in its place."""
-    attempt.over(exchange, outcome)
+def _take_over(exchange: Exchange, rival: Rival, outcome: int, reason: Reason, status: int = 0) -> None:
+    """End the try that the exchange holds (for the trace: so), and put the rival in its place."""
+    attempt.over(exchange, outcome, reason, status)
     task, exchange.connecting = exchange.connecting, rival.connecting
     if task is not None:
         task.cancel()
@@ -157,7 +158,7 @@ def _take_over(exchange: Exchange, rival: Rival, outcome: int) -> None:
     exchange.rival = None
     exchange.endpoint, exchange.endpoint_name = rival.endpoint, rival.name
     exchange.pool, exchange.tried_pools = rival.pool, ()
-    exchange.permit, exchange.try_started_ns = rival.permit, rival.started_ns
+    exchange.permit, exchange.try_started_ns, exchange.reached = rival.permit, rival.started_ns, rival.reached
     exchange.is_repeated, exchange.was_sent = rival.is_repeated, rival.was_sent
     exchange.backlog = [] if rival.was_sent else list(exchange.kept or ())
     exchange.answer_part = rival.part
@@ -181,7 +182,7 @@ class Rival:
 
     __slots__ = (
         "connecting", "deadline_ns", "deadline_reason", "endpoint", "exchange", "group", "interims", "is_repeated",
-        "link", "name", "part", "permit", "pool", "read_bytes", "retry", "started_ns", "try_ns", "was_sent",
+        "link", "name", "part", "permit", "pool", "reached", "read_bytes", "retry", "started_ns", "try_ns", "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -198,6 +199,7 @@ class Rival:
         self.link: Link | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.was_sent = self.is_repeated = False
+        self.reached = 0
         self.part = b""  # all that came: interim answers go to the client with the final one
         self.read_bytes = 0  # of it, in interim answers
         self.interims = 0
@@ -224,8 +226,8 @@ class Rival:
             attempt.count_failed_connect(self.exchange.downstream.service, self.endpoint)
         self._failed(self.deadline_reason)
 
-    def cut(self, outcome: int) -> None:
-        """It came to this: let go of all that it holds."""
+    def cut(self, outcome: int, reason: Reason = Reason.HEDGE_LOST, status: int = 0) -> None:
+        """It came to this (for the trace: so): let go of all that it holds."""
         task, self.connecting = self.connecting, None
         if task is not None:
             task.cancel()
@@ -236,6 +238,9 @@ class Rival:
         if permit is not None:
             now_ns = time.monotonic_ns()
             self.group.finish(self.endpoint, permit, outcome, now_ns, now_ns - self.started_ns)
+            self.exchange.trace.add(attempt.told(
+                self.exchange, self.endpoint, self.reached, self.started_ns, now_ns, now_ns, reason, status
+            ))  # fmt: skip
             if self.group.waiting:
                 self.group.wake()
 
@@ -280,6 +285,7 @@ class Rival:
         self.link = link
         link.caller = self
         link.uses += 1
+        self.reached = attempt.KEPT if link.uses > 1 else attempt.AGAIN if self.is_repeated else attempt.NEW
         if link.uses > 1:
             service = exchange.downstream.service
             service.region.add(service.slot, Counter.UPSTREAM_REUSES)
@@ -326,7 +332,7 @@ class Rival:
         service.region.add(service.slot, Counter.HEDGES_WON)
         _step(exchange, Reason.HEDGE_WON, self.name, exchange.endpoint_name)
         self.part = b""
-        _take_over(exchange, self, NEUTRAL)
+        _take_over(exchange, self, NEUTRAL, Reason.HEDGE_WON)
         exchange.answer_bytes(data)
 
     def answer_eof(self) -> None:
@@ -364,9 +370,9 @@ class Rival:
         what = str(status) if reason is None else reason.word
         _step(exchange, Reason.HEDGE_FAILED, self.name, what, exchange.endpoint_name)
         if reason is Reason.OVERLOADED:  # nobody was asked
-            self.cut(NEUTRAL)
+            self.cut(NEUTRAL, reason)
         else:
-            self.cut(FAILURE if reason is not None or status >= 500 else SUCCESS)
+            self.cut(FAILURE if reason is not None or status >= 500 else SUCCESS, reason or Reason.PROXIED, status)
         arm(exchange, self.retry)
 
     def _arm(self, timeout_ns: int, reason: Reason) -> None:

@@ -115,7 +115,7 @@ def _attempt_text(
 ) -> str:
     """What came of one try; a record may hold anything where we expect numbers."""
     ended = BY_NUMBER.get(int(number)) if number.isdecimal() else None
-    if ended is None or ended.value.status == 0 or ended is Reason.UPGRADED:
+    if ended is None or ended in (Reason.PROXIED, Reason.UPGRADED):
         end = f"answered {status} after {_ms(answered_us)} ms, complete after {_ms(lasted_us)} ms"
     else:
         answer = f", answered {status} after {_ms(answered_us)} ms" if status not in ("", "0") else ""

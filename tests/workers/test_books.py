@@ -91,7 +91,9 @@ REDACTED = st.lists(st.sampled_from(["client-ip", "host", "path"]), max_size=3, 
 @example([tuple(USUAL)], ["client-ip", "path", "host"])
 @example([(*USUAL[:DURATION], ns, *USUAL[DURATION + 1 :]) for ns in (0, 999, 1000, 10_000, 1_010_000, 10**15)], [])
 @example([(*USUAL[:ANSWERED], ns, *USUAL[ANSWERED + 1 :]) for ns in (0, 1, 999, 1000, 10**15)], [])
-@example([(2**61, 2**53, *[""] * 5, 2**62, "HTTP/1.1", 599, 127, *[""] * 4, 2**62, 2**53, 2**62, 2**62, "", "", [])], [])
+@example(
+    [(2**61, 2**53, *[""] * 5, 2**62, "HTTP/1.1", 599, 127, *[""] * 4, 2**62, 2**53, 2**62, 2**62, "", "", [])], []
+)  # fmt: skip
 @example([tuple([*USUAL[:-1], STEPS * 64])], [])
 def test_both_write_the_same(entries: list[tuple[Any, ...]], redacted: list[str]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
