@@ -42,9 +42,10 @@ def hedging(
 
 
 def words(worker: Worker) -> list[list[str]]:
-    """The reasons of all steps, of each request, the oldest first."""
+    """The reasons of all steps but `attempted`, of each request, the oldest first."""
     found = [decode(record) for record in worker.region.journal_read(worker.slot)]
-    return [[BY_NUMBER[step.reason_number].word for step in record.steps] for record in found]
+    reasons = [[BY_NUMBER[step.reason_number].word for step in record.steps] for record in found]
+    return [[word for word in words if word != "attempted"] for words in reasons]
 
 
 def is_quiet(worker: Worker) -> None:
@@ -95,9 +96,15 @@ def test_the_trace_tells_of_both_tries_and_who_won(tmp_path: Path, winner: int, 
         assert words(worker)[0] == ["route-matched", "endpoint-chosen", "hedged", step]
         record = decode(next(iter(worker.region.journal_read(worker.slot))))
         assert record.endpoint == f"127.0.0.1:{both[winner].port}"
-        assert record.steps[-1].details == tuple(
-            f"127.0.0.1:{one.port}" for one in (both[winner], both[1 - winner])
-        )  # fmt: skip
+        names = [f"127.0.0.1:{one.port}" for one in (both[winner], both[1 - winner])]
+        told = [one.details for one in record.steps if one.reason == step]
+        assert told == [tuple(names)]
+        # Both tries are told, the one that was cut first; each was begun, and over a connection of its own.
+        tries = [one.details for one in record.steps if one.reason == "attempted"]
+        assert [(one[0], one[1]) for one in tries] == [(name, "1") for name in reversed(names)]
+        ends = [BY_NUMBER[int(one[5])].word for one in tries]
+        assert ends == [step, "proxied"] and [one[6] for one in tries] == ["0", "200"]
+        assert sorted(int(one[2]) >= 50_000 for one in tries) == [False, True], "one began after the wait"
         is_quiet(worker)
         both[1 - winner].hold.set()
         assert worker.counter(Counter.HEDGES_WON) == winner

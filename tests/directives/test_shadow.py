@@ -144,7 +144,7 @@ def test_several_upstreams_get_copies_and_the_trace_tells_it(tmp_path: Path) -> 
         assert len(one.heads) == len(other.heads) == 1
         record = decode(next(iter(worker.region.journal_read(worker.slot))))
         steps = [(BY_NUMBER[step.reason_number].word, step.details) for step in record.steps]
-        assert steps[-2:] == [("shadowed", ("copy0", "1000")), ("shadowed", ("copy1", "1000"))]
+        assert steps[-3:-1] == [("shadowed", ("copy0", "1000")), ("shadowed", ("copy1", "1000"))]
 
 
 def status(code: int) -> Callable[[Conversation], None]:
