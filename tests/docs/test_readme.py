@@ -64,7 +64,7 @@ def test_every_output_looks_as_shown(shop: Shop, shown: tuple[Block, Block]) -> 
 
 
 def shape(text: str) -> list[str]:
-    """Lines without what differs from run to run: request ids, numbers, the width of columns, which worker was asked."""
+    """Lines without what differs from run to run: ids, numbers, the width of columns, which worker was asked."""
     text = re.sub(r"\b[0-9a-f]{30,32}\b", "0", text).replace("over a kept connection", "over a new connection")
     return [re.sub(r"\d+", "0", " ".join(line.split())) for line in text.strip().splitlines()]
 
