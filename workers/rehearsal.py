@@ -215,7 +215,10 @@ def document(rehearsal: Rehearsal, notes: Iterable[str] = ()) -> dict[str, Any]:
     request, outcome = rehearsal.request, rehearsal.outcome()
     names = ("method", "scheme", "host", "path", "query", "client_ip", "listener")
     steps = [
-        {"reason": reason.word, "place": str(span) if span.line else "", "details": list(details)}
+        {
+            "reason": reason.word, "place": str(span) if span.line else "",
+            "details": [one for one in details if not isinstance(one, bytes)],  # a key is for nobody to read
+        }
         for reason, span, details in rehearsal.steps
     ]
     return {

@@ -95,7 +95,7 @@ def witness(candidate: Candidate, more: Sequence[Condition] = ()) -> Sketch | No
 
 def holds(candidate: Candidate, request: Request) -> bool:
     """Whether the candidate matches the request, by its own tests."""
-    return candidate.host_holds(request) and candidate.path_holds(request) and candidate.conditions_hold(request)
+    return candidate.host_holds(request) and candidate.path_holds(request) and candidate.conditions_hold(request, [])
 
 
 def is_dead(candidate: Candidate) -> bool:
