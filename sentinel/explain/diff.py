@@ -390,8 +390,10 @@ def _concluded(course: _Course) -> list[tuple[Reason, tuple[Any, ...]]]:
     for reason, _, details in course.steps:
         if reason is Reason.ENDPOINT_CHOSEN and _is_by_turn(course):
             continue
+        if reason is Reason.CONDITION_FAILED:  # who did not win is no part of what happens
+            continue
         kept = details[:1] if reason is Reason.SPLIT_CHOSEN else details
-        found.append((reason, tuple(one for one in kept if one not in names)))
+        found.append((reason, tuple(one for one in kept if not isinstance(one, bytes) and one not in names)))
     return found
 
 
