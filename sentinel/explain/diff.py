@@ -385,7 +385,7 @@ def _called(step: Step) -> str:
 
 def _concluded(course: _Course) -> list[tuple[Reason, tuple[Any, ...]]]:
     """The steps of a trace without names and places; of who is next in turn nothing is said."""
-    found = []
+    found: list[tuple[Reason, tuple[Any, ...]]] = []
     names = _names(course)
     for reason, _, details in course.steps:
         if reason is Reason.ENDPOINT_CHOSEN and _is_by_turn(course):
