@@ -19,7 +19,8 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, Final, cast
 
@@ -35,6 +36,7 @@ from sentinel.core.plan import (
     Balance,
     Breaker,
     Endpoint,
+    Journal,
     Listener,
     Match,
     Plan,
@@ -53,6 +55,8 @@ CONNECTIONS: Final = 64
 TURNS: Final = 160
 ROUNDS: Final = 12
 STRIDE: Final = 7919
+ROUNDS_RECORDED: Final = 400
+TURNS_RECORDED: Final = 2
 SPARE: Final = 4
 """Links of an endpoint beyond its share."""
 LIMITS_MAX: Final = 1 << 21
@@ -108,6 +112,7 @@ class Case:
     is_in_turn: bool = False
     log: str = "/dev/null"
     clients: int = 0
+    is_recorded: bool = True
 
     def requests(self) -> Iterator[bytes]:
         """What comes, without an end."""
@@ -128,6 +133,7 @@ CASES: Final = (
     Case("governed, 10 live keys", request=NAMED, routes=ROUTES, is_in_turn=True, clients=10),
     Case("governed, 1,000,000 live keys", request=NAMED, routes=ROUTES, is_in_turn=True, clients=1_000_000),
 )
+RECORDED: Final = (CASES[0], CASES[6])
 
 LIMITS: Final = (
     RateLimit("by-address", SECOND, LIMIT_BURST, LIMIT_BURST),
@@ -151,7 +157,8 @@ def _plan(case: Case, region: Region) -> Plan:
         for number in range(case.routes)
     ]  # fmt: skip
     plan = Plan(
-        PLAN_VERSION, System(access_log=case.log), Admin(), (Listener("web", "127.0.0.1", 8080),), tuple(routes),
+        PLAN_VERSION, System(access_log=case.log, journal=Journal() if case.is_recorded else Journal(records=0)),
+        Admin(), (Listener("web", "127.0.0.1", 8080),), tuple(routes),
         (upstream,), rate_limits=limits,
     )  # fmt: skip
     return with_places(plan, region.place_numbers(place_names(plan)))
@@ -164,26 +171,42 @@ def _fill(case: Case, region: Region, slot: int) -> None:
         region.charge(slot, time.monotonic_ns(), (one.key_of((f"c{client}",)),), one.term)
 
 
+class Stage:
+    """A worker of one case, with its clients and its links."""
+
+    def __init__(self, case: Case, region: Region, slot: int) -> None:
+        self._case = case
+        self._loop = uvloop.new_event_loop()
+        self._service = service = Service(self._loop, _plan(case, region), region, slot=slot, generation=1)
+        _fill(case, region, slot)
+        self._clients = list(_clients(service))
+        places = service.world.groups()[0].places
+        for place in places:
+            for _ in range(CONNECTIONS // len(places) + SPARE):
+                link = Link(place.pools[0])
+                link.connection_made(cast(Any, Paper()))
+                link.uses = 1
+                place.pools[0].give_back(link)
+        self._asked = case.requests()
+
+    def round_us(self, turns: int = TURNS) -> float:
+        """One round, for one exchange."""
+        took_ns = sum(
+            _turn(self._clients, list(islice(self._asked, CONNECTIONS)), self._case.answer) for _ in range(turns)
+        )
+        self._service.log.tick(0)
+        return took_ns / 1000 / turns / CONNECTIONS
+
+    def close(self) -> None:
+        self._service.log.close(1.0)
+        self._loop.close()
+
+
 def cost_us(case: Case, region: Region, slot: int) -> float:
     """The best of all rounds, for one exchange."""
-    loop = uvloop.new_event_loop()
-    service = Service(loop, _plan(case, region), region, slot=slot, generation=1)
-    _fill(case, region, slot)
-    clients = list(_clients(service))
-    places = service.world.groups()[0].places
-    for place in places:
-        for _ in range(CONNECTIONS // len(places) + SPARE):
-            link = Link(place.pools[0])
-            link.connection_made(cast(Any, Paper()))
-            link.uses = 1
-            place.pools[0].give_back(link)
-    asked, best = case.requests(), float("inf")
-    for _ in range(ROUNDS):
-        took_ns = sum(_turn(clients, list(islice(asked, CONNECTIONS)), case.answer) for _ in range(TURNS))
-        best = min(best, took_ns / 1000 / TURNS / CONNECTIONS)
-        service.log.tick(0)
-    service.log.close(1.0)
-    loop.close()
+    stage = Stage(case, region, slot)
+    best = min(stage.round_us() for _ in range(ROUNDS))
+    stage.close()
     return best
 
 
@@ -207,7 +230,28 @@ def _turn(clients: list[Downstream], asked: list[bytes], answer: bytes) -> int:
     return time.thread_time_ns() - begun_ns
 
 
+def recording(case: Case) -> tuple[float, float]:
+    """With the journal and without it: short rounds by turns, so that neighbours disturb both alike."""
+    with _region(case) as (region, slot):
+        stages = [Stage(replace(case, is_recorded=is_recorded), region, slot) for is_recorded in (True, False)]
+        costs: list[list[float]] = [[], []]
+        for _ in range(ROUNDS_RECORDED):
+            for stage, cost in zip(stages, costs, strict=True):
+                cost.append(stage.round_us(TURNS_RECORDED))
+        for stage in stages:
+            stage.close()
+    # The slowest of the fastest tenth: steadier than the best of all.
+    on, off = (sorted(cost)[ROUNDS_RECORDED // 10] for cost in costs)
+    return on, off
+
+
 def main(names: Sequence[str]) -> None:
+    if "--recording" in names:
+        print(f"{'case':<32}{'recorded':>12}{'not':>12}{'the record, µs':>18}")
+        for case in RECORDED:
+            on, off = recording(case)
+            print(f"{case.name:<32}{on:>12.2f}{off:>12.2f}{on - off:>18.2f}", flush=True)
+        return
     print(f"{'case':<32}{'µs per exchange':>16}")
     for case in CASES:
         if not names or any(name in case.name for name in names):
@@ -216,11 +260,16 @@ def main(names: Sequence[str]) -> None:
 
 def _alone(case: Case) -> float:
     """The case in a region of its own: what others left there costs too."""
+    with _region(case) as (region, slot):
+        return cost_us(case, region, slot)
+
+
+@contextmanager
+def _region(case: Case) -> Iterator[tuple[Region, int]]:
     name = f"/sentinel-bench-{os.getpid()}"
     region = Region.create(name, series_max=16_384, slots_max=4, limits_max=LIMITS_MAX if case.clients else 1024)
     try:
-        slot = region.claim_slot(pid=os.getpid(), birth_ns=0, role=Role.WORKER, generation=1, lane=0)
-        return cost_us(case, region, slot)
+        yield region, region.claim_slot(pid=os.getpid(), birth_ns=0, role=Role.WORKER, generation=1, lane=0)
     finally:
         region.unlink()
         region.close()

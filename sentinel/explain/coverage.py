@@ -99,7 +99,7 @@ class Coverage:
                 seen.add(id(candidate.match))
                 self._match(candidate, request)
             holds = candidate.host_holds(request) and candidate.path_holds(request)
-            if candidate.route.name == winner and holds and candidate.conditions_hold(request):
+            if candidate.route.name == winner and holds and candidate.conditions_hold(request, []):
                 return
 
     def _match(self, candidate: Candidate, request: Request) -> None:

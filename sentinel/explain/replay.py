@@ -143,9 +143,11 @@ def _choice_line(choice: Choice) -> list[Any]:
 
 def _step_line(step: Step) -> Line:
     reason, span, details = step
-    return [reason.word, [span.file, span.line, span.column], list(details)]
+    plain = [{"hex": one.hex()} if isinstance(one, bytes) else one for one in details]
+    return [reason.word, [span.file, span.line, span.column], plain]
 
 
 def _step(line: Line) -> Step:
     word, place, details = line
-    return BY_WORD[word], Span(*place), tuple(details)
+    read = (bytes.fromhex(one["hex"]) if isinstance(one, dict) else one for one in details)
+    return BY_WORD[word], Span(*place), tuple(read)
