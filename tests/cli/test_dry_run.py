@@ -57,7 +57,7 @@ def test_the_tree_as_a_whole(config: str) -> None:
         "GET http://api.example.com/v1/x",
         "├─ from 192.0.2.7 at listener `web`",
         "├─ route `api` matches  [route-matched]  s.kdl:5:9",
-        "├─ rate limit `per-client` admits it, 0 left  [within-limit]  s.kdl:12:11",
+        "├─ rate limit `per-client` admits it, 0 of 2 left  [within-limit]  s.kdl:12:11",
         "├─ endpoint 127.0.0.1:9001 is passed over: ejected  [endpoint-passed-over]  s.kdl:14:22",
         "├─ upstream `api`: endpoint 127.0.0.1:9002  [endpoint-chosen]  s.kdl:14:49",
         "└─ forward to 127.0.0.1:9002 of `api` (one of 2 by round-robin)  [proxied]",

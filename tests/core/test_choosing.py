@@ -417,6 +417,9 @@ class Crowd:
     def least(self, allowed: bytes) -> int:
         return least_request(self._flights, self.weights, [at for at, octet in enumerate(allowed) if octet], 0)
 
+    def least_of_all(self) -> int:
+        return -1 if any(self._standing) else self.least(b"\1" * len(self.weights))
+
     def turn(self) -> int:
         return 0
 

@@ -179,7 +179,7 @@ def test_what_is_remembered_is_what_would_be_found() -> None:
         fresh, used = table(*routes), table(*routes)
         for _ in range(2):
             for one in asked:
-                expected = HostIndex(list(fresh.candidates)).find(one)
+                expected = HostIndex(list(fresh.candidates)).find(one, [])
                 found = used.find(one)
                 assert (found and found.route) == (expected and expected.route), one.path
 
