@@ -235,15 +235,16 @@ def document(rehearsal: Rehearsal, notes: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def ask_in(house: House) -> Ask:
-    """Who answers the requests of policy tests."""
+    """Who answers the requests of policy tests, and of the playground."""
 
     def ask(query: Query, world: Assumed) -> Outcome:
         try:
             question = read_question(query.request, query.headers, query.body_bytes)
             listener, _ = choose_listener(house.plan, question, query.listener or None)
+            peer = checked_address(query.client_ip)
         except Misasked as fault:
             raise Unasked(str(fault)) from fault
-        return house.rehearse(listener, question, query.client_ip, world).outcome()
+        return house.rehearse(listener, question, peer, world).outcome()
 
     return ask
 

@@ -3,6 +3,9 @@
 A plan is stored as JSON by field names (workers decode it with the dataclasses as
 schema), and named by the hash of exactly these octets: what a worker loads is what was
 checked, to the bit.
+
+msgspec is asked for when something is encoded: what only reads configurations (the playground in a
+browser) does without it.
 """
 
 from __future__ import annotations
@@ -10,19 +13,18 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-import msgspec
-
 from sentinel.core.plan import Plan
 
 REDACTED: Final = "(redacted)"
 EMBEDDED_CHARS_MIN: Final = 8
 """Shorter ones (a port, a name) stand in other texts by chance, and are hidden only where they stand alone."""
-_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def encode_plan(plan: Plan) -> bytes:
     """The plan's octets; equal plans give equal ones."""
-    return _encode(plan)
+    import msgspec
+
+    return msgspec.json.encode(plan, order="deterministic")
 
 
 def fingerprint(data: bytes) -> str:
@@ -32,6 +34,8 @@ def fingerprint(data: bytes) -> str:
 
 def redacted(plan: Plan) -> dict[str, Any]:
     """The plan for people and programs to look at, without anything secret."""
+    import msgspec
+
     document: dict[str, Any] = msgspec.to_builtins(plan)
     hidden = frozenset(document.pop("secrets"))
     if document["admin"]["token"]:

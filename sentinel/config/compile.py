@@ -14,10 +14,10 @@ Rule 2: names resolve over all files. The place of a problem is where the name i
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sentinel.config.certificates import read_tls
 from sentinel.config.check import Block, meant
 from sentinel.config.problem import Problems
 from sentinel.config.source import Source
@@ -29,6 +29,17 @@ LISTENERS_MAX = 64
 BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
 
 
+ReadTls = Callable[[Block, Source, Problems, Problems, float], p.Tls | None]
+"""Reads and checks the certificate and key of a `tls` block (config.certificates.read_tls)."""
+
+
+def checked_tls(block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> p.Tls | None:
+    """As OpenSSL judges it, which is loaded only where a listener has `tls`: not everybody who compiles has it."""
+    from sentinel.config.certificates import read_tls
+
+    return read_tls(block, source, problems, warnings, now_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Compiler:
     """Compiles one configuration. `secrets` are redacted in every dump."""
@@ -37,6 +48,7 @@ class Compiler:
     warnings: Problems
     source: Source
     now_s: float
+    read_tls: ReadTls = checked_tls
 
     def plan(self, root: Block, secrets: set[str], sources: tuple[str, ...]) -> p.Plan:
         """The plan; it means something only if no problem was reported."""
@@ -58,6 +70,9 @@ class Compiler:
             routes=routes, upstreams=upstreams, rate_limits=limits,
             concurrency_limits=ceilings, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
+
+    def _tls(self, block: Block) -> p.Tls | None:
+        return self.read_tls(block, self.source, self.problems, self.warnings, self.now_s)
 
     def _admin(self, block: Block) -> p.Admin:
         address = block.value("address")
@@ -138,7 +153,7 @@ class Compiler:
             )  # fmt: skip
         return p.Listener(
             name=block.args[0] if block.args else "", host=host, port=port,
-            tls=read_tls(tls, self.source, self.problems, self.warnings, self.now_s) if block.has("tls") else None,
+            tls=self._tls(tls) if block.has("tls") else None,
             max_header_bytes=limits.value("max-header-size"), max_headers=limits.value("max-headers"),
             max_uri_bytes=limits.value("max-uri-size"), max_body_bytes=limits.value("max-body-size"),
             header_timeout_ns=limits.value("header-timeout"), body_timeout_ns=limits.value("body-timeout"),

@@ -16,7 +16,7 @@ from typing import Final
 
 from sentinel.config.cases import compile_cases
 from sentinel.config.check import Checker, beside
-from sentinel.config.compile import Compiler
+from sentinel.config.compile import Compiler, ReadTls, checked_tls
 from sentinel.config.document import Node, SyntaxFault, parse
 from sentinel.config.problem import Problem, Problems
 from sentinel.config.proofs import prove
@@ -64,10 +64,11 @@ def load(path: str, source: Source | None = None, *, now_s: float | None = None,
 
 def load_text(
     text: str, file: str = "<text>", source: Source | None = None, *, now_s: float | None = None,
-    is_proving: bool = False,
+    is_proving: bool = False, read_tls: ReadTls = checked_tls,
 ) -> Loaded:  # fmt: skip
     """The same for a text that stands nowhere yet; includes and (file) are relative to `file`."""
-    return load(file, _Handed(text, file, source or Disk()), now_s=now_s, is_proving=is_proving)
+    handed = _Handed(text, file, source or Disk())
+    return _Loader(handed, time.time() if now_s is None else now_s, is_proving, read_tls).load(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,11 @@ class _Handed:
 
 
 class _Loader:
-    def __init__(self, source: Source, now_s: float, is_proving: bool) -> None:
+    def __init__(self, source: Source, now_s: float, is_proving: bool, read_tls: ReadTls = checked_tls) -> None:
         self._source = source
         self._now_s = now_s
         self._is_proving = is_proving
+        self._read_tls = read_tls
         self._problems = Problems()
         self._warnings = Problems()
         self._notes = Problems()
@@ -112,7 +114,7 @@ class _Loader:
         expanded = self._expanded(body, (os.path.realpath(path),))
         checker = Checker(self._problems, self._source)
         root = checker.block(ROOT, expanded, start)
-        compiler = Compiler(self._problems, self._warnings, self._source, self._now_s)
+        compiler = Compiler(self._problems, self._warnings, self._source, self._now_s, self._read_tls)
         plan = compiler.plan(root, checker.secrets, tuple(file for file in self._files if file not in self._tests))
         # What tests name is looked up in the plan, which means something only if nothing was wrong with it.
         cases = () if self._problems else compile_cases(list(root.one("tests").all("case")), plan, self._problems)

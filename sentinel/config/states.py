@@ -77,6 +77,20 @@ def compile_state(block: Block, plan: Plan, problems: Problems, before: State = 
     return _Compiler(plan, problems).state(block, before)
 
 
+def impossible(upstream: Upstream, endpoint: Endpoint, standing: str | None) -> str:
+    """Why an endpoint cannot stand so; "" when it can."""
+    match standing:
+        case "unhealthy" if upstream.health is None:
+            return f"upstream `{upstream.name}` has no health-check"
+        case "ejected" if upstream.outlier is None:
+            return f"upstream `{upstream.name}` has no outlier-ejection"
+        case "breaker-open" if upstream.endpoint_breaker is None:
+            return f"upstream `{upstream.name}` has no circuit-breaker of each endpoint"
+        case "unresolved" if endpoint.host.startswith("unix:") or _is_numeric(endpoint.host):
+            return "it is an address, and no name that is resolved"
+    return ""
+
+
 class _Compiler:
     def __init__(self, plan: Plan, problems: Problems) -> None:
         self._plan = plan
@@ -138,24 +152,11 @@ class _Compiler:
             return None
         upstream, endpoint = found[0]
         standing = block.args[1] if len(block.args) > 1 else None
-        why = self._impossible(upstream, endpoint, standing)
+        why = impossible(upstream, endpoint, standing)
         if why:
             self._problems.add(block.arg_spans[1], f"`{name}` is never {standing}: {why}", "say another standing")
             return None
         return upstream, endpoint
-
-    def _impossible(self, upstream: Upstream, endpoint: Endpoint, standing: str | None) -> str:
-        """Why an endpoint cannot stand so; "" when it can."""
-        match standing:
-            case "unhealthy" if upstream.health is None:
-                return f"upstream `{upstream.name}` has no health-check"
-            case "ejected" if upstream.outlier is None:
-                return f"upstream `{upstream.name}` has no outlier-ejection"
-            case "breaker-open" if upstream.endpoint_breaker is None:
-                return f"upstream `{upstream.name}` has no circuit-breaker of each endpoint"
-            case "unresolved" if endpoint.host.startswith("unix:") or _is_numeric(endpoint.host):
-                return "it is an address, and no name that is resolved"
-        return ""
 
     def _upstream(self, block: Block, name: str | None, span: Span) -> Upstream | None:
         found = next((one for one in self._plan.upstreams if one.name == name), None)

@@ -9,9 +9,8 @@ the narrower one everywhere.
 
 from __future__ import annotations
 
-import httptools
-
 from sentinel.core.reasons import Reason
+from workers.http1 import llhttp
 from workers.http1.faults import ClientFault
 from workers.http1.fields_twin import (
     Field,
@@ -130,12 +129,8 @@ def _expects(fields: list[Field], minor: int) -> bool:
 
 def _ask_llhttp(lines: bytes, minor: int) -> None:
     """The fields, below a request line that says nothing: llhttp knows fewer methods than there are."""
-    try:
-        httptools.HttpRequestParser(object()).feed_data(b"POST / HTTP/1.%d\r\n%b" % (minor, lines))
-    except httptools.HttpParserUpgrade:
-        return
-    except httptools.HttpParserError:
-        raise ClientFault(Reason.BAD_HEADER, "the second opinion differs") from None
+    if llhttp.refuses_request(b"POST / HTTP/1.%d\r\n%b" % (minor, lines)):
+        raise ClientFault(Reason.BAD_HEADER, "the second opinion differs")
 
 
 def build_request(

@@ -7,9 +7,8 @@ the upstream closes. An upstream that contradicts itself is not believed in any 
 
 from __future__ import annotations
 
-import httptools
-
 from sentinel.core.reasons import Reason
+from workers.http1 import llhttp
 from workers.http1.faults import UpstreamFault
 from workers.http1.fields_twin import (
     Field,
@@ -105,12 +104,8 @@ def _parse(window: bytes, max_headers: int, method: str) -> ResponseHead | None:
 
 
 def _ask_llhttp(octets: bytes) -> None:
-    try:
-        httptools.HttpResponseParser(object()).feed_data(octets)
-    except httptools.HttpParserUpgrade:
-        return
-    except httptools.HttpParserError:
-        raise malformed(Reason.UPSTREAM_MALFORMED, "the second opinion differs") from None
+    if llhttp.refuses_response(octets):
+        raise malformed(Reason.UPSTREAM_MALFORMED, "the second opinion differs")
 
 
 def build_response(
