@@ -3,6 +3,7 @@
 #   make run     the fleet, with an example configuration and a built-in mock upstream
 #   make test    every test
 #
+# `make playground` builds the playground that needs no server into build/playground; it needs npm.
 # `make check` is what a reviewer's eye should not be spent on: types and style.
 # PYTHON names another interpreter; ARGS goes to `sentinel dev`, TESTS to pytest.
 
@@ -16,7 +17,12 @@ NATIVE  := $(wildcard shm/_native/*.[ch] workers/_native/*.[ch])
 SOURCES := pyproject.toml setup.py constraints.txt $(NATIVE)
 PIP     := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run test check clean
+# The Python that runs in a browser. To change it, change both lines (`npm view pyodide@VERSION dist`).
+PYODIDE        := 314.0.7
+PYODIDE_SHA256 := 66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0
+PYODIDE_TGZ    := build/pyodide-$(PYODIDE).tgz
+
+.PHONY: run test check playground clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -28,6 +34,20 @@ test: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+playground: $(VENV)/.run build/pyodide-$(PYODIDE)/package.json
+	@$(BIN)/python -m sentinel.cli.playground --pyodide build/pyodide-$(PYODIDE) build/playground
+
+$(PYODIDE_TGZ):
+	@command -v npm >/dev/null || { echo "make: npm is needed to fetch pyodide: install it, or put the package at $@"; exit 1; }
+	@mkdir -p build
+	@npm pack --silent --pack-destination build pyodide@$(PYODIDE) >/dev/null
+
+build/pyodide-$(PYODIDE)/package.json: $(PYODIDE_TGZ)
+	@echo "$(PYODIDE_SHA256)  $<" | sha256sum --check --quiet
+	@mkdir -p $(@D)
+	@tar -xzf $< -C $(@D) --strip-components 1
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info shm/_native/*.so workers/_native/*.so

@@ -178,6 +178,7 @@ def guide(plan: Plan, path: str, mock_address: str) -> str:
         "",
         f"  gateway         {base}",
         f"  admin           http://{plan.admin.address}",
+        f"  playground      http://{plan.admin.address}/playground/",
         f"  mock upstream   http://{mock_address}",
         f"  configuration   {path}   edit and save it: it is reloaded, and no request is lost",
         "",

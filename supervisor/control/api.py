@@ -26,8 +26,9 @@ from starlette.routing import Route
 
 from sentinel.config import redacted
 from sentinel.core.plan import Plan
+from sentinel.playground import Misunderstood
 from shm.region import Region
-from supervisor.control import governing
+from supervisor.control import governing, playing
 from supervisor.control.audit import AuditLog
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
@@ -106,6 +107,10 @@ def answered(handler: Handler) -> Handler:
             return failure(503, fault, "see the log of the control process")
         except governing.Unknown as fault:
             return failure(404, fault, "see `sentinelctl endpoints`, `breakers` and `limits`")
+        except Misunderstood as fault:
+            return failure(400, f"the question is not understood: {fault}", "see docs/reference/admin-api.md")
+        except playing.Busy as fault:
+            return failure(503, fault, "ask again in a moment")
         except Misasked as fault:
             return failure(400, fault, "see the OpenAPI document for what a dry run takes")
         except TooMany as fault:
@@ -146,6 +151,7 @@ class Api:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._rehearsals = Rehearsals()
+        self._playground = playing.Playground()
 
     def application(self) -> Starlette:
         routes = [
@@ -307,6 +313,20 @@ class Api:
     @answered
     async def statistics(self, request: Request) -> Response:
         return reply((await self._parts.numbers()).document())
+
+    @answered
+    async def playground(self, request: Request) -> Response:
+        file = self._playground.file(request.path_params["file"])
+        if file is None:
+            return failure(404, "there is no such file of the playground", "open /playground/")
+        headers = playing.HEADERS | {"etag": file.etag}
+        if request.headers.get("if-none-match") == file.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(file.content, headers=headers | {"content-type": file.media})
+
+    @answered
+    async def ask_playground(self, request: Request) -> Response:
+        return reply(await self._playground.ask(await request.body()))
 
     @answered
     async def openapi(self, request: Request) -> Response:

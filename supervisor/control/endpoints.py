@@ -210,6 +210,24 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "statistics", "GET", f"{API}/metrics", "the numbers of /metrics as JSON",
         {200: "the numbers"},
     ),
+    Endpoint(
+        "ask_playground", "POST", f"{API}/playground",
+        "what is wrong with one or two configurations, how they decide a request, and where they part",
+        {200: "of each configuration problems, what can be set, and the decision; and what differs",
+         400: "the question is not understood", 503: "too many questions wait, or this one takes too long"},
+        body=(
+            Parameter("configurations", "one or two objects `name`, `text`", "array"),
+            Parameter("request", "an object `line` (method and URL), `headers`, `client_ip`, `listener`, `body_bytes`",
+                      "object"),
+            Parameter("settings", "the state: an object `endpoints`, `open`, `remaining`, `held`, `chance`", "object"),
+            Parameter("reasons", "words whose meaning is wanted beside those of the decisions", "array"),
+        ),
+    ),
+    Endpoint(
+        "playground", "GET", "/playground/{file}", "the playground: a page for a browser, and the files that it loads",
+        {200: "the file", 304: "it is as `If-None-Match` has it", 404: "there is no such file"},
+        parameters=(Parameter("file", "the name of a file; empty: the page", where="path"),), media="text/html",
+    ),
     Endpoint("openapi", "GET", f"{API}/openapi.json", "this document", {200: "an OpenAPI 3.1 document"}),
     Endpoint(
         "metrics", "GET", "/metrics", "metrics for Prometheus: OpenMetrics or text format, by Accept",

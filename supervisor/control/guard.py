@@ -15,6 +15,10 @@ The TCP door must expect three kinds of strangers, and has a rule for each:
 `/health/…` is open to all: probes of orchestrators carry neither token nor a
 sensible Host, and learn one word from it.
 
+`/playground/…` can be read without the token, where there is one: a browser that opens a page
+sends none. The files are the same in every instance; the page asks the person for the token, and sends it
+with what it asks. Rule 3 holds for them too.
+
 Bodies are bounded on both doors: no document of ours comes near the bound.
 """
 
@@ -31,6 +35,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_BYTES_MAX = 64 * 1024
 """A reload's options take fifty bytes. This is room for what comes, and no more than a process can lose."""
+
+PLAYGROUND = "/api/v1/playground"
+PLAYGROUND_BYTES_MAX = 512 * 1024
+"""Two configurations of 128 KiB, as JSON, and a request."""
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
@@ -84,6 +92,8 @@ class TcpDoor:
         if token is None:
             return Refusal(503, "the control process is starting, and does not know its token yet", "ask again")
         if token:
+            if path.startswith("/playground/") and method in READING:
+                return None
             if not _carries(headers, token):
                 return Refusal(401, "this admin API needs its token", "send `Authorization: Bearer TOKEN`")
         elif not self._is_loopback:
@@ -150,7 +160,8 @@ def _carries(headers: Headers, token: str) -> bool:
 
 
 async def _bounded(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the application with a body that cannot exceed BODY_BYTES_MAX, announced or not."""
+    """Run the application with a body that cannot exceed its bound, announced or not."""
+    most = PLAYGROUND_BYTES_MAX if scope["path"] == PLAYGROUND else BODY_BYTES_MAX
     seen = 0
     is_started = False
 
@@ -158,7 +169,7 @@ async def _bounded(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > BODY_BYTES_MAX:
+        if seen > most:
             raise BodyTooLarge
         return message
 
@@ -169,12 +180,12 @@ async def _bounded(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
 
     announced = Headers(scope=scope).get("content-length", "0")
     try:
-        if announced.isdigit() and int(announced) > BODY_BYTES_MAX:
+        if announced.isdigit() and int(announced) > most:
             raise BodyTooLarge
         await app(scope, counted, watched)
     except BodyTooLarge:
         if not is_started:
-            await _answer(send, Refusal(413, f"a body may have {BODY_BYTES_MAX} bytes", "send less"))
+            await _answer(send, Refusal(413, f"a body may have {most} bytes", "send less"))
 
 
 async def _answer(send: Send, refusal: Refusal) -> None:

@@ -5,6 +5,7 @@
     sentinel.explain, .playground          core and config
     shm                                    core's machine tables
     workers                                core, inference, agents, explain, shm
+    sentinel.playground.browser            also of the workers the rehearsal: the composition root in a browser
     supervisor                             shm, core's machine tables
     supervisor.control                     also core, config, explain, playground, the supervisor, and of the workers
                                            the rehearsal, which reads a request as they do (docs/adr/0017)
@@ -33,6 +34,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sentinel.agents": ("sentinel.agents", "sentinel.core"),
     "sentinel.explain": ("sentinel.explain", "sentinel.core", "sentinel.config"),
     "sentinel.playground": ("sentinel.playground", "sentinel.explain", "sentinel.core", "sentinel.config"),
+    "sentinel.playground.browser": (
+        "sentinel.playground", "sentinel.explain", "sentinel.core", "sentinel.config", "workers.rehearsal",
+    ),
     "sentinel.__main__": ("sentinel.cli",),
     "sentinel.cli": PACKAGES,
     "shm": ("shm", MACHINES),
