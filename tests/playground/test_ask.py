@@ -195,7 +195,7 @@ def test_the_state_is_that_of_the_sliders() -> None:
     assert (spent["status"], spent["reason"]) == (429, "rate-limited")
     assert dict(map(tuple, spent["answer"]))["retry-after"] == "1"
     some = decided(GOVERNED, **ORDER, settings={"remaining": {"per-tenant": 3}})
-    assert any("2 left" in child["text"] for child in some["tree"]["children"])
+    assert any("2 of " in child["text"] for child in some["tree"]["children"])
 
     full = decided(GOVERNED, **ORDER, settings={"held": {"writes": 8}})
     assert full["reason"] == "concurrency-limited"
