@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -23,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from sentinel.config import redacted
 from sentinel.core.plan import Plan
@@ -143,6 +144,21 @@ class BreakerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BucketName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limit: str
     key: tuple[str, ...] = ()
+
+
+class Told(StreamingResponse):
+    """What a follower hears, who leaves with it: his events are never begun when the client is gone already."""
+
+    def __init__(self, follower: Follower, followers: Followers) -> None:
+        super().__init__(follower.events(), media_type="text/event-stream", headers=HEADERS)
+        self._follower = follower
+        self._followers = followers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._followers.leave(self._follower)
 
 
 class Api:
@@ -301,14 +317,7 @@ class Api:
     async def follow(self, request: Request) -> Response:
         filters = Filters.of(request.query_params, ("status", "route", "reason"))
         follower = await self._parts.followers.join(filters)
-        return StreamingResponse(self._told(follower), media_type="text/event-stream", headers=HEADERS)
-
-    async def _told(self, follower: Follower) -> AsyncIterator[bytes]:
-        try:
-            async for event in follower.events():
-                yield event
-        finally:
-            self._parts.followers.leave(follower)
+        return Told(follower, self._parts.followers)
 
     @answered
     async def statistics(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -9,6 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -19,8 +21,11 @@ from sentinel.core.record import RecordEncoder
 from sentinel.core.span import Span
 from shm.counters import Counter
 from shm.region import Role
+from supervisor.control.api import Told
 from supervisor.control.endpoints import ENDPOINTS, openapi
-from supervisor.control.followers import FOLLOWERS_MAX
+from supervisor.control.followers import FOLLOWERS_MAX, Followers
+from supervisor.control.journal import Filters
+from supervisor.control.memory import Memory
 from supervisor.control.metrics import COUNTERS, SHADOWS
 from tests.supervisor.control.stage import Stage
 from tests.system.fleet import ROOT, wait_until
@@ -240,6 +245,24 @@ def test_so_many_may_follow_and_each_leaves_room(serving: Stage) -> None:
     for events in hearing:
         events.close()
     wait_until(lambda: next(hear(serving, "/api/v1/requests/events"), None), "room for another one", 30)
+
+
+def test_who_is_gone_before_the_answer_begins_leaves_room_too(serving: Stage) -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def unheard(message: object) -> None:
+        await asyncio.Event().wait()  # he has not read what was written before
+
+    async def come_and_go() -> None:
+        memory = Memory(serving.region.name)
+        followers = Followers(memory)
+        scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
+        for _ in range(FOLLOWERS_MAX + 1):
+            await Told(await followers.join(Filters()), followers)(scope, gone, unheard)
+        memory.close()
+
+    asyncio.run(come_and_go())
 
 
 def test_a_follower_asks_for_no_filter_that_there_is_not(serving: Stage) -> None:
