@@ -3,9 +3,10 @@
 Intuition: a war game. The pieces stand as they were described, the rules are those of the real thing, and
 turns change the board on the table and nothing outside.
 
-Dry runs, policy tests and dry runs against a running fleet are all this world; they differ in who wrote the
-state. It keeps what it was asked for: a bucket that was charged stays charged, so that the twenty-first
-request of a test is refused as it would be live. Whoever wants each request to be the first makes a new one.
+Dry runs, policy tests, dry runs against a running fleet, explanations and comparisons are all this world; they
+differ in who wrote the state. It keeps what it was asked for: a bucket that was charged stays charged, so that the
+twenty-first request of a test is refused as it would be live. Whoever wants each request to be the first makes a
+new one for each; what costs to make is made once for all of them (Pieces).
 
 Rules:
 1. The arithmetic is the core's own: Chooser, `limits.charged`, the balances. Here are only the pieces.
@@ -40,11 +41,25 @@ START_NS: Final = 1 << 60
 """When a description begins: late enough that a bucket that fills for ten years was full before."""
 
 
+class Pieces:
+    """The upstreams of a plan, made ready for any number of worlds: hash tables are too dear for each."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._upstreams = {upstream.name: upstream for upstream in plan.upstreams}
+        self._choosers: dict[str, Chooser] = {}
+
+    def of(self, name: str) -> tuple[Upstream, Chooser]:
+        upstream, chooser = self._upstreams[name], self._choosers.get(name)
+        if chooser is None:
+            chooser = self._choosers[name] = Chooser(upstream)
+        return upstream, chooser
+
+
 class Scene:
     """The endpoints of one upstream as described (chooser.Scene)."""
 
-    def __init__(self, world: Assumed, upstream: Upstream) -> None:
-        self.chooser = Chooser(upstream)
+    def __init__(self, world: Assumed, upstream: Upstream, chooser: Chooser) -> None:
+        self.chooser = chooser
         self.whole = world.state.upstreams.get(upstream.name, WHOLE)
         known = [world.state.endpoints.get((upstream.name, one.name), IDLE) for one in upstream.endpoints]
         self.known: Sequence[EndpointState] = known
@@ -104,7 +119,7 @@ class Scene:
 class Assumed:
     """Answers from a description (sentinel.core.world.World)."""
 
-    def __init__(self, plan: Plan, state: State = NOTHING_KNOWN) -> None:
+    def __init__(self, plan: Plan, state: State = NOTHING_KNOWN, pieces: Pieces | None = None) -> None:
         self.state = NOTHING_KNOWN
         self.passed_ns = 0
         self._since_ns = START_NS
@@ -115,7 +130,7 @@ class Assumed:
         self._held: dict[bytes, int] = {}
         self._leases: dict[int, bytes] = {}
         self._lease = self._asked = 0
-        self._upstreams = {upstream.name: upstream for upstream in plan.upstreams}
+        self._pieces = Pieces(plan) if pieces is None else pieces
         self._scenes: dict[str, Scene] = {}
         self.assume(state)
 
@@ -211,5 +226,5 @@ class Assumed:
     def _scene(self, upstream: Upstream) -> Scene:
         scene = self._scenes.get(upstream.name)
         if scene is None:
-            scene = self._scenes[upstream.name] = Scene(self, self._upstreams[upstream.name])
+            scene = self._scenes[upstream.name] = Scene(self, *self._pieces.of(upstream.name))
         return scene

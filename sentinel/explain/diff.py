@@ -8,8 +8,8 @@ translator would say about it.
          └─ decide with the other      ─┘
 
 Rules:
-1. Both sides are asked by `decide`, the function of the live traffic, in a world that charges nothing and
-   answers both alike (exhaustive.Preview). What the trace does not say (timeouts, retries, the set of
+1. Both sides are asked by `decide`, the function of the live traffic, each as the first request of a
+   fleet at rest (assumed). What the trace does not say (timeouts, retries, the set of
    endpoints) is compared as facts of the plan (treatment). Places in files are compared nowhere.
 2. A group has the first step that differs. What differs after that follows from it, or shows in another group.
 3. Where only names differ, the client would notice nothing: such requests are counted apart.
@@ -22,21 +22,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from sentinel.core.balance.chooser import Chooser
 from sentinel.core.candidates import Candidate
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
-from sentinel.core.plan import Condition, Endpoint, Route, Upstream
+from sentinel.core.plan import Condition, Route
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.trace import Step as TraceStep
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
-from sentinel.core.world import Choice, Wish
+from sentinel.explain.assumed import Assumed, Pieces
 from sentinel.explain.because import why_rerouted
 from sentinel.explain.changes import Secrets, change_lines
-from sentinel.explain.exhaustive import Preview, Still
 from sentinel.explain.treatment import Kind, Side, Step, differences, treatment
 from sentinel.explain.words import quoted
 
@@ -150,19 +148,6 @@ def compare(
     return _Comparison(Side(old), Side(new)).run(cases, is_time_up)
 
 
-class _World(Preview):
-    """The preview, with choosers that are made once: a hash table is too dear for each request."""
-
-    def __init__(self) -> None:
-        self._choosers: dict[int, Chooser] = {}
-
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
-        chooser = self._choosers.get(id(upstream))
-        if chooser is None:
-            chooser = self._choosers[id(upstream)] = Chooser(upstream)
-        return chooser.choose(Still(upstream), tried, wish)
-
-
 @dataclass(frozen=True, slots=True)
 class _Course:
     """What one side does with one request."""
@@ -185,7 +170,7 @@ Difference = tuple[Class, str, str, tuple[str, ...], tuple[str, str]]
 class _Comparison:
     def __init__(self, old: Side, new: Side) -> None:
         self._old, self._new = old, new
-        self._world = _World()
+        self._pieces = {id(side): Pieces(side.table.plan) for side in (old, new)}
         self._secrets = Secrets(old.table.plan, new.table.plan)
         self._known: dict[Any, Difference | None] = {}
         self._groups: dict[Any, Group] = {}
@@ -224,7 +209,8 @@ class _Comparison:
         if isinstance(asked, Early):
             return asked
         trace = Trace()
-        verdict = run(decide(side.table, asked, self._world, trace))
+        world = Assumed(side.table.plan, pieces=self._pieces[id(side)])
+        verdict = run(decide(side.table, asked, world, trace))
         candidate = side.table.find(asked)
         return _Course(asked, candidate, verdict, trace.steps)
 

@@ -13,86 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sentinel.core.balance.chooser import Chooser
-from sentinel.core.balance.loads import least_request
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
-from sentinel.core.limits import ADMITTED, TERM
-from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
-from sentinel.core.world import Choice, Wish, World
+from sentinel.core.world import World
+from sentinel.explain.assumed import Assumed
 from sentinel.explain.losers import compare, loser_nodes, place_of
 from sentinel.explain.tree import Node
 from sentinel.explain.words import address, step_text
 
 
-class Preview:
-    """A world that charges nothing: each upstream as if this were its first request."""
-
-    def chance(self) -> int:
-        return 0  # one of those that may be: an explanation is to be the same each time
-
-    def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
-        return ADMITTED, -1, *[increment_ns for increment_ns, _, _ in TERM.iter_unpack(terms)]
-
-    def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
-        return ADMITTED, 1, 0
-
-    def let_go(self, leases: tuple[int, ...]) -> None:
-        """Nothing was held."""
-
-    def waiting(self, name: str) -> int:
-        return 0
-
-    async def wait(self, name: str, wait_ns: int) -> None:
-        """It is as if the time had passed."""
-
-    def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
-        return Chooser(upstream).choose(Still(upstream), tried, wish)
-
-
-class Still:
-    """Endpoints as if nobody had asked them yet: all are usable, and nothing is in flight (chooser.Scene)."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        count = len(upstream.endpoints)
-        self.weights: Sequence[int] = [endpoint.weight for endpoint in upstream.endpoints]
-        self.purse = [0] * count
-        self._nothing = bytes(count)
-
-    def standing(self) -> bytes:
-        return self._nothing
-
-    def flights(self) -> Sequence[int]:
-        return self._nothing
-
-    def latencies(self) -> Sequence[int]:
-        return self._nothing
-
-    def least(self, allowed: bytes) -> int:
-        return least_request(self._nothing, self.weights, [at for at, octet in enumerate(allowed) if octet], 0)
-
-    def least_of_all(self) -> int:
-        return self.least(b"\1" * len(self.weights))
-
-    def turn(self) -> int:
-        return 0
-
-    def chance(self) -> int:
-        return 0
-
-    def now_s(self) -> int:
-        return 0
-
-
 def explain(table: RouteTable, request: Request, world: World | None = None) -> Node:
-    """Return the tree of a decision that is taken now, against a world that charges nothing."""
+    """Return the tree of a decision that is taken now; unless told otherwise, as the first of a fleet at rest."""
     trace = Trace()
-    verdict = run(decide(table, request, Preview() if world is None else world, trace))
+    verdict = run(decide(table, request, Assumed(table.plan) if world is None else world, trace))
     return tell(table, request, verdict, trace.steps)
 
 

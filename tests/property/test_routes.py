@@ -24,7 +24,7 @@ from sentinel.core.stages.match import LOST_MAX
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Reject
 from sentinel.explain import explain
-from sentinel.explain.exhaustive import Preview
+from sentinel.explain.assumed import Assumed
 from sentinel.explain.losers import Loser, compare, compare_recorded
 from tests.core.build import match, plan, request, route
 
@@ -201,7 +201,7 @@ def check_explanation(table: RouteTable, asked: Request) -> None:
     assert all(loser.candidate.rank < beaten and loser.text for loser in comparison.losers)
 
     trace = Trace()
-    verdict = run(decide(table, asked, Preview(), trace))
+    verdict = run(decide(table, asked, Assumed(table.plan), trace))
     told = explain(table, asked).children[-1]
     assert told.kind == "verdict"
     assert told.reason == (verdict.reason.word if isinstance(verdict, Reject) else told.reason)
@@ -215,7 +215,7 @@ def test_a_record_tells_the_same_losers_as_an_explanation(whole: Plan, requests:
     table, encoder = compile_routes(whole), RecordEncoder()
     for asked in requests:
         trace = Trace()
-        verdict = run(decide(table, asked, Preview(), trace))
+        verdict = run(decide(table, asked, Assumed(table.plan), trace))
         route = "" if verdict.route is None else verdict.route.name
         record = decode(encoder.encode(
             request_id="", time_ns=0, duration_ns=0, generation=1, listener=asked.listener, client_ip="",
@@ -235,8 +235,8 @@ def place(loser: Loser) -> tuple[int, str, object]:
 def test_many_that_lose_by_a_condition_are_told_by_number() -> None:
     needs = (Condition("header", name="x-a"),)
     many = [route(f"r{at}", match(conditions=needs, line=at + 1), order=at) for at in range(20)]
-    trace = Trace()
-    run(decide(compile_routes(plan(*many)), request("/"), Preview(), trace))
+    trace, whole = Trace(), plan(*many)
+    run(decide(compile_routes(whole), request("/"), Assumed(whole), trace))
     failed = [details for reason, _, details in trace.steps if reason is Reason.CONDITION_FAILED]
     assert [details[0] for details in failed[:-1]] == [f"r{at}" for at in range(LOST_MAX)]
     assert failed[-1] == (20 - LOST_MAX,) and trace.steps[-1][0] is Reason.NO_ROUTE
@@ -248,5 +248,5 @@ def test_the_same_answers_give_the_same_trace(whole: Plan, asked: Request) -> No
     traces = []
     for _ in range(2):
         trace = Trace()
-        traces.append((run(decide(compile_routes(whole), asked, Preview(), trace)), trace.steps))
+        traces.append((run(decide(compile_routes(whole), asked, Assumed(whole), trace)), trace.steps))
     assert traces[0] == traces[1]
