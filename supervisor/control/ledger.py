@@ -133,9 +133,12 @@ def _opened(path: Path) -> sqlite3.Connection:
         raise LedgerFault(f"{path} cannot be used: {fault}") from None
     except sqlite3.DatabaseError as fault:
         aside = path.with_name(f"{FILE}.damaged-{time.time_ns()}")
-        os.replace(path, aside)
-        for rest in ("-wal", "-shm"):
-            Path(f"{path}{rest}").unlink(missing_ok=True)
+        try:
+            os.replace(path, aside)
+            for rest in ("-wal", "-shm"):
+                Path(f"{path}{rest}").unlink(missing_ok=True)
+        except OSError as why:
+            raise LedgerFault(f"{path} is damaged ({fault}), and cannot be put aside: {why.strerror}") from None
         words = f"{path} is damaged ({fault}): it is now {aside}, and a new one is begun"
         print(f"sentinel control: {words}", file=sys.stderr, flush=True)
     try:

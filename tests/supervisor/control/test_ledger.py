@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sqlite3
@@ -91,6 +92,20 @@ def test_a_damaged_book_is_put_aside_and_a_new_one_begun(
     (aside,) = Path(home).glob("ledger.db.damaged-*")
     assert aside.read_bytes().startswith(b"rubbish")
     assert ledger.note(home, "root", "endpoint", "api/a", "drain") == ""
+
+
+def test_a_damaged_book_that_cannot_be_put_aside_is_told(
+    ledger: Ledger, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    Path(home).mkdir()
+    Path(home, "ledger.db").write_bytes(b"rubbish" * 1000)
+    monkeypatch.setattr(os, "replace", refuse)
+    assert "cannot be put aside: Permission denied" in ledger.note(home, "root", "endpoint", "api/a", "drain")
+    with pytest.raises(LedgerFault, match="cannot be put aside"):
+        ledger.standing(home, "endpoint", NAMES)
 
 
 def test_a_book_of_another_program_is_left_alone(ledger: Ledger, home: str) -> None:
