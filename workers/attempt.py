@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Endpoint
 from sentinel.core.reasons import Reason
+from sentinel.core.retry import IDEMPOTENT
 from sentinel.core.trace import Step
 from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
@@ -47,8 +48,6 @@ UPSTREAM_REUSES: Final = Counter.UPSTREAM_REUSES
 FULL: Final = frozenset({ENDPOINT_FULL, UPSTREAM_FULL})
 FOR_ALL: Final = frozenset({UPSTREAM_FULL, UPSTREAM_BREAKER})
 """Refusals that no other endpoint of the upstream would change."""
-
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
 def aim(exchange: Exchange, endpoint: Endpoint) -> None:
