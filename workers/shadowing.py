@@ -126,15 +126,19 @@ class Shadows:
             return None
         group = service.world.group(copy.upstream)
         endpoint = group.choose((), copy.wish).endpoint
-        now_ns = time.monotonic_ns()
-        permit = -1 if endpoint is None else group.begin(endpoint, now_ns)
-        if endpoint is None or (type(permit) is int and permit < 0):
+        if endpoint is None:
             service.region.add(service.slot, REFUSED)
             return None
         assert exchange.route is not None
+        # Before the permit: between that and the shadow that gives it back nothing may go wrong.
         head = attempt.request_head(
             exchange, endpoint.name, f"x-sentinel-shadow: {exchange.route.name}\r\n".encode()
         )  # fmt: skip
+        now_ns = time.monotonic_ns()
+        permit = group.begin(endpoint, now_ns)
+        if type(permit) is int and permit < 0:
+            service.region.add(service.slot, REFUSED)
+            return None
         shadow = Shadow(service, group, endpoint, permit, now_ns, exchange.head.method)
         self.under_way.add(shadow)
         try:
