@@ -76,7 +76,7 @@ class Ledger:
         if request is not None:
             client_ip, host, path, query = request.client_ip, request.host, request.path, request.query
         else:
-            path, _, query = head.target.partition("?")
+            path, query = unread_target(head.target)
             client_ip, host = exchange.downstream.peer, head.host or ""
         self._record(
             self._slot, SERIES_NONE if route is None else route.series, status, meaning.number, duration_ns,
@@ -109,6 +109,21 @@ class Ledger:
         if self._books.lines_bytes:
             count = self._books.lines_count
             self._log.put(self._books.take_lines(), count)
+
+
+def unread_target(target: str) -> tuple[str, str]:
+    """What may be written down of a target that was refused before it was read: its path, and its query to be measured.
+
+    Nobody could say for sure where its parts begin, and three of them carry secrets: the query, the
+    fragment (tokens of OAuth come in it), and the user and password before an `@`.
+    """
+    whole = target.partition("#")[0]
+    path, _, query = whole.partition("?")
+    user, at, rest = path.rpartition("@")
+    if not at or path.startswith("/"):
+        return path, query
+    scheme, slashes, _ = user.partition("://")
+    return f"{scheme}{slashes}...@{rest}" if slashes else f"...@{rest}", query
 
 
 def _keep_nothing(slot: int, record: bytes, /) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sentinel.core.reasons import BY_WORD
+from sentinel.core.record import decode
 from tests.workers.child import MS, Client, Worker, upstream_of, wait_until, working
 from tests.workers.origin import Conversation, echo, scripted
 
@@ -49,6 +50,27 @@ def test_nothing_ambiguous_reaches_the_upstream(tmp_path: Path, octets: bytes, s
     with scripted(echo) as origin, working(upstream_of(origin.port), tmp_path, listener=limits) as worker:
         told(worker, Client(worker.port).send(octets), status, word)
         assert origin.heads == []
+
+
+@pytest.mark.parametrize(("target", "written"), [
+    ("/a#access_token=s3cret", "/a"),
+    ("/a#access_token=s3cret?b", "/a"),
+    ("/a%2fb?q=s3cret#s3cret", "/a%2fb"),
+    ("http://user:s3cret@h/a", "http://...@h/a"),
+    ("http://user:s3c/s3cret@h/a", "http://...@h/a"),
+    ("http:user:s3cret@h/a", "...@h/a"),
+    ("user:s3cret@h:443", "...@h:443"),
+])  # fmt: skip
+def test_a_refused_target_is_written_down_without_what_it_may_hide(tmp_path: Path, target: str, written: str) -> None:
+    with scripted(echo) as origin, working(upstream_of(origin.port), tmp_path) as worker:
+        answer = Client(worker.port).send(f"GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").answer()
+        assert answer.status == 400 and b"s3cret" not in answer.body
+        line = worker.log(1)[-1]
+        assert line["path"] == written
+        (record,) = wait_until(lambda: list(worker.region.journal_read(worker.slot)), "the record is written")
+        assert b"s3cret" not in record and b"s3c/" not in record
+        kept = decode(record)
+        assert kept is not None and kept.path == written
 
 
 def test_a_bad_chunk_after_a_good_one_is_told_while_that_is_possible(tmp_path: Path) -> None:
