@@ -21,7 +21,7 @@ import click
 
 from sentinel.cli.client import Client, Unreachable, find_socket
 from sentinel.cli.offline import NO, UNREADABLE, YES, complain, load_readable, offline_verb
-from sentinel.cli.traffic import Asked, BadTraffic, asked_of, read_traffic
+from sentinel.cli.traffic import Asked, BadTraffic, asked_of, read_traffic, was_never_read
 from sentinel.config import render_problems
 from sentinel.core.plan import Plan
 from sentinel.core.request import Request
@@ -128,7 +128,7 @@ def _recent(socket: str | None, count: int) -> Iterator[Asked]:
     if answer.status != 200 or not isinstance(answer.document, list):
         raise Unreachable(f"{path}: {answer.error}")
     for number, row in enumerate(answer.document, 1):
-        if not (isinstance(row, dict) and row.get("is_cut")):
+        if not (isinstance(row, dict) and row.get("is_cut")) and not was_never_read(row):
             yield asked_of(row, f"record {number}")
 
 

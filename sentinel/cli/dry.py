@@ -87,7 +87,7 @@ def dry_run(is_json: bool, **options: Any) -> int:
     """
     try:
         status, answers = _answers(**options)
-        documents = []
+        documents, number = [], -1
         for number, answer in enumerate(answers):
             if is_json:
                 documents.append(answer.document)
@@ -95,6 +95,8 @@ def dry_run(is_json: bool, **options: Any) -> int:
                 if number:
                     click.echo()
                 print_tree(answer.tree)
+        if number < 0 and not status:
+            raise Misasked(f"{options['traffic']}: there is no request in it")
     except (Misasked, BadTraffic) as fault:
         raise click.UsageError(str(fault)) from fault
     except Unreachable as fault:

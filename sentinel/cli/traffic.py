@@ -98,6 +98,18 @@ def asked_of(document: Any, place: str) -> Asked:
     return Asked(question, _text(document, "client_ip", place), _text(document, "listener", place), place)
 
 
+def was_never_read(document: Any) -> bool:
+    """Whether this tells of octets that were refused before they were a request.
+
+    Anybody can send such octets, so that one of them must not spoil what is asked of a whole log.
+    """
+    if not isinstance(document, dict) or "url" in document or not all(name in document for name in LOGGED):
+        return False
+    method, path = document["method"], document["path"]
+    is_undecided = not document.get("route") and document.get("reason") != Reason.NO_ROUTE.word
+    return is_undecided and (method == "" or (isinstance(path, str) and path != "*" and not path.startswith("/")))
+
+
 def _logged(document: dict[str, Any], place: str) -> Asked:
     """What the access log and the journal know of a request. The host is there as it was read, not as it was sent."""
     question = _question(document["method"], document["path"], (), 0, place)
@@ -121,7 +133,9 @@ def _lines(file: BinaryIO, start: bytes, name: str) -> Iterator[Asked]:
     for number, line in enumerate(_bounded(file, start, name), 1):
         if line.strip():
             place = f"{name}:{number}"
-            yield asked_of(_decoded(line, place), place)
+            document = _decoded(line, place)
+            if not was_never_read(document):
+                yield asked_of(document, place)
 
 
 def _bounded(file: BinaryIO, start: bytes, name: str) -> Iterator[bytes]:

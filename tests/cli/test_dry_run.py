@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,7 @@ def test_many_requests_each_for_itself_or_one_after_the_other(config: str, tmp_p
         (["-c", "CONFIG", "--request", "/", "--at", "tomorrow"], "--at: a time with its zone"),
         (["-c", "CONFIG", "--request", "/", "--sequence", "5"], "--sequence: a duration"),
         (["-c", "CONFIG", "--request", "/", "--client-ip", "x"], "is no IP address"),
+        (["-c", "CONFIG", "--jsonl", os.devnull], "there is no request in it"),
         (["-c", "CONFIG", "--curl", "curl -F a=b http://a/"], "-F is not understood"),
     ],
 )

@@ -49,6 +49,18 @@ def test_a_line_of_the_access_log_is_a_request_without_query_and_headers(tmp_pat
     assert (found.question.host, found.question.target, found.listener) == ("shop.example", "/a", "web")
 
 
+@pytest.mark.parametrize(("method", "path", "reason"), [
+    ("", "", "bad-request-line"), ("", "", "bad-header"), ("GET", "...@h/a", "bad-path"), ("GET", "", "bad-path"),
+    ("CONNECT", "h:443", "method-refused"),
+])  # fmt: skip
+def test_octets_that_never_were_a_request_do_not_spoil_a_log(
+    tmp_path: Path, method: str, path: str, reason: str
+) -> None:
+    refused = {"request_id": "6", "method": method, "host": "", "path": path, "route": "", "reason": reason}
+    served = {"request_id": "7", "method": "GET", "host": "h", "path": "/a", "route": "r", "reason": "proxied"}
+    assert [one.question.target for one in read_traffic(str(lines(tmp_path, refused, served, refused)))] == ["/a"]
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_har_file_is_known_by_its_beginning(tmp_path: Path, indent: int | None) -> None:
     path = har(

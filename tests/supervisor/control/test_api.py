@@ -34,13 +34,14 @@ GOOD = {endpoint.name: min(endpoint.answers) for endpoint in ENDPOINTS}
 
 
 def write_record(
-    stage: Stage, slot: int, request_id: str, *, status: int = 200, route: str = "rest", path: str = "/"
-) -> None:
+    stage: Stage, slot: int, request_id: str, *, status: int = 200, route: str = "rest", path: str = "/",
+    method: str = "GET",
+) -> None:  # fmt: skip
     reason = Reason.RESPONDED if status < 500 else Reason.CONNECT_FAILED
     steps = [(Reason.ROUTE_MATCHED, Span("sentinel.kdl", 12, 5), (route,))]
     record = RecordEncoder().encode(
         request_id=request_id, time_ns=time.time_ns(), duration_ns=1_500_000, generation=1, listener="web",
-        client_ip="127.0.0.1", method="GET", host="example.com", path=path, query_length=0,
+        client_ip="127.0.0.1", method=method, host="example.com", path=path, query_length=0,
         route=route, upstream="", endpoint="", attempts=0, status=status, reason_number=reason.number,
         bytes_in=100, bytes_out=200, steps=steps,
     )  # fmt: skip

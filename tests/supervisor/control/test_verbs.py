@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sentinel.cli.client import Client, Unreachable, find_socket
+from sentinel.cli.diff import diff
 from sentinel.cli.fleet import COMMANDS
 from sentinel.cli.show import printable
 from shm.region import Role
@@ -79,6 +80,18 @@ def test_why_lists_and_filters(recorded: Stage) -> None:
 def test_what_a_client_sent_does_not_drive_the_terminal(recorded: Stage) -> None:
     for output in (run(recorded, "why").output, run(recorded, "why", "evil").output):
         assert "\x1b" not in output and "\x07" not in output
+
+
+def test_octets_that_never_were_a_request_do_not_spoil_a_comparison(stage: Stage) -> None:
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    write_record(stage, slot, "one")
+    write_record(stage, slot, "garbage", status=502, route="", path="", method="")
+    result = CliRunner().invoke(
+        diff, [str(stage.config), str(stage.config), "--recent", "9", "--socket", str(stage.run_dir / "control.sock")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "none of 1 recorded request is" in result.output
 
 
 def test_metrics_can_be_had_as_prometheus_reads_them(recorded: Stage) -> None:
