@@ -23,7 +23,7 @@ CELLS = Extension(
     ["shm/_native/cells.c"],
     depends=[
         f"shm/_native/{name}.h"
-        for name in ("layout", "atomics", "kernel", "siphash", "limits", "leases", "places")
+        for name in ("layout", "atomics", "kernel", "siphash", "limits", "leases", "budgets", "places")
     ],
     extra_compile_args=FLAGS,
     extra_link_args=LINK,

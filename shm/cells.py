@@ -135,25 +135,61 @@ class Cells(Protocol):
     def leases_statistics(self, /) -> tuple[int, int, int, int]:
         """How many entries were ever used, hold something, what they hold in all, and how many are busy."""
 
+    def reserve(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        """Reserve of all these budgets, or of none (shm.budgets): (outcome, index, used of each, lease of each).
+
+        `terms` has four native words a key: until_ns, amount, limit, flags (LIMIT_CLOSED, LIMIT_OBSERVE). Outcome
+        ADMITTED, REFUSED, or FULL: no room, and the flags say closed; `index` is the budget that refused, or -1. Used
+        is what is settled and open, with this reservation if it was admitted. A lease is for `extend` and
+        `settle`; BUDGET_UNCOUNTED where there was no room, or nothing is held.
+        """
+
+    def extend(self, slot: int, lease: int, amount: int, limit: int, /) -> tuple[int, int]:
+        """Reserve more of one budget: (ADMITTED or REFUSED, used)."""
+
+    def settle(self, slot: int, lease: int, spent: int, released: int, is_end: int, /) -> bool:
+        """Add to what was spent (or take from it: negative), and give so much of the reservation back.
+
+        `is_end` counts a request. False, and nothing done: the window is over and its entry another's.
+        INVARIANT for callers: all but the last keep something of the reservation, else the entry may be given away.
+        """
+
+    def carry(self, slot: int, now_ns: int, key: bytes, until_ns: int, settled: int, requests: int, /) -> bool:
+        """Put what was spent in a window before this region was made; False: no room. Before any worker is there."""
+
+    def spent(self, key: bytes, /) -> tuple[int, int, int]:
+        """What the fleet has settled and has open under the key, and how many requests were settled."""
+
+    def budgets_reap(self, slot: int, /) -> None:
+        """What a dead process had reserved is free; what it had settled stays. Twice is as once."""
+
+    def budgets_statistics(self, /) -> tuple[int, int, int, int]:
+        """How many entries were ever used, have something open, what is open in all, and how many are busy."""
+
     def release(self) -> None:
         """Let go of the memory; every later call raises ValueError."""
 
 
 def open_cells(memory: memoryview, geometry: Geometry, environ: Mapping[str, str] = os.environ) -> Cells:
     """The operations on this memory, native where they can be had."""
-    arguments = (
-        memory, geometry.slots_max, geometry.series_max, geometry.journal_records, geometry.slots_offset,
-        geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
-        geometry.limits_max, geometry.limits_offset, geometry.guards_offset, geometry.places_max,
-        geometry.places_offset, geometry.flights_offset, geometry.flights_stride, geometry.tolls_offset,
-        geometry.tolls_stride, geometry.leases_max, geometry.leases_offset, geometry.lease_guards_offset,
-        geometry.holdings_offset, geometry.holdings_stride,
-    )  # fmt: skip
     if not environ.get("SENTINEL_PURE"):
         try:
             from shm._native import cells as native
         except ImportError:
             pass
         else:
-            return native.Cells(*arguments)
-    return twin.Cells(*arguments)
+            return native.Cells(memory, *numbers_of(geometry))
+    return twin.Cells(memory, *numbers_of(geometry))
+
+
+def numbers_of(geometry: Geometry) -> tuple[int, ...]:
+    """Sizes and places of all tables, as both implementations take them."""
+    return (
+        geometry.slots_max, geometry.series_max, geometry.journal_records, geometry.slots_offset,
+        geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
+        geometry.limits_max, geometry.limits_offset, geometry.guards_offset, geometry.places_max,
+        geometry.places_offset, geometry.flights_offset, geometry.flights_stride, geometry.tolls_offset,
+        geometry.tolls_stride, geometry.leases_max, geometry.leases_offset, geometry.lease_guards_offset,
+        geometry.holdings_offset, geometry.holdings_stride, geometry.budgets_max, geometry.budgets_offset,
+        geometry.budget_guards_offset, geometry.titles_offset, geometry.spendings_offset, geometry.spendings_stride,
+    )  # fmt: skip

@@ -60,6 +60,11 @@ class Counter(IntEnum):
     SHADOWS_REFUSED = 24
     SHADOWS_ABANDONED = 25
     SHADOWS_DROPPED = 26
+    BUDGETS_RESERVED = 27
+    BUDGETS_REFUSED = 28
+    BUDGETS_FULL = 29
+    BUDGETS_OVERDRAWN = 30
+    BUDGETS_LATE = 31
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

@@ -23,6 +23,8 @@ from shm.layout import (
     RECORDS,
     SERIES,
     SLOT,
+    SPENDING,
+    TITLE,
     TOLL,
     WORD,
     Geometry,
@@ -37,11 +39,12 @@ USAGE: Final = "usage: python -m shm.layout --write | --check"
 INSIDE: Final = 76
 """Width of the boxes' inside: the drawing fits a terminal of 80 columns."""
 EXAMPLE: Final = Geometry(
-    slots_max=64, series_max=1024, journal_records=4096, limits_max=65_536, places_max=256, leases_max=16_384
+    slots_max=64, series_max=1024, journal_records=4096, limits_max=65_536, places_max=256, leases_max=16_384,
+    budgets_max=4096,
 )  # fmt: skip
 C_NAMES: Final = {
     HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT", PLACE: "PLACE",
-    TOLL: "TOLL",
+    TOLL: "TOLL", SPENDING: "SPENDING", TITLE: "TITLE",
 }  # fmt: skip
 
 
@@ -77,19 +80,21 @@ def c_header() -> str:
     numbers = ("CLASSES", "BUCKETS", "REASONS_MAX", "COUNTERS_MAX", "LIVES", "LIFE_WORDS", "STAGE_BITS", "LENGTH_BITS",
                "RELAYED_REASON",
                "JOURNAL_RECORD_BYTES", "SLOTS_LIMIT", "SERIES_LIMIT", "JOURNAL_LIMIT", "LIMITS_LIMIT", "LEASES_LIMIT",
-               "LIMITS_MIN",
+               "BUDGETS_LIMIT", "LIMITS_MIN",
                "LIMIT_WINDOW", "LIMIT_STRIPE", "LIMIT_GUARDS_MIN", "LIMIT_KEYS_MAX", "LIMIT_KEY_BYTES_MAX",
                "LIMIT_TERM_WORDS", "LIMIT_CLOSED", "LIMIT_OBSERVE", "LIMIT_GRACE_NS", "LIMIT_ATTEMPTS_MAX",
-               "LIMIT_SPINS", "LIMIT_SPIN_DOUBLINGS", "TICKET_BITS", "OFFSET_BITS", "PLACES_LIMIT",
+               "LIMIT_SPINS", "LIMIT_SPIN_DOUBLINGS", "TICKET_BITS", "OFFSET_BITS", "BUDGET_TERM_WORDS",
+               "BUDGET_INDEX_BITS", "PLACES_LIMIT",
                "SUBWINDOWS", "WINDOW_BITS", "STAMP_BITS", "PLACE_TERM_WORDS", "BUDGET_MAX", "BUDGET_PAID_MS",
                "LEADER_SLOT_BITS", "LEADER_GENERATION_BITS")  # fmt: skip
     lines += [_define(name, getattr(layout, name)) for name in numbers]
     # Beyond an int: said to be words, or a shift of them would be undefined.
-    words = ("LIMIT_TIME_MAX_NS", "LIMIT_TERM_MAX_NS", "LIMIT_VOID", "LIMIT_BUSY")
+    words = ("LIMIT_TIME_MAX_NS", "LIMIT_TERM_MAX_NS", "LIMIT_VOID", "LIMIT_BUSY", "BUDGET_AMOUNT_MAX",
+             "BUDGET_UNCOUNTED")  # fmt: skip
     lines += [f"#define {name} UINT64_C({getattr(layout, name)})" for name in words]
-    lines += ["", "/* counters that the tables of limits and leases count themselves: shm.counters.Counter */"]
+    lines += ["", "/* counters that the tables of limits, leases and budgets count themselves: shm.counters.Counter */"]
     lines += [_define(f"COUNTER_{counter.name}", counter) for counter in Counter 
-              if counter.name.startswith(("LIMITS_", "LEASES_"))]  # fmt: skip
+              if counter.name.startswith(("LIMITS_", "LEASES_", "BUDGETS_"))]  # fmt: skip
     masks = [sum(1 << reason % 64 for reason in layout.FAILING_REASONS if reason // 64 == word) for word in (0, 1)]
     lines += ["", "/* reasons that are failures, a bit each */",
               f"#define FAILING_REASONS {{{masks[0]:#x}ull, {masks[1]:#x}ull}}"]  # fmt: skip
@@ -107,7 +112,8 @@ def drawing() -> str:
     parts = [PREFACE.format(version=layout.VERSION, crc=layout.LAYOUT_CRC), _map(EXAMPLE)]
     for record, preface in ((HEADER, HEADER_TEXT), (SLOT, SLOT_TEXT), (NAME, NAME_TEXT),
                             (CELL, CELL_TEXT), (SERIES, SERIES_TEXT), (LIMIT, LIMIT_TEXT),
-                            (PLACE, PLACE_TEXT), (TOLL, TOLL_TEXT)):  # fmt: skip
+                            (SPENDING, SPENDING_TEXT), (TITLE, TITLE_TEXT), (PLACE, PLACE_TEXT),
+                            (TOLL, TOLL_TEXT)):  # fmt: skip
         parts += [f"\n## {record.name.capitalize()}\n\n{preface}\n", _boxes(record)]
     limits = " ".join(f"{bound // 1000}" for bound in BOUNDS_NS)
     parts.append(f"\nThe {BUCKETS} buckets end at (microseconds, inclusive): {limits}, and without bound.\n")
@@ -126,6 +132,10 @@ def _map(geometry: Geometry) -> str:
         (geometry.leases_offset, "leases", f"{geometry.leases_max} x {LIMIT.size}: who holds something"),
         (geometry.lease_guards_offset, "guards", f"{guards_of(geometry.leases_max)} x {WORD}: who inserts there"),
         (geometry.holdings_offset, "holdings", f"{geometry.slots_max} x {geometry.leases_max} x {WORD}: held there"),
+        (geometry.budgets_offset, "budgets", f"{geometry.budgets_max} x {LIMIT.size}: windows of budgets"),
+        (geometry.budget_guards_offset, "guards", f"{guards_of(geometry.budgets_max)} x {WORD}: who inserts there"),
+        (geometry.titles_offset, "titles", f"{geometry.budgets_max} x {TITLE.size}: their keys"),
+        (geometry.spendings_offset, "spent", f"{geometry.slots_max} x {geometry.budgets_max} x {SPENDING.size}"),
         (geometry.places_offset, "places", f"{geometry.places_max} x {PLACE.size}: upstreams and endpoints"),
         (geometry.flights_offset, "in flight", f"{geometry.slots_max} x {geometry.places_max} x {WORD}"),
         (geometry.tolls_offset, "tolls", f"{geometry.slots_max} x {geometry.places_max} x {TOLL.size}"),
@@ -196,6 +206,10 @@ word for each stripe of homes: 0, or the ticket of whoever inserts there (slot
 << 46 | count), with bit 63 and the entry's place << 56 once it is decided. A lease is the same
 entry in a table of its own, with a word of each slot besides: what that one holds
 (`shm/leases.py`)."""
+SPENDING_TEXT: Final = """\
+One of these per slot and budget: what that slot spends and has reserved (`shm/budgets.py`). Sums over all slots,
+and what was carried over, are the fleet's. Its name stands in the budget's title."""
+TITLE_TEXT: Final = "Which key a budget's entry is, for people and for the durable ledger."
 PLACE_TEXT: Final = """\
 An upstream, named by its name, or an endpoint, named `upstream/address`. Numbers are
 given by control alone, in order, and never taken back. How its words change is told

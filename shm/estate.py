@@ -10,7 +10,8 @@ what others rely on, and it is read by somebody who does not trust the paper.
 Rule 1: buckets that still limit somebody are carried over exactly. Who is full again needs no mention.
 Rule 2: of places only what is remarkable: an operator's word, an open breaker, an ejection, an endpoint that is
     ill. So names of former configurations do not live for ever, and a restart still makes room.
-Rule 3: leases are not carried over: they die with their worker. Nor are counters and the journal.
+Rule 3: what was spent in windows of budgets that last still, by key. What was reserved is not, and neither are leases:
+    they die with their worker. Nor are counters and the journal.
 Rule 4: times are those of this boot. Papers of another boot, version or layout, and any that are damaged, are
     told of and put aside; a start never fails for them.
 
@@ -30,12 +31,14 @@ from typing import Final
 from shm.layout import LAYOUT_CRC, VERSION
 
 MAGIC: Final = b"SENTINEL-ESTATE\n"
-HEAD: Final = struct.Struct("<16sII36sQQQII")
-"""Magic, version, layout, boot, the secret's halves, octets of buckets, number of places, CRC-32 of all behind it."""
+HEAD: Final = struct.Struct("<16sII36sQQQIII")
+"""Magic, version, layout, boot, the secret's halves, octets of buckets, numbers of places and budgets, CRC-32."""
 BUCKET: Final = struct.Struct("=QQQ")
 """The two halves of the key's hash, and until when (tat, monotonic ns)."""
 NAMED: Final = struct.Struct("<HH")
 """Octets of a place's name, and of its words."""
+SPENT: Final = struct.Struct("<HQQQ")
+"""Octets of a budget's key; when its window ends; what was settled; requests."""
 BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -45,11 +48,15 @@ class EstateFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """buckets: a sequence of BUCKET. places: name, and the words of its record from `admin` on."""
+    """buckets: a sequence of BUCKET. places: name, and the words of its record from `admin` on.
+
+    budgets: key, until_ns, settled, requests.
+    """
 
     secret: tuple[int, int]
     buckets: bytes
     places: tuple[tuple[str, bytes], ...]
+    budgets: tuple[tuple[bytes, int, int, int], ...] = ()
 
     @property
     def bucket_count(self) -> int:
@@ -59,10 +66,12 @@ class Estate:
         named = b"".join(
             NAMED.pack(len(name.encode()), len(words)) + name.encode() + words for name, words in self.places
         )
-        body = self.buckets + named
+        spent = b"".join(SPENT.pack(len(key), *numbers) + key for key, *numbers in self.budgets)
+        body = self.buckets + named + spent
         head = HEAD.pack(
-            MAGIC, VERSION, LAYOUT_CRC, boot(), *self.secret, len(self.buckets), len(self.places), zlib.crc32(body)
-        )
+            MAGIC, VERSION, LAYOUT_CRC, boot(), *self.secret, len(self.buckets), len(self.places), len(self.budgets),
+            zlib.crc32(body),
+        )  # fmt: skip
         return head + zlib.crc32(head).to_bytes(4, "little") + body
 
     @classmethod
@@ -71,7 +80,7 @@ class Estate:
         at = HEAD.size + 4
         if len(data) < at or not data.startswith(MAGIC):
             raise EstateFault("it is not an estate, or not a whole one")
-        _, version, layout, booted, low, high, size, count, crc = HEAD.unpack_from(data)
+        _, version, layout, booted, low, high, size, places_count, budgets_count, crc = HEAD.unpack_from(data)
         if zlib.crc32(data[: HEAD.size]) != int.from_bytes(data[HEAD.size : at], "little"):
             raise EstateFault("it is damaged")
         if (version, layout) != (VERSION, LAYOUT_CRC):
@@ -81,11 +90,15 @@ class Estate:
         body = data[at:]
         if zlib.crc32(body) != crc or size > len(body) or size % BUCKET.size:
             raise EstateFault("it is damaged")
-        return cls((low, high), body[:size], _places(body[size:], count))
+        places, end = _places(body, size, places_count)
+        budgets, end = _budgets(body, end, budgets_count)
+        if end != len(body):
+            raise EstateFault("it is damaged")
+        return cls((low, high), body[:size], places, budgets)
 
 
-def _places(data: bytes, count: int) -> tuple[tuple[str, bytes], ...]:
-    found, at = [], 0
+def _places(data: bytes, at: int, count: int) -> tuple[tuple[tuple[str, bytes], ...], int]:
+    found = []
     for _ in range(count):
         if at + NAMED.size > len(data):
             raise EstateFault("it is damaged")
@@ -93,9 +106,18 @@ def _places(data: bytes, count: int) -> tuple[tuple[str, bytes], ...]:
         middle, end = at + NAMED.size + name_size, at + NAMED.size + name_size + size
         found.append((data[at + NAMED.size : middle].decode(errors="replace"), data[middle:end]))
         at = end
-    if at != len(data):
-        raise EstateFault("it is damaged")
-    return tuple(found)
+    return tuple(found), at
+
+
+def _budgets(data: bytes, at: int, count: int) -> tuple[tuple[tuple[bytes, int, int, int], ...], int]:
+    found = []
+    for _ in range(count):
+        if at + SPENT.size > len(data):
+            raise EstateFault("it is damaged")
+        size, until_ns, settled, requests = SPENT.unpack_from(data, at)
+        at += SPENT.size + size
+        found.append((data[at - size : at], until_ns, settled, requests))
+    return tuple(found), at
 
 
 def boot() -> bytes:

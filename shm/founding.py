@@ -96,6 +96,7 @@ def _lay(fd: int, name: str, geometry: Geometry, secret: tuple[int, int]) -> Map
         os.ftruncate(fd, geometry.size_bytes)
         reserve(fd, name, 0, geometry.names_offset)
         reserve(fd, name, geometry.limits_offset, geometry.holdings_offset - geometry.limits_offset)
+        reserve(fd, name, geometry.budgets_offset, geometry.titles_offset - geometry.budgets_offset)
         reserve(fd, name, geometry.places_offset, geometry.flights_offset - geometry.places_offset)
         mapping = Mapping(fd, geometry.size_bytes)
     except (OSError, RegionFault):
@@ -106,7 +107,7 @@ def _lay(fd: int, name: str, geometry: Geometry, secret: tuple[int, int]) -> Map
     assert born is not None, "this very process is alive"
     words = (MAGIC, VERSION, pid, born, geometry.size_bytes, geometry.slots_max, geometry.series_max,
              geometry.journal_records, geometry.limits_max, geometry.places_max,
-             geometry.leases_max, *secret, LAYOUT_CRC)  # fmt: skip
+             geometry.leases_max, geometry.budgets_max, *secret, LAYOUT_CRC)  # fmt: skip
     cells = mapping.memory.cast("Q")
     for at, word in enumerate((*words, _crc(words))):
         cells[at] = word

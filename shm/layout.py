@@ -1,4 +1,4 @@
-"""The one description of shared memory: header, slots, series names, journal rings, counters, limits, leases, places.
+"""The one description of shared memory: header, slots, names, journal rings, counters, limits, leases, budgets, places.
 
 Intuition: a floor plan. Everyone who builds reads the same sheet: this file is
 it, `_native/layout.h` and `LAYOUT.md` are copies made by `python -m shm.layout
@@ -9,9 +9,9 @@ Rule 1: everything is a 64-bit word in native order, on an 8-byte boundary. A
     words tell a machine of the other byte order apart by the magic.
 Rule 2: each word has one writer, named here, and words of different writers do
     not share a cache line (64 octets): nobody waits for another's line. The table
-    of limits, that of leases and the places of endpoints are exceptions: all workers write them, by
-    compare-and-swap only; shm/limits.py, shm/leases.py and shm/places.py tell the rules by which they
-    do. What readers ask of a place with every request is in one line, and seldom written.
+    of limits, those of leases and budgets and the places of endpoints are exceptions: all workers write them,
+    by compare-and-swap only; shm/limits.py, shm/leases.py, shm/budgets.py and shm/places.py tell the rules by
+    which they do. What readers ask of a place with every request is in one line, and seldom written.
 Rule 3: the first four words never move, in no version: whoever finds a region
     of another version can still ask whether its creator is alive.
 Rule 4: a change of meaning or place bumps VERSION. That a change of place is
@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 4
+VERSION: Final = 5
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -48,6 +48,7 @@ JOURNAL_LIMIT: Final = 1 << 20
 LIMITS_LIMIT: Final = 1 << 24
 """Half a gibibyte of buckets."""
 LEASES_LIMIT: Final = 1 << 20
+BUDGETS_LIMIT: Final = 1 << 18
 LIMITS_MIN: Final = 64
 """Two windows: fewer would be one window for all keys."""
 
@@ -68,7 +69,7 @@ BOUNDS_NS: Final[tuple[int, ...]] = tuple(
 )  # fmt: skip
 """Upper bounds of the histogram's buckets, inclusive; one more bucket has no bound."""
 BUCKETS: Final = len(BOUNDS_NS) + 1
-COUNTERS_MAX: Final = 32
+COUNTERS_MAX: Final = 48
 """Counters of a slot that belong to no series (shm.counters.Counter)."""
 LIVES: Final = 32
 """A slot remembers requests and failures of its last so many claims, by generation."""
@@ -114,6 +115,15 @@ LIMIT_VOID: Final = 1 << 62
 """In an entry's `tat`: nobody's, until that time."""
 LIMIT_BUSY: Final = 1 << 63
 """In an entry's `tat`: between two keys; below it the ticket of whoever holds it. In a guard: decided."""
+
+BUDGET_AMOUNT_MAX: Final = (1 << 52) - 1
+"""Of one reservation, limit or sum; tokens, or millionths of a currency: four thousand million of it."""
+BUDGET_TERM_WORDS: Final = 4
+"""What a reservation says of each budget: until, amount, limit, flags (LIMIT_CLOSED, LIMIT_OBSERVE)."""
+BUDGET_INDEX_BITS: Final = 18
+"""Of a budget's lease; above it the low bits of key_high: a lease that is used too late is recognised."""
+BUDGET_UNCOUNTED: Final = (1 << 64) - 1
+"""The lease of a reservation that was admitted because there was no room."""
 
 PLACES_LIMIT: Final = 65_536
 SUBWINDOWS: Final = 10
@@ -190,6 +200,7 @@ HEADER: Final = Record("header", (
     Field("limits_max", SUPERVISOR, "how many buckets the table of limits holds; a power of two"),
     Field("places_max", SUPERVISOR, "how many upstreams and endpoints there is room for"),
     Field("leases_max", SUPERVISOR, "how many keys can hold something at a time; a power of two"),
+    Field("budgets_max", SUPERVISOR, "how many windows of budgets there is room for; a power of two"),
     Field("secret_low", SUPERVISOR, "keys of limits are hashed with it; known to this instance alone"),
     Field("secret_high", SUPERVISOR, "its other half"),
     Field("layout_crc", SUPERVISOR, "CRC-32 of this description"),
@@ -226,7 +237,7 @@ SLOT: Final = Record("slot", (
     Field("limit_after", WORKER, "what it becomes once it is decided"),
     Field("counters", WORKER, "shm.counters.Counter, one word each; go on over claims", COUNTERS_MAX, on_line=True),
     Field("lives", BOTH, "per claim: generation, requests, failures, free; at claims % 32", LIVES * 4, on_line=True),
-), 1472)  # fmt: skip
+), 1600)  # fmt: skip
 
 NAME: Final = Record("name", (
     Field("length", CONTROL, "octets of the name; set before header.series_count"),
@@ -251,9 +262,24 @@ LIMIT: Final = Record("limit", (
     Field("key_low", WORKERS, "the key's hash; written while tat is BUSY, at no other time"),
     Field("key_high", WORKERS, "its other half"),
     Field("tat", WORKERS, "theoretical arrival time in monotonic ns; 0 never used; BUSY bit 63, VOID bit 62; of a "
-          "lease when it was last asked for"),
-    Field("peak", WORKERS, "highest tat that was ever given back; not reclaimed before; of a lease 0"),
+          "lease when it was last asked for, of a budget when its window ends"),
+    Field("peak", WORKERS, "highest tat that was ever given back; not reclaimed before; of leases and budgets 0"),
 ), 32)  # fmt: skip
+
+SPENDING: Final = Record("spending", (
+    Field("open", WORKER, "reserved and not yet settled"),
+    Field("settled", WORKER, "spent"),
+    Field("requests", WORKER, "how many requests were settled"),
+    Field("whose", WORKER, "the key_high of the budget for which the two before are meant; set after they are zero"),
+), 32)  # fmt: skip
+
+TITLE: Final = Record("title", (
+    Field("whose", WORKERS, "the key_high of the budget whose name this is; set last"),
+    Field("carried", WORKERS, "spent in this window before this region was made; the supervisor's word, at a start"),
+    Field("carried_requests", WORKERS, "requests settled before"),
+    Field("length", WORKERS, "octets of the key"),
+    Field("text", WORKERS, "the key's beginning; two who write it write the same", 20),
+), 192)  # fmt: skip
 
 PLACE: Final = Record("place", (
     Field("length", CONTROL, "octets of the name; set before header.places_count"),
@@ -286,14 +312,18 @@ TOLL: Final = Record("toll", (
     Field("opened", WORKER, "how often its breaker opened"),
 ), LINE)  # fmt: skip
 
-RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, PLACE, TOLL)
+RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SPENDING, TITLE, PLACE, TOLL)
 LIFE_WORDS: Final = 4
 NAME_BYTES_MAX: Final = NAME.size - WORD
 JOURNAL_RECORD_BYTES: Final = CELL.size - WORD
 SERIES_WORDS: Final = SERIES.size // WORD
 IDENTITY_WORDS: Final = HEADER.offset("header_crc") // WORD
 
-assert all(record.size % LINE == 0 for record in RECORDS if record is not LIMIT), "no two share a cache line"
+assert all(record.size % LINE == 0 for record in RECORDS if record not in (LIMIT, SPENDING)), "no two share a line"
+assert LINE % SPENDING.size == 0, "what a slot spends of a budget lies in one cache line, all of it its own"
+assert (SLOTS_LIMIT + 1) * 2 * BUDGET_AMOUNT_MAX < 1 << 64, "no sum over the slots wraps"
+assert BUDGETS_LIMIT <= 1 << BUDGET_INDEX_BITS, "an index fits in a lease"
+assert TITLE.offset("text") + 20 * WORD == TITLE.size, "the text fills the rest of a title"
 assert LINE % LIMIT.size == 0, "a bucket lies in one cache line; two do in each, since all workers write all of them"
 assert LIMIT_STRIPE + LIMIT_WINDOW <= 1 << 63 - OFFSET_BITS, "an entry's place in its stripe fits in a guard"
 assert SLOTS_LIMIT <= 1 << OFFSET_BITS - TICKET_BITS, "a slot's number fits in a ticket"
@@ -318,7 +348,7 @@ LAYOUT_CRC: Final = zlib.crc32(_described())
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the tables of one region begin, from the six numbers chosen at its creation."""
+    """Where the tables of one region begin, from the seven numbers chosen at its creation."""
 
     slots_max: int
     series_max: int
@@ -326,6 +356,7 @@ class Geometry:
     limits_max: int
     places_max: int
     leases_max: int = LIMITS_MIN
+    budgets_max: int = LIMITS_MIN
 
     def faults(self) -> list[str]:
         """What is wrong with the numbers, in words; they may come from a damaged header."""
@@ -333,10 +364,12 @@ class Geometry:
                   ("journal_records", self.journal_records, 1, JOURNAL_LIMIT),
                   ("limits_max", self.limits_max, LIMITS_MIN, LIMITS_LIMIT),
                   ("places_max", self.places_max, 1, PLACES_LIMIT),
-                  ("leases_max", self.leases_max, LIMITS_MIN, LEASES_LIMIT))  # fmt: skip
+                  ("leases_max", self.leases_max, LIMITS_MIN, LEASES_LIMIT),
+                  ("budgets_max", self.budgets_max, LIMITS_MIN, BUDGETS_LIMIT))  # fmt: skip
         outside = (limit for limit in limits if not limit[2] <= limit[1] <= limit[3])
         faults = [f"{name} is {value}, outside {low}..{high}" for name, value, low, high in outside]
-        for name, value in (("limits_max", self.limits_max), ("leases_max", self.leases_max)):
+        powers = (("limits_max", self.limits_max), ("leases_max", self.leases_max), ("budgets_max", self.budgets_max))
+        for name, value in powers:
             if value & value - 1:
                 faults.append(f"{name} is {value}, which is no power of two")
         return faults
@@ -395,8 +428,29 @@ class Geometry:
         return _aligned(self.leases_max * WORD, PAGE)
 
     @property
-    def places_offset(self) -> int:
+    def budgets_offset(self) -> int:
         return self.holdings_offset + self.slots_max * self.holdings_stride
+
+    @property
+    def budget_guards_offset(self) -> int:
+        return _aligned(self.budgets_offset + self.budgets_max * LIMIT.size, PAGE)
+
+    @property
+    def titles_offset(self) -> int:
+        return _aligned(self.budget_guards_offset + guards_of(self.budgets_max) * WORD, PAGE)
+
+    @property
+    def spendings_offset(self) -> int:
+        """What is spent and reserved under each key: a row of records for each slot, one for each budget."""
+        return _aligned(self.titles_offset + self.budgets_max * TITLE.size, PAGE)
+
+    @property
+    def spendings_stride(self) -> int:
+        return _aligned(self.budgets_max * SPENDING.size, PAGE)
+
+    @property
+    def places_offset(self) -> int:
+        return self.spendings_offset + self.slots_max * self.spendings_stride
 
     @property
     def flights_offset(self) -> int:
@@ -442,6 +496,15 @@ class Geometry:
 
     def holding(self, slot: int, lease: int) -> int:
         return self.holdings_offset + slot * self.holdings_stride + lease * WORD
+
+    def budget(self, index: int) -> int:
+        return self.budgets_offset + index * LIMIT.size
+
+    def title(self, index: int) -> int:
+        return self.titles_offset + index * TITLE.size
+
+    def spending(self, slot: int, budget: int) -> int:
+        return self.spendings_offset + slot * self.spendings_stride + budget * SPENDING.size
 
     def place(self, index: int) -> int:
         return self.places_offset + index * PLACE.size

@@ -55,6 +55,9 @@ class LeasesStatistics:
 class Leases(Limits):
     """The table as words, one step at a time: the entries of shm.limits, and words of each slot."""
 
+    RECORD_WORDS = 1
+    """Of a slot, for each entry; the first of them is what it holds there."""
+
     def __init__(
         self, words: memoryview, leases: int, guards: int, leases_max: int, place: Callable[[int], int],
         slots_max: int, holdings: tuple[int, int, Callable[[], int]],
@@ -135,4 +138,4 @@ class Leases(Limits):
         self._words[at] = (self._words[at] + n) & MASK
 
     def _holding(self, index: int, slot: int) -> int:
-        return self._holdings + slot * self._stride + (index & self._mask)
+        return self._holdings + slot * self._stride + (index & self._mask) * self.RECORD_WORDS

@@ -29,6 +29,7 @@ from shm import journal
 from shm.birth import birth_ns as birth_of
 from shm.birth import is_alive
 from shm.board import Board, PlaceView
+from shm.budgets import BudgetsStatistics, BudgetView, views
 from shm.cells import open_cells
 from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_series
 from shm.estate import Estate
@@ -43,8 +44,8 @@ from shm.series import SeriesNames
 from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
 
 __all__ = [
-    "Counter", "LeasesStatistics", "LimitsStatistics", "PlaceView", "Region", "RegionBusy", "RegionFault", "RegionFull",
-    "RegionStatistics", "Role", "SeriesTotals", "Slot", "Totals",
+    "BudgetView", "BudgetsStatistics", "Counter", "LeasesStatistics", "LimitsStatistics", "PlaceView", "Region",
+    "RegionBusy", "RegionFault", "RegionFull", "RegionStatistics", "Role", "SeriesTotals", "Slot", "Totals",
 ]  # fmt: skip
 
 IDENTITY_AT: Final = HEADER.offset("creator_pid"), HEADER.offset("creator_birth_ns")
@@ -63,6 +64,8 @@ three quarters 3 in 100 new keys find none, at nine tenths 25."""
 
 LEASES_MAX: Final = 16_384
 """Keys that hold something at the same time, 32 octets each and 8 for each slot in use."""
+BUDGETS_MAX: Final = 64
+"""Windows of budgets, 224 octets each and 32 for each slot in use: the least, for instances that have no budgets."""
 PLACES_MAX: Final = 256
 """Upstreams and endpoints: 640 octets each, and 72 for each slot."""
 
@@ -113,6 +116,10 @@ class Region:
         """(slot, now_ns, key, most): hold one more under a key; (slot, lease): give it back; worker."""
         self.held = cells.held
         """(key): how many the fleet holds under it; anybody."""
+        self.reserve, self.extend, self.settle = cells.reserve, cells.extend, cells.settle
+        """Reserve of budgets, reserve more, and settle; worker. See shm.cells.Cells."""
+        self.carry, self.spent = cells.carry, cells.spent
+        """(key): settled, open, requests of a budget; anybody."""
         self.begin, self.finish, self.standing = cells.begin, cells.finish, cells.standing
         self.flights, self.ewmas, self.least, self.pick = cells.flights, cells.ewmas, cells.least, cells.pick
         self.spend, self.lead, self.toll = cells.spend, cells.lead, cells.toll
@@ -121,11 +128,12 @@ class Region:
     def create(
         cls, name: str, *, series_max: int = 1024, slots_max: int = 64, journal_records: int = JOURNAL_RECORDS,
         limits_max: int = LIMITS_MAX, places_max: int = PLACES_MAX, leases_max: int = LEASES_MAX,
-        secret: tuple[int, int] | None = None,
+        budgets_max: int = BUDGETS_MAX, secret: tuple[int, int] | None = None,
     ) -> Region:  # fmt: skip
         """Make the region, removing what a dead instance left; RegionBusy if a live one has it. Supervisor."""
         geometry = Geometry(slots_max=slots_max, series_max=series_max, journal_records=journal_records,
-                            limits_max=limits_max, places_max=places_max, leases_max=leases_max)  # fmt: skip
+                            limits_max=limits_max, places_max=places_max, leases_max=leases_max,
+                            budgets_max=budgets_max)  # fmt: skip
         region = cls(name, found(name, geometry, secret), geometry)
         region._names.found()
         return region
@@ -159,18 +167,22 @@ class Region:
             return Estate(
                 (words[SECRET_AT // WORD], words[SECRET_AT // WORD + 1]),
                 b"".join(limiting(words, self.geometry, now_ns)), tuple(self.board.remarkable(now_ns)),
+                tuple((one.title, one.until_ns, one.settled, one.requests) for one in self.budgets()
+                      if one.is_whole and one.until_ns > now_ns and (one.settled or one.requests)),
             )  # fmt: skip
         finally:
             words.release()
 
     def inherit(self, estate: Estate, now_ns: int) -> int:
-        """Put what another instance left in its place; how many buckets found no room. Supervisor, before control."""
+        """Put what another instance left in its place; how many keys found no room. Supervisor, before control."""
         words = self._mapping.memory.cast("Q")
         try:
             lost = settle(words, self.geometry, estate.buckets, now_ns)
         finally:
             words.release()
         self.board.settle(estate.places)
+        for key, until_ns, settled, requests in estate.budgets:
+            lost += not self.carry(0, now_ns, key, until_ns, settled, requests)
         return lost
 
     def close(self) -> None:
@@ -207,6 +219,7 @@ class Region:
         # Before the slot is free: its next tenant signs with the same number.
         self._cells.limits_reap(index)
         self._cells.leases_reap(index)
+        self._cells.budgets_reap(index)
         self._cells.places_reap(index)
         self._slots.free(index)
 
@@ -285,6 +298,19 @@ class Region:
         """All upstreams and endpoints that ever were."""
         return self.board.views(self._slots.used())
 
+    def budgets_statistics(self) -> BudgetsStatistics:
+        """How full the table of budgets is."""
+        used, keys, opened, busy = self._cells.budgets_statistics()
+        return BudgetsStatistics(self.geometry.budgets_max, used, keys, opened, busy)
+
+    def budgets(self) -> list[BudgetView]:
+        """All windows of budgets that there are, in no order; anybody."""
+        words = self._mapping.memory.cast("Q")
+        try:
+            return list(views(words, self.geometry, self._slots.used()))
+        finally:
+            words.release()
+
     def limits_statistics(self, now_ns: int) -> LimitsStatistics:
         """How full the table of limits is; reads all of it, for milliseconds in the largest tables. Control."""
         used, live, void, busy = self._cells.limits_statistics(now_ns)
@@ -315,7 +341,7 @@ def _reserve_slot(region: Region, index: int) -> None:
     _reserve(region, [
         (geometry.ring(index), geometry.ring_stride), (geometry.counters(index, 0), size),
         (geometry.holding(index, 0), geometry.holdings_stride), (geometry.flight(index, 0), geometry.flights_stride),
-        (geometry.toll(index, 0), geometry.tolls_stride),
+        (geometry.toll(index, 0), geometry.tolls_stride), (geometry.spending(index, 0), geometry.spendings_stride),
     ])  # fmt: skip
 
 

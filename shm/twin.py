@@ -21,8 +21,12 @@ from array import array
 from bisect import bisect_left
 from typing import Final
 
+from shm.budgets import Budgets
 from shm.layout import (
     BOUNDS_NS,
+    BUDGET_AMOUNT_MAX,
+    BUDGET_TERM_WORDS,
+    BUDGETS_LIMIT,
     CELL,
     COUNTERS_MAX,
     FAILING_REASONS,
@@ -50,7 +54,9 @@ from shm.layout import (
     SERIES_WORDS,
     SLOT,
     SLOTS_LIMIT,
+    SPENDING,
     STAGE_BITS,
+    TITLE,
     TOLL,
     WORD,
     guards_of,
@@ -85,7 +91,9 @@ class Cells:
         slots_offset: int, rings_offset: int, ring_stride: int, counters_offset: int, counters_stride: int,
         limits_max: int, limits_offset: int, guards_offset: int, places_max: int, places_offset: int,
         flights_offset: int, flights_stride: int, tolls_offset: int, tolls_stride: int, leases_max: int,
-        leases_offset: int, lease_guards_offset: int, holdings_offset: int, holdings_stride: int, /,
+        leases_offset: int, lease_guards_offset: int, holdings_offset: int, holdings_stride: int, budgets_max: int,
+        budgets_offset: int, budget_guards_offset: int, titles_offset: int, spendings_offset: int,
+        spendings_stride: int, /,
     ) -> None:  # fmt: skip
         if memory.readonly or not memory.contiguous:
             raise BufferError("the region must be writable and contiguous")
@@ -107,8 +115,12 @@ class Cells:
             (leases_offset, 0, leases_max * LIMIT.size),
             (lease_guards_offset, 0, guards_of(leases_max) * WORD),
             (holdings_offset, (slots_max - 1) * holdings_stride, leases_max * WORD),
+            (budgets_offset, 0, budgets_max * LIMIT.size),
+            (budget_guards_offset, 0, guards_of(budgets_max) * WORD),
+            (titles_offset, 0, budgets_max * TITLE.size),
+            (spendings_offset, (slots_max - 1) * spendings_stride, budgets_max * SPENDING.size),
         )
-        if not all(0 < count <= limit for count, limit in counts) or not _is_table(limits_max, leases_max):
+        if not all(0 < count <= limit for count, limit in counts) or not _is_table(limits_max, leases_max, budgets_max):
             raise ValueError("a table's size is out of bounds")
         if any(offset % WORD or span % WORD or offset + span + size > memory.nbytes for offset, span, size in tables):
             raise ValueError("a table does not fit in the region")
@@ -126,6 +138,10 @@ class Cells:
             (holdings_offset // WORD, holdings_stride // WORD, self._used),
         )  # fmt: skip
         self._leases_max = leases_max
+        self._budgets = Budgets(
+            self._words, budgets_offset // WORD, budget_guards_offset // WORD, budgets_max, self._place, slots_max,
+            (spendings_offset // WORD, spendings_stride // WORD, self._used), titles_offset // WORD,
+        )  # fmt: skip
         self._places = Places(
             self._words, places_offset // WORD, flights_offset // WORD, flights_stride // WORD, tolls_offset // WORD,
             tolls_stride // WORD, slots_max, places_max,
@@ -302,6 +318,66 @@ class Cells:
         self._words[0]  # refuses when the region was released
         return self._leases.totals()
 
+    def reserve(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        _words(slot, now_ns)
+        if not isinstance(keys, tuple) or not isinstance(terms, bytes):
+            raise TypeError("expected a tuple of keys, and bytes of terms")
+        self._slot(slot)
+        _check_time(now_ns)
+        if len(keys) > LIMIT_KEYS_MAX or len(terms) != len(keys) * BUDGET_TERM_WORDS * WORD:
+            raise ValueError(f"a reservation is of at most {LIMIT_KEYS_MAX} keys, with four words of terms each")
+        numbers = memoryview(terms).cast("Q").tolist()
+        named, agreed = [], []
+        for at, key in enumerate(keys):
+            named.append((self._hash(key), key))
+            until, amount, limit, flags = numbers[at * BUDGET_TERM_WORDS : (at + 1) * BUDGET_TERM_WORDS]
+            if until > LIMIT_TIME_MAX_NS or max(amount, limit) > BUDGET_AMOUNT_MAX:
+                raise ValueError("a time, an amount or a limit is out of bounds")
+            agreed.append((until, amount, limit, flags))
+        return finish(self._budgets.reserve(slot, now_ns, named, agreed))
+
+    def extend(self, slot: int, lease: int, amount: int, limit: int, /) -> tuple[int, int]:
+        _words(slot, lease, amount, limit)
+        self._slot(slot)
+        if max(amount, limit) > BUDGET_AMOUNT_MAX:
+            raise ValueError("an amount or a limit is out of bounds")
+        return finish(self._budgets.extend(slot, lease, amount, limit))
+
+    def settle(self, slot: int, lease: int, spent: int, released: int, is_end: int, /) -> bool:
+        _words(slot, lease)
+        if not isinstance(spent, int):
+            raise TypeError(f"an integer is required, not {type(spent).__name__}")
+        if abs(spent) > BUDGET_AMOUNT_MAX:
+            raise ValueError("an amount is out of bounds")
+        _words(released, is_end)
+        self._slot(slot)
+        if released > BUDGET_AMOUNT_MAX:
+            raise ValueError("an amount is out of bounds")
+        return finish(self._budgets.settle(slot, lease, spent & MASK, released, bool(is_end)))
+
+    def carry(
+        self, slot: int, now_ns: int, key: bytes, until_ns: int, settled: int, requests: int, /
+    ) -> bool:  # fmt: skip
+        _words(slot, now_ns, until_ns, settled, requests)
+        self._slot(slot)
+        _check_time(now_ns)
+        _check_time(until_ns)
+        if max(settled, requests) > BUDGET_AMOUNT_MAX:
+            raise ValueError("an amount is out of bounds")
+        return finish(self._budgets.carry(slot, now_ns, self._hash(key), key, until_ns, settled, requests))
+
+    def spent(self, key: bytes, /) -> tuple[int, int, int]:
+        return finish(self._budgets.spent(self._hash(key)))
+
+    def budgets_reap(self, slot: int, /) -> None:
+        _words(slot)
+        self._slot(slot)
+        finish(self._budgets.reap(slot))
+
+    def budgets_statistics(self, /) -> tuple[int, int, int, int]:
+        self._words[0]  # refuses when the region was released
+        return self._budgets.totals()
+
     def begin(self, slot: int, endpoint: int, upstream: int, now_ns: int, terms: bytes, /) -> int | Permit:
         _words(slot, endpoint, upstream, now_ns)
         self._slot(slot)
@@ -448,8 +524,8 @@ def _check_time(now_ns: int) -> None:
         raise ValueError("a time is at most 73 years after boot")
 
 
-def _is_table(limits_max: int, leases_max: int) -> bool:
-    sizes = ((limits_max, LIMITS_LIMIT), (leases_max, LEASES_LIMIT))
+def _is_table(limits_max: int, leases_max: int, budgets_max: int) -> bool:
+    sizes = ((limits_max, LIMITS_LIMIT), (leases_max, LEASES_LIMIT), (budgets_max, BUDGETS_LIMIT))
     return all(LIMITS_MIN <= size <= most and size & size - 1 == 0 for size, most in sizes)
 
 

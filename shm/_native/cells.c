@@ -10,7 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "leases.h"
+#include "budgets.h"
 #include "places.h"
 
 typedef struct {
@@ -19,6 +19,7 @@ typedef struct {
     int is_open;
     struct region region;
     struct region leases; /* The same with the table of leases in the place of that of limits. */
+    struct region budgets; /* And with that of budgets. */
 } Cells;
 
 /* Arguments */
@@ -377,6 +378,154 @@ static PyObject *cells_leases_statistics(PyObject *self, PyObject *const *args, 
                          (unsigned long long)counts[2], (unsigned long long)counts[3]);
 }
 
+/* The view of the budgets. */
+static const struct region *budgets_of(PyObject *self)
+{
+    return &((Cells *)self)->budgets;
+}
+
+static int is_amount_wrong(uint64_t amount)
+{
+    if (amount <= BUDGET_AMOUNT_MAX)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "an amount or a limit is out of bounds");
+    return 1;
+}
+
+/* A budget's key, whose octets are borrowed. */
+static int take_budget_key(const struct region *region, PyObject *octets, struct budget_key *key)
+{
+    char *text;
+    Py_ssize_t length;
+    if (!take_key(region, octets, &key->hash) || PyBytes_AsStringAndSize(octets, &text, &length) < 0)
+        return 0;
+    key->text = (const unsigned char *)text;
+    key->length = (uint64_t)length;
+    return 1;
+}
+
+static PyObject *cells_reserve(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[2], words[2 * LIMIT_KEYS_MAX], leases[LIMIT_KEYS_MAX];
+    struct budget_key keys[LIMIT_KEYS_MAX];
+    struct budget_term terms[LIMIT_KEYS_MAX];
+    char *octets;
+    Py_ssize_t length, keys_count;
+    int index;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 4, 4) || !take_words(args, 2, a))
+        return NULL;
+    if (!PyTuple_Check(args[2]) || !PyBytes_Check(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "expected a tuple of keys, and bytes of terms");
+        return NULL;
+    }
+    keys_count = PyTuple_Size(args[2]);
+    if (is_out("slot", a[0], region->slots_max) || is_time_wrong(a[1])
+        || PyBytes_AsStringAndSize(args[3], &octets, &length) < 0)
+        return NULL;
+    if (keys_count > LIMIT_KEYS_MAX || length != keys_count * (Py_ssize_t)sizeof *terms) {
+        PyErr_Format(PyExc_ValueError, "a reservation is of at most %d keys, with four words of terms each",
+                     LIMIT_KEYS_MAX);
+        return NULL;
+    }
+    memcpy(terms, octets, (size_t)length);
+    for (Py_ssize_t at = 0; at < keys_count; at++) {
+        if (!take_budget_key(region, PyTuple_GetItem(args[2], at), &keys[at]))
+            return NULL;
+        if (terms[at].until > LIMIT_TIME_MAX_NS || terms[at].amount > BUDGET_AMOUNT_MAX
+            || terms[at].limit > BUDGET_AMOUNT_MAX) {
+            PyErr_SetString(PyExc_ValueError, "a time, an amount or a limit is out of bounds");
+            return NULL;
+        }
+    }
+    enum outcome outcome = budgets_reserve(budgets_of(self), a[0], a[1], (int)keys_count, keys, terms, words, leases,
+                                           &index);
+    for (Py_ssize_t at = 0; at < keys_count; at++)
+        words[keys_count + at] = leases[at];
+    return tuple_of((long)outcome, index, words, (int)keys_count * 2);
+}
+
+static PyObject *cells_extend(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t used;
+    BEGIN(4, 4);
+    if (is_out("slot", a[0], region->slots_max) || is_amount_wrong(a[2]) || is_amount_wrong(a[3]))
+        return NULL;
+    enum outcome outcome = budgets_extend(budgets_of(self), a[0], a[1], a[2], a[3], &used);
+    return Py_BuildValue("(iK)", (int)outcome, (unsigned long long)used);
+}
+
+static PyObject *cells_settle(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[5] = {0};
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 5, 5) || !take_words(args, 2, a))
+        return NULL;
+    long long spent = PyLong_AsLongLong(args[2]);
+    if (spent == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+            return NULL;
+        PyErr_Clear();
+        PyErr_SetString(PyExc_ValueError, "an amount is out of bounds");
+        return NULL;
+    }
+    if (spent > (long long)BUDGET_AMOUNT_MAX || spent < -(long long)BUDGET_AMOUNT_MAX) {
+        PyErr_SetString(PyExc_ValueError, "an amount is out of bounds");
+        return NULL;
+    }
+    if (!take_words(args + 3, 2, a + 3) || is_out("slot", a[0], region->slots_max))
+        return NULL;
+    if (a[3] > BUDGET_AMOUNT_MAX) {
+        PyErr_SetString(PyExc_ValueError, "an amount is out of bounds");
+        return NULL;
+    }
+    return PyBool_FromLong(budgets_settle(budgets_of(self), a[0], a[1], (uint64_t)spent, a[3], a[4] != 0));
+}
+
+static PyObject *cells_carry(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[6] = {0};
+    struct budget_key key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 6, 6) || !take_words(args, 2, a) || !take_words(args + 3, 3, a + 3)
+        || is_out("slot", a[0], region->slots_max) || is_time_wrong(a[1]) || is_time_wrong(a[3])
+        || is_amount_wrong(a[4]) || is_amount_wrong(a[5]) || !take_budget_key(region, args[2], &key))
+        return NULL;
+    return PyBool_FromLong(budgets_carry(budgets_of(self), a[0], a[1], &key, a[3], a[4], a[5]));
+}
+
+static PyObject *cells_spent(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    struct hash key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 1, 1) || !take_key(region, args[0], &key))
+        return NULL;
+    struct spent sums = budgets_spent(budgets_of(self), key);
+    return Py_BuildValue("(KKK)", (unsigned long long)sums.settled, (unsigned long long)sums.open,
+                         (unsigned long long)sums.requests);
+}
+
+static PyObject *cells_budgets_reap(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(1, 1);
+    if (is_out("slot", a[0], region->slots_max))
+        return NULL;
+    leases_reap(budgets_of(self), a[0]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_budgets_statistics(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t counts[4];
+    const struct region *region = open_region(self);
+    (void)args;
+    if (region == NULL || is_count_wrong(count, 0, 0))
+        return NULL;
+    leases_statistics(budgets_of(self), counts);
+    return Py_BuildValue("(KKKK)", (unsigned long long)counts[0], (unsigned long long)counts[1],
+                         (unsigned long long)counts[2], (unsigned long long)counts[3]);
+}
+
 static PyObject *cells_limits_reap(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     BEGIN(1, 1);
@@ -652,18 +801,20 @@ static uint64_t guards_of(uint64_t entries)
 }
 
 /* The sizes and places of the tables, in the order of shm.cells.open_cells. */
-#define NUMBERS 22
+#define NUMBERS 28
 
-static int fill_region(struct region *region, struct region *leases, uint64_t bytes, const uint64_t *a)
+static int fill_region(struct region *region, struct region *leases, struct region *budgets, uint64_t bytes,
+                       const uint64_t *a)
 {
-    uint64_t guards_max = guards_of(a[8]), lease_guards = guards_of(a[17]);
+    uint64_t guards_max = guards_of(a[8]), lease_guards = guards_of(a[17]), budget_guards = guards_of(a[22]);
     if (bytes % 8) {
         PyErr_SetString(PyExc_ValueError, "the region is not whole words");
         return 0;
     }
     if (a[0] < 1 || a[0] > SLOTS_LIMIT || a[1] < 1 || a[1] > SERIES_LIMIT || a[2] < 1 || a[2] > JOURNAL_LIMIT
         || a[8] < LIMITS_MIN || a[8] > LIMITS_LIMIT || a[8] & (a[8] - 1) || a[11] < 1 || a[11] > PLACES_LIMIT
-        || a[17] < LIMITS_MIN || a[17] > LEASES_LIMIT || a[17] & (a[17] - 1)) {
+        || a[17] < LIMITS_MIN || a[17] > LEASES_LIMIT || a[17] & (a[17] - 1)
+        || a[22] < LIMITS_MIN || a[22] > BUDGETS_LIMIT || a[22] & (a[22] - 1)) {
         PyErr_SetString(PyExc_ValueError, "a table's size is out of bounds");
         return 0;
     }
@@ -676,7 +827,10 @@ static int fill_region(struct region *region, struct region *leases, uint64_t by
         || !is_inside(bytes, a[13], a[0], a[14], a[11] * 8)
         || !is_inside(bytes, a[15], a[0], a[16], a[11] * TOLL_WORDS * 8)
         || !is_inside(bytes, a[18], 1, 0, a[17] * LIMIT_WORDS * 8)
-        || !is_inside(bytes, a[19], 1, 0, lease_guards * 8) || !is_inside(bytes, a[20], a[0], a[21], a[17] * 8)) {
+        || !is_inside(bytes, a[19], 1, 0, lease_guards * 8) || !is_inside(bytes, a[20], a[0], a[21], a[17] * 8)
+        || !is_inside(bytes, a[23], 1, 0, a[22] * LIMIT_WORDS * 8)
+        || !is_inside(bytes, a[24], 1, 0, budget_guards * 8) || !is_inside(bytes, a[25], 1, 0, a[22] * TITLE_WORDS * 8)
+        || !is_inside(bytes, a[26], a[0], a[27], a[22] * SPENDING_WORDS * 8)) {
         PyErr_SetString(PyExc_ValueError, "a table does not fit in the region");
         return 0;
     }
@@ -695,6 +849,17 @@ static int fill_region(struct region *region, struct region *leases, uint64_t by
     leases->stripe = a[17] / lease_guards;
     leases->holdings = a[20] / 8;
     leases->holdings_stride = a[21] / 8;
+    leases->holding_words = 1;
+    *budgets = *region;
+    budgets->limits = a[23] / 8;
+    budgets->limits_mask = a[22] - 1;
+    budgets->guards = a[24] / 8;
+    budgets->guards_mask = budget_guards - 1;
+    budgets->stripe = a[22] / budget_guards;
+    budgets->titles = a[25] / 8;
+    budgets->holdings = a[26] / 8;
+    budgets->holdings_stride = a[27] / 8;
+    budgets->holding_words = SPENDING_WORDS;
     return 1;
 }
 
@@ -727,11 +892,11 @@ static PyObject *cells_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         Py_DECREF(self);
         return NULL;
     }
-    if (!fill_region(&self->region, &self->leases, (uint64_t)self->view.len, a)) {
+    if (!fill_region(&self->region, &self->leases, &self->budgets, (uint64_t)self->view.len, a)) {
         Py_DECREF(self);
         return NULL;
     }
-    self->region.words = self->leases.words = self->view.buf;
+    self->region.words = self->leases.words = self->budgets.words = self->view.buf;
     return (PyObject *)self;
 }
 
@@ -761,10 +926,12 @@ static void cells_dealloc(PyObject *self)
 
 static PyMethodDef methods[] = {
     FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
-    FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(charge_used), FAST(peek), FAST(reset),
+    FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(charge_used), FAST(peek),
+    FAST(reset),
     FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
-    FAST(least), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held), FAST(leases_reap),
-    FAST(leases_statistics), FAST(release_lease),
+    FAST(least), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held),
+    FAST(leases_reap), FAST(leases_statistics), FAST(release_lease), FAST(reserve), FAST(extend), FAST(settle),
+    FAST(carry), FAST(spent), FAST(budgets_reap), FAST(budgets_statistics),
     {"release", cells_release, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

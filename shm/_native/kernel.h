@@ -23,7 +23,8 @@ struct region {
     uint64_t slots_max, series_max, journal_records;
     uint64_t slots, rings, ring_stride, counters, counters_stride;
     uint64_t limits, limits_mask, guards, guards_mask, stripe;
-    uint64_t holdings, holdings_stride; /* of a table of leases; 0 in one of limits */
+    uint64_t holdings, holdings_stride, holding_words; /* of a table of leases or budgets; 0 in one of limits */
+    uint64_t titles; /* of a table of budgets */
     uint64_t places_max, places, flights, flights_stride, tolls, tolls_stride;
 };
 

@@ -15,21 +15,22 @@
 #define HEADER_LIMITS_MAX 8
 #define HEADER_PLACES_MAX 9
 #define HEADER_LEASES_MAX 10
-#define HEADER_SECRET_LOW 11
-#define HEADER_SECRET_HIGH 12
-#define HEADER_LAYOUT_CRC 13
-#define HEADER_HEADER_CRC 14
-#define HEADER_READY 15
-#define HEADER_GENERATION 16
-#define HEADER_SLOTS_USED 24
-#define HEADER_SLOTS_FREED 25
-#define HEADER_SERIES_COUNT 32
-#define HEADER_SERIES_REFUSED 33
-#define HEADER_PLACES_COUNT 34
-#define HEADER_LEADER 40
+#define HEADER_BUDGETS_MAX 11
+#define HEADER_SECRET_LOW 12
+#define HEADER_SECRET_HIGH 13
+#define HEADER_LAYOUT_CRC 14
+#define HEADER_HEADER_CRC 15
+#define HEADER_READY 16
+#define HEADER_GENERATION 24
+#define HEADER_SLOTS_USED 32
+#define HEADER_SLOTS_FREED 33
+#define HEADER_SERIES_COUNT 40
+#define HEADER_SERIES_REFUSED 41
+#define HEADER_PLACES_COUNT 42
+#define HEADER_LEADER 48
 
 /* slot: places in words */
-#define SLOT_WORDS 184
+#define SLOT_WORDS 200
 #define SLOT_LIFE 0
 #define SLOT_PID 1
 #define SLOT_BIRTH_NS 2
@@ -49,7 +50,7 @@
 #define SLOT_LIMIT_BEFORE 19
 #define SLOT_LIMIT_AFTER 20
 #define SLOT_COUNTERS 24
-#define SLOT_LIVES 56
+#define SLOT_LIVES 72
 
 /* name: places in words */
 #define NAME_WORDS 32
@@ -76,6 +77,21 @@
 #define LIMIT_KEY_HIGH 1
 #define LIMIT_TAT 2
 #define LIMIT_PEAK 3
+
+/* spending: places in words */
+#define SPENDING_WORDS 4
+#define SPENDING_OPEN 0
+#define SPENDING_SETTLED 1
+#define SPENDING_REQUESTS 2
+#define SPENDING_WHOSE 3
+
+/* title: places in words */
+#define TITLE_WORDS 24
+#define TITLE_WHOSE 0
+#define TITLE_CARRIED 1
+#define TITLE_CARRIED_REQUESTS 2
+#define TITLE_LENGTH 3
+#define TITLE_TEXT 4
 
 /* place: places in words */
 #define PLACE_WORDS 80
@@ -110,7 +126,7 @@
 #define CLASSES 6
 #define BUCKETS 17
 #define REASONS_MAX 128
-#define COUNTERS_MAX 32
+#define COUNTERS_MAX 48
 #define LIVES 32
 #define LIFE_WORDS 4
 #define STAGE_BITS 2
@@ -122,6 +138,7 @@
 #define JOURNAL_LIMIT 1048576
 #define LIMITS_LIMIT 16777216
 #define LEASES_LIMIT 1048576
+#define BUDGETS_LIMIT 262144
 #define LIMITS_MIN 64
 #define LIMIT_WINDOW 32
 #define LIMIT_STRIPE 64
@@ -137,6 +154,8 @@
 #define LIMIT_SPIN_DOUBLINGS 4
 #define TICKET_BITS 46
 #define OFFSET_BITS 56
+#define BUDGET_TERM_WORDS 4
+#define BUDGET_INDEX_BITS 18
 #define PLACES_LIMIT 65536
 #define SUBWINDOWS 10
 #define WINDOW_BITS 14
@@ -150,8 +169,10 @@
 #define LIMIT_TERM_MAX_NS UINT64_C(1152921504606846975)
 #define LIMIT_VOID UINT64_C(4611686018427387904)
 #define LIMIT_BUSY UINT64_C(9223372036854775808)
+#define BUDGET_AMOUNT_MAX UINT64_C(4503599627370495)
+#define BUDGET_UNCOUNTED UINT64_C(18446744073709551615)
 
-/* counters that the tables of limits and leases count themselves: shm.counters.Counter */
+/* counters that the tables of limits, leases and budgets count themselves: shm.counters.Counter */
 #define COUNTER_LIMITS_CHARGED 13
 #define COUNTER_LIMITS_REFUSED 14
 #define COUNTER_LIMITS_FULL 15
@@ -159,6 +180,11 @@
 #define COUNTER_LIMITS_STOLEN 17
 #define COUNTER_LEASES_REFUSED 18
 #define COUNTER_LEASES_FULL 19
+#define COUNTER_BUDGETS_RESERVED 27
+#define COUNTER_BUDGETS_REFUSED 28
+#define COUNTER_BUDGETS_FULL 29
+#define COUNTER_BUDGETS_OVERDRAWN 30
+#define COUNTER_BUDGETS_LATE 31
 
 /* reasons that are failures, a bit each */
 #define FAILING_REASONS {0x803fff0000000000ull, 0x0ull}

@@ -14,7 +14,8 @@
 
 static inline word_t *leases_holding(const struct region *region, const word_t *entry, uint64_t slot)
 {
-    return region->words + region->holdings + slot * region->holdings_stride + limits_index(region, entry);
+    return region->words + region->holdings + slot * region->holdings_stride
+           + limits_index(region, entry) * region->holding_words;
 }
 
 /* One writer: the slot's process, or its reaper. */

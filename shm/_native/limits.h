@@ -157,7 +157,7 @@ static inline bool limits_enter(const struct region *region, uint64_t slot, uint
 /* What the whole fleet holds under the key of an entry. */
 static inline uint64_t leases_held(const struct region *region, const word_t *entry)
 {
-    const word_t *holding = region->words + region->holdings + limits_index(region, entry);
+    const word_t *holding = region->words + region->holdings + limits_index(region, entry) * region->holding_words;
     uint64_t used = load_acquire(region->words + HEADER_SLOTS_USED), held = 0;
 
     for (uint64_t slot = 0; slot < used && slot < region->slots_max; slot++)

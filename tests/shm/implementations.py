@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from shm import twin
-from shm.cells import Cells
+from shm.cells import Cells, numbers_of
 from shm.layout import Geometry
 
 NATIVE_IS_BUILT = find_spec("shm._native.cells") is not None
@@ -28,12 +28,5 @@ def environment(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def open_on(implementation: str, memory: memoryview, geometry: Geometry = SMALL) -> Cells:
     """The cells of exactly this implementation."""
     module = twin if implementation == "twin" else import_module("shm._native.cells")
-    cells: Cells = module.Cells(
-        memory, geometry.slots_max, geometry.series_max, geometry.journal_records, geometry.slots_offset,
-        geometry.rings_offset, geometry.ring_stride, geometry.counters_offset, geometry.counters_stride,
-        geometry.limits_max, geometry.limits_offset, geometry.guards_offset, geometry.places_max,
-        geometry.places_offset, geometry.flights_offset, geometry.flights_stride, geometry.tolls_offset,
-        geometry.tolls_stride, geometry.leases_max, geometry.leases_offset, geometry.lease_guards_offset,
-        geometry.holdings_offset, geometry.holdings_stride,
-    )  # fmt: skip
+    cells: Cells = module.Cells(memory, *numbers_of(geometry))
     return cells

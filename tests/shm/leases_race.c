@@ -20,7 +20,7 @@ static _Alignas(64) word_t memory[WORDS];
 static const struct region region = {
     .words = memory, .words_count = WORDS, .slots_max = SLOTS, .slots = SLOTS_AT, .limits = LEASES_AT,
     .limits_mask = LEASES - 1, .guards = GUARDS_AT, .guards_mask = GUARDS - 1, .stripe = LEASES / GUARDS,
-    .holdings = HOLDINGS_AT, .holdings_stride = LEASES,
+    .holdings = HOLDINGS_AT, .holdings_stride = LEASES, .holding_words = 1,
 };
 static word_t clock_ns, inside;
 static pthread_barrier_t start;

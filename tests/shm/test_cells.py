@@ -160,11 +160,11 @@ def test_every_native_operation_has_a_twin_and_a_differential_test() -> None:
     operations = {name for name in dir(cells) if not name.startswith("_")}
     twins = {name for name in dir(open_on("twin", memoryview(bytearray(SMALL.size_bytes)))) if not name.startswith("_")}
     assert operations == twins
-    files = Path(__file__), *map(Path(__file__).with_name, ("test_places.py", "test_leases.py"))
+    files = Path(__file__), *map(Path(__file__).with_name, ("test_places.py", "test_leases.py", "test_budgets.py"))
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     for name in operations - {"release"}:
         told = f'operation("{name}"' in text or f'st.just("{name}")' in text
-        assert told, f"add {name} to WELL_FORMED, or to the operations of test_places or test_leases"
+        assert told, f"add {name} to WELL_FORMED, or to the operations of a table's own test"
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

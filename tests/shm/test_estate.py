@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -21,7 +22,7 @@ NOW = 1_000_000_000_000
 SECOND = 1_000_000_000
 TEN = TERM.pack(SECOND, 10 * SECOND, 0)
 """One a second, and ten at once."""
-SOME = Estate((1, 2), BUCKET.pack(3, 4, 5), (("upstream/one", b"12345678"), ("ü", b"")))
+SOME = Estate((1, 2), BUCKET.pack(3, 4, 5), (("upstream/one", b"12345678"), ("ü", b"")), ((b"team", 6, 7, 8),))
 
 
 @pytest.fixture
@@ -89,6 +90,23 @@ def test_places_of_which_there_is_something_to_tell_are_taken_over(region: Regio
     assert (heir.place(new).admin, heir.place(new).breaker) == (Admin.READY, BreakerState.CLOSED)
 
 
+def test_what_was_spent_of_a_budget_is_spent(name: str, heir: Region) -> None:
+    first = Region.create(name, series_max=2, slots_max=4, journal_records=1, limits_max=64, secret=(7, 8))
+    terms = struct.pack("=4Q", NOW + 60 * SECOND, 50, 100, 0)
+    slot = worker(first)
+    settled, opened = (first.reserve(slot, NOW, (key,), terms)[3] for key in (b"settled", b"open"))
+    first.settle(slot, settled, 30, 50, 1)
+    first.settle(slot, opened, 5, 5, 0)
+    left = first.estate(NOW)
+    first.unlink()
+    first.close()
+    assert heir.inherit(left, NOW) == 0
+    assert heir.spent(b"settled") == (30, 0, 1)
+    assert heir.spent(b"open") == (5, 0, 0), "what was reserved is free, what was used is not"
+    assert heir.reserve(worker(heir), NOW, (b"settled",), terms)[0] == ADMITTED
+    assert left.budgets and not Region.estate(heir, NOW + 61 * SECOND).budgets, "its window is over"
+
+
 def test_at_most_half_of_the_room_is_taken_by_what_was(heir: Region) -> None:
     heir.place_numbers(["probe"])
     heir.board.set_admin(0, Admin.MAINTENANCE)
@@ -119,12 +137,14 @@ def test_a_killed_instance_leaves_its_region_and_a_living_one_nothing(name: str)
     secret=st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)),
     buckets=st.lists(st.tuples(*[st.integers(0, 2**64 - 1)] * 3)),
     places=st.lists(st.tuples(st.text(max_size=80), st.binary(max_size=200))),
+    budgets=st.lists(st.tuples(st.binary(max_size=160), *[st.integers(0, 2**64 - 1)] * 3)),
 )
 def test_what_was_written_is_read(
-    secret: tuple[int, int], buckets: list[tuple[int, int, int]], places: list[tuple[str, bytes]]
-) -> None:
+    secret: tuple[int, int], buckets: list[tuple[int, int, int]], places: list[tuple[str, bytes]],
+    budgets: list[tuple[bytes, int, int, int]],
+) -> None:  # fmt: skip
     names = [(name.encode(errors="replace").decode(), words) for name, words in places]
-    left = Estate(secret, b"".join(BUCKET.pack(*bucket) for bucket in buckets), tuple(names))
+    left = Estate(secret, b"".join(BUCKET.pack(*bucket) for bucket in buckets), tuple(names), tuple(budgets))
     assert Estate.from_bytes(left.to_bytes()) == left
 
 

@@ -177,6 +177,7 @@ class TestRecognition:
         ("limits_max", 128, "checksum"),
         ("places_max", 5, "checksum"),
         ("leases_max", 128, "checksum"),
+        ("budgets_max", 128, "checksum"),
         ("secret_low", 1, "checksum"),
         ("secret_high", 1, "checksum"),
         ("header_crc", 0, "checksum"),
@@ -194,7 +195,7 @@ class TestRecognition:
 
     def test_sizes_beyond_the_bounds_are_refused_even_with_a_right_checksum(self, name: str) -> None:
         small(name).close()
-        words = [MAGIC, VERSION, 1, 1, 1 << 50, 1 << 20, 4, 2, 64, 4, 64, 5, 6, LAYOUT_CRC]
+        words = [MAGIC, VERSION, 1, 1, 1 << 50, 1 << 20, 4, 2, 64, 4, 64, 64, 5, 6, LAYOUT_CRC]
         for field, word in zip(HEADER.fields, (*words, founding._crc(words)), strict=False):
             poke(name, field.name, word)
         with pytest.raises(RegionFault, match=r"slots_max is 1048576, outside 1\.\.1024"):

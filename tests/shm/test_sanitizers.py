@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = os.environ.get("CC", "cc")
-RACES = [Path(__file__).with_name(name) for name in ("race.c", "limits_race.c", "leases_race.c", "places_race.c")]
+NAMES = ("race", "limits_race", "leases_race", "budgets_race", "places_race")
+RACES = [Path(__file__).with_name(f"{name}.c") for name in NAMES]
 NATIVE = ROOT / "shm" / "_native"
 WARNINGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-g")
 BUILD = """
