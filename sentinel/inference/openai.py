@@ -1,0 +1,298 @@
+"""OpenAI's chat completions, completions and embeddings, and what speaks like them (vLLM, SGLang, Azure, …).
+
+    data: {"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":null}]}
+    data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+    data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2}}          if the client asked for it
+    data: [DONE]                                                                    or the connection just ends
+
+Where servers differ, and what is read:
+- Usage is on an event without choices, or on the last one with choices, or on each one, summed up (vLLM's
+  continuous statistics): the last one holds. Some put it within a choice or under `x_groq`.
+- Thoughts come as `reasoning_content` or `reasoning`.
+- Most count reasoning as part of the completion; where prompt, completion and reasoning only together give
+  the total, it was beside it, and is added.
+- Of `max_tokens` and `max_completion_tokens` the larger one is taken: servers disagree which of them wins,
+  and what is reserved must not be too little.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from sentinel.inference.ask import Ask, Basket, Detail, choices_of, model_of
+from sentinel.inference.dialect import Call, Dialect
+from sentinel.inference.fault import InferenceFault
+from sentinel.inference.look import Members, amount, entries, flag, inner, members, text, whole
+from sentinel.inference.sheet import Sheet
+from sentinel.inference.usage import Usage, fit
+
+COMPLETION_CAP: Final = 16
+"""What a completion (not a chat) is cut at when the client says nothing."""
+
+STRING: Final = r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"'
+"""A JSON string. It cannot run over the end of a line, so that matches never depend on what came together."""
+CONTENT: Final = re.compile(rb'"content"\s*+:\s*+' + STRING.encode())
+CHAT: Final = re.compile(
+    rb'"(?:(?:content|reasoning_content|reasoning|arguments|name)"\s*+:\s*+|refusal":)' + STRING.encode()
+)
+SELDOM: Final = (b'"reasoning', b'"arguments"', b'"name"', b'"refusal":"')
+"""Without any of these only content is there, which is found in half the time."""
+COMPLETION: Final = re.compile(rb'"text"\s*+:\s*+' + STRING.encode())
+
+
+def is_ordinary(data: bytes) -> bool:
+    """Whether each event is the part of a choice that goes on, and none has usage.
+
+    Within strings, quotes have a backslash before them, so these are names. An error, an event without
+    choices and the end have no reason of finishing that is null. Somebody's text that has `data:` in it
+    is looked at closely, which costs some time and nothing else.
+    """
+    count = data.count(b'"finish_reason":null') or data.count(b'"finish_reason": null')
+    return count == data.count(b"data:") and (b'"usage"' not in data or _is_null(data))
+
+
+def _is_null(data: bytes) -> bool:
+    count = data.count(b'"usage"')
+    return count == data.count(b'"usage":null') or count == data.count(b'"usage": null')
+
+
+def chat_text(data: bytes) -> list[bytes]:
+    """The text in ordinary events, as it is written there."""
+    for word in SELDOM:
+        if word in data:
+            return CHAT.findall(data)
+    return CONTENT.findall(data)
+
+
+# -- requests
+
+
+def read_chat(call: Call, body: Members) -> Ask:
+    basket = Basket()
+    for index, entry in enumerate(entries(body, "messages", "$")):
+        _message(basket, members(entry, f"$.messages[{index}]"), f"$.messages[{index}]")
+    tools = [*entries(body, "tools", "$"), *entries(body, "functions", "$")]
+    basket.json(tools)
+    form = inner(body, "response_format", "$")
+    if text(form, "type", "$.response_format") == "json_schema":
+        basket.json(form.get("json_schema"))
+    if options := inner(body, "prediction", "$"):
+        _content(basket, options, "$.prediction")
+    is_stream = bool(flag(body, "stream", "$"))
+    caps = [amount(body, name, "$") for name in ("max_completion_tokens", "max_tokens")]
+    return Ask(
+        Dialect.OPENAI_CHAT, model_of(body, call.model), basket.packed(), is_stream,
+        output_cap=max((cap for cap in caps if cap is not None), default=None),
+        choices_count=choices_of(whole(body, "n", "$"), "$.n"), has_tools=bool(tools),
+        wants_usage=not is_stream or _wants_usage(body), has_stream_options="stream_options" in body,
+    )  # fmt: skip
+
+
+def _wants_usage(body: Members) -> bool:
+    return bool(flag(inner(body, "stream_options", "$"), "include_usage", "$.stream_options"))
+
+
+def _message(basket: Basket, message: Members, path: str) -> None:
+    basket.messages_count += 1
+    if name := text(message, "name", path):
+        basket.names_count += 1
+        basket.texts.append(name)
+    basket.text(message, "role", path)
+    _content(basket, message, path)
+    for name in ("refusal", "reasoning_content"):
+        basket.text(message, name, path)
+    for index, entry in enumerate(entries(message, "tool_calls", path)):
+        _call(basket, members(entry, f"{path}.tool_calls[{index}]"), f"{path}.tool_calls[{index}]")
+    if call := inner(message, "function_call", path):
+        _function(basket, call, f"{path}.function_call")
+
+
+def _call(basket: Basket, call: Members, path: str) -> None:
+    _function(basket, inner(call, "function", path), f"{path}.function")
+
+
+def _function(basket: Basket, function: Members, path: str) -> None:
+    basket.text(function, "name", path)
+    basket.text(function, "arguments", path)
+
+
+def _content(basket: Basket, message: Members, path: str) -> None:
+    """A string, or a list of parts."""
+    if isinstance(message.get("content"), str):
+        basket.text(message, "content", path)
+        return
+    for index, entry in enumerate(entries(message, "content", path)):
+        place = f"{path}.content[{index}]"
+        part = members(entry, place)
+        kind = text(part, "type", place)
+        if kind in ("text", "refusal"):
+            basket.text(part, kind, place)
+        elif kind == "image_url":
+            basket.images.append(_detail(part, place))
+        elif kind == "input_audio":
+            basket.audio_count += 1
+        elif kind == "file":
+            basket.files_count += 1
+        else:
+            basket.json(part)
+
+
+def _detail(part: Members, path: str) -> Detail:
+    if isinstance(part.get("image_url"), str):
+        return Detail.AUTO
+    return detail_of(text(inner(part, "image_url", path), "detail", f"{path}.image_url"))
+
+
+def detail_of(word: str | None) -> Detail:
+    return {"low": Detail.LOW, "high": Detail.HIGH}.get(word or "", Detail.AUTO)
+
+
+def read_completion(call: Call, body: Members) -> Ask:
+    basket = Basket()
+    prompts = _strings_or_tokens(basket, body.get("prompt"), "$.prompt")
+    basket.text(body, "suffix", "$")
+    is_stream = bool(flag(body, "stream", "$"))
+    each = max(choices_of(whole(body, name, "$"), f"$.{name}") for name in ("n", "best_of"))
+    cap = amount(body, "max_tokens", "$")
+    return Ask(
+        Dialect.OPENAI_COMPLETIONS, model_of(body, call.model), basket.packed(), is_stream,
+        output_cap=COMPLETION_CAP if cap is None else cap, choices_count=each * max(prompts, 1),
+        wants_usage=not is_stream or _wants_usage(body), has_stream_options="stream_options" in body,
+    )  # fmt: skip
+
+
+def read_embeddings(call: Call, body: Members) -> Ask:
+    basket = Basket()
+    _strings_or_tokens(basket, body.get("input"), "$.input")
+    return Ask(Dialect.OPENAI_EMBEDDINGS, model_of(body, call.model), basket.packed(), output_cap=0)
+
+
+def _strings_or_tokens(basket: Basket, value: Any, path: str) -> int:
+    """A string, strings, tokens, or lists of tokens; returns how many inputs these are."""
+    if value is None:
+        return 0
+    if isinstance(value, str):
+        basket.texts.append(value)
+        return 1
+    if not isinstance(value, list):
+        raise InferenceFault(path, "a string or a list is expected")
+    if all(type(one) is str for one in value):
+        basket.texts.extend(value)
+        return len(value)
+    if all(type(one) is int for one in value):
+        basket.token_ids_count += len(value)
+        return 1
+    for index, one in enumerate(value):
+        if not isinstance(one, list) or not all(type(token) is int for token in one):
+            raise InferenceFault(f"{path}[{index}]", "strings, tokens, or lists of tokens are expected")
+        basket.token_ids_count += len(one)
+    return len(value)
+
+
+# -- answers
+
+
+def read_chat_answer(sheet: Sheet, body: Members) -> None:
+    _read(sheet, body, "message")
+
+
+def read_chat_event(sheet: Sheet, name: str, event: Members) -> None:
+    _read(sheet, event, "delta")
+
+
+def _read(sheet: Sheet, body: Members, holder: str) -> None:
+    if read_failure(sheet, body):
+        return
+    sheet.name(text(body, "model", "$"))
+    for position, entry in enumerate(entries(body, "choices", "$")):
+        path = f"$.choices[{position}]"
+        choice = members(entry, path)
+        index = whole(choice, "index", path)
+        index = position if index is None else index
+        _said(sheet, inner(choice, holder, path), index, f"{path}.{holder}")
+        sheet.say(text(choice, "text", path), index)
+        sheet.finish(text(choice, "finish_reason", path), index)
+        _report(sheet, choice, path)
+    _report(sheet, inner(body, "x_groq", "$"), "$.x_groq")
+    _report(sheet, body, "$")
+
+
+def _said(sheet: Sheet, message: Members, index: int, path: str) -> None:
+    for name in ("content", "reasoning_content", "reasoning", "refusal"):
+        sheet.say(text(message, name, path), index)
+    for position, entry in enumerate(entries(message, "tool_calls", path)):
+        place = f"{path}.tool_calls[{position}]"
+        _called(sheet, inner(members(entry, place), "function", place), index, f"{place}.function")
+    if call := inner(message, "function_call", path):
+        _called(sheet, call, index, f"{path}.function_call")
+
+
+def _called(sheet: Sheet, function: Members, index: int, path: str) -> None:
+    sheet.say(text(function, "name", path), index)
+    sheet.say(text(function, "arguments", path), index)
+
+
+def read_embeddings_answer(sheet: Sheet, body: Members) -> None:
+    if read_failure(sheet, body):
+        return
+    sheet.name(text(body, "model", "$"))
+    _report(sheet, body, "$")
+
+
+def read_failure(sheet: Sheet, body: Members, path: str = "$") -> bool:
+    """An error under `error`: an object, or a bare string. Says whether there was one."""
+    error = body.get("error")
+    if error is None:
+        return False
+    if isinstance(error, str):
+        sheet.fail("error", error)
+        return True
+    error = members(error, f"{path}.error")
+    words = [error.get(name) for name in ("type", "status", "code")]
+    kind = next((word for word in words if isinstance(word, str) and word), None)
+    message = error.get("message")
+    sheet.fail(kind, message if isinstance(message, str) else None)
+    return True
+
+
+def _report(sheet: Sheet, holder: Members, path: str) -> None:
+    if found := inner(holder, "usage", path):
+        sheet.report(usage_of(found, f"{path}.usage"))
+
+
+def usage_of(found: Members, path: str) -> Usage:
+    """Usage in either of OpenAI's two vocabularies."""
+    prompt, completion = (
+        ("input_tokens", "output_tokens") if "input_tokens" in found else ("prompt_tokens", "completion_tokens")
+    )
+    input_tokens, output = amount(found, prompt, path) or 0, amount(found, completion, path) or 0
+    input_details, output_details = Details(found, prompt, path), Details(found, completion, path)
+    reasoning = output_details("reasoning_tokens")
+    total = amount(found, "total_tokens", path) or 0
+    if reasoning > output or (reasoning and total == input_tokens + output + reasoning):
+        output += reasoning
+    cached = input_details("cached_tokens") or amount(found, "prompt_cache_hit_tokens", path) or 0
+    return fit(
+        input_tokens=input_tokens, cached=cached, cache_write=input_details("cache_write_tokens"),
+        audio_input=input_details("audio_tokens"), output=output, reasoning=reasoning,
+        audio_output=output_details("audio_tokens"),
+    )  # fmt: skip
+
+
+class Details:
+    """The object beside a sum that tells what the sum is made of."""
+
+    __slots__ = ("_found", "_path")
+
+    def __init__(self, found: Members, name: str, path: str) -> None:
+        self._found = inner(found, f"{name}_details", path)
+        self._path = f"{path}.{name}_details"
+
+    def __call__(self, name: str) -> int:
+        return amount(self._found, name, self._path) or 0
+
+
+def is_usage_alone(event: Members) -> bool:
+    """The event that a client gets only if it asks: usage, and no choices."""
+    return event.get("choices") == [] and isinstance(event.get("usage"), dict)

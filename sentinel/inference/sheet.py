@@ -1,0 +1,188 @@
+"""What has been learnt of one answer so far.
+
+Intuition: the slip of paper on which a waiter notes what a table has had. When the kitchen's bill comes, it holds;
+when it never comes, the slip does.
+
+Rules:
+1. What providers report is cumulative: a later report replaces an earlier one, it is never added.
+2. Text is counted in blocks of BLOCK_CHARS, cut where the text itself says, so that the count does not depend on
+   how the octets came. Memory is bounded by a block for each choice, and choices are bounded.
+3. Nothing here is asked of anybody: a counter of tokens is handed in, or tokens are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, unique
+from typing import Final
+
+from sentinel.inference.usage import Usage
+
+BLOCK_CHARS: Final = 32 * 1024
+"""Some 8,000 tokens: most answers are shorter, and cost no counting unless somebody asks."""
+CHOICES_KEPT_MAX: Final = 128
+"""What providers allow; what comes for further choices is added to the last one."""
+WORD_CHARS_MAX: Final = 64
+MESSAGE_CHARS_MAX: Final = 256
+
+Count = Callable[[str], int]
+
+
+@unique
+class Doubt(Enum):
+    """Why a reading may be less than what was there."""
+
+    NOT_JSON = "not-json"
+    WRONG_SHAPE = "wrong-shape"
+    OVERSIZED = "oversized"
+    UNKNOWN_ENCODING = "unknown-encoding"
+    BAD_ENCODING = "bad-encoding"
+    INFLATED_TOO_FAR = "inflated-too-far"
+    CUT = "cut"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the upstream said went wrong, in its words: for a log, shortened."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """The text of one choice so far, calls of tools included. `tokens`: None unless a counter was handed in."""
+
+    choice: int
+    chars: int
+    octets: int
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is known of an answer. `usage`: what was reported, None if nothing was.
+
+    When only one side was reported, `usage` has that one, and `is_reported` is false of it.
+    `doubts`: in the order in which they arose.
+    """
+
+    model: str | None
+    usage: Usage | None
+    is_input_reported: bool
+    is_output_reported: bool
+    finish_reasons: tuple[tuple[int, str], ...]
+    failure: Failure | None
+    produced: tuple[Produced, ...]
+    has_begun: bool
+    is_ended: bool
+    doubts: tuple[Doubt, ...]
+
+
+class Tally:
+    """The text of one choice: what is counted, and the last block of it, which is not yet."""
+
+    __slots__ = ("_chars", "_count", "_octets", "_pending", "_pending_chars", "_tokens")
+
+    def __init__(self, count: Count | None) -> None:
+        self._count = count
+        self._pending: list[str] = []
+        self._pending_chars = 0
+        self._chars = self._octets = self._tokens = 0
+
+    def add(self, text: str) -> None:
+        self._pending.append(text)
+        self._pending_chars += len(text)
+        if self._pending_chars > 2 * BLOCK_CHARS:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Count all but the last block; cut at a blank, where tokens seldom reach across."""
+        text, start = "".join(self._pending), 0
+        while len(text) - start > BLOCK_CHARS:
+            end = text.rfind(" ", start + BLOCK_CHARS // 2, start + BLOCK_CHARS)
+            end = start + BLOCK_CHARS if end < 0 else end
+            if "\ud800" <= text[end - 1] <= "\udbff":  # the two halves of a character stay together
+                end -= 1
+            chars, octets, tokens = self._measure(text[start:end])
+            self._chars += chars
+            self._octets += octets
+            self._tokens += tokens
+            start = end
+        self._pending = [text[start:]]
+        self._pending_chars = len(text) - start
+
+    def _measure(self, text: str) -> tuple[int, int, int]:
+        if not text.isascii():  # halves that came in two escapes become one character, and lone ones are replaced
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return len(text), len(text.encode()), self._count(text) if self._count and text else 0
+
+    def produced(self, choice: int) -> Produced:
+        self._settle()
+        chars, octets, tokens = self._measure("".join(self._pending))
+        counted = self._tokens + tokens if self._count else None
+        return Produced(choice, self._chars + chars, self._octets + octets, counted)
+
+
+class Sheet:
+    """What adapters write into while they read an answer."""
+
+    __slots__ = (
+        "_count", "_doubts", "_finish_reasons", "_tallies", "counts", "failure", "has_begun", "has_input", "has_output",
+        "is_ended", "model", "usage",
+    )  # fmt: skip
+
+    def __init__(self, count: Count | None = None) -> None:
+        self._count = count
+        self._doubts: dict[Doubt, None] = {}
+        self._finish_reasons: dict[int, str] = {}
+        self._tallies: dict[int, Tally] = {}
+        self.counts: dict[str, int] = {}
+        self.usage: Usage | None = None
+        self.has_input = self.has_output = False
+        self.model: str | None = None
+        self.failure: Failure | None = None
+        self.has_begun = self.is_ended = False
+
+    def report(self, usage: Usage, *, has_input: bool = True, has_output: bool = True) -> None:
+        self.has_input, self.has_output = has_input, has_output
+        self.usage = usage if has_input and has_output else usage.counted()
+
+    def say(self, text: str | None, choice: int = 0) -> None:
+        """Text of a choice; the first one is the first token."""
+        if text:
+            self.has_begun = True
+            self._tally(choice).add(text)
+
+    def _tally(self, choice: int) -> Tally:
+        found = self._tallies.get(choice)
+        if found is None:
+            if len(self._tallies) >= CHOICES_KEPT_MAX:
+                return next(reversed(self._tallies.values()))
+            found = self._tallies[choice] = Tally(self._count)
+        return found
+
+    def finish(self, reason: str | None, choice: int = 0) -> None:
+        if reason and (choice in self._finish_reasons or len(self._finish_reasons) < CHOICES_KEPT_MAX):
+            self._finish_reasons[choice] = reason[:WORD_CHARS_MAX]
+
+    def fail(self, kind: str | None, message: str | None) -> None:
+        """The first failure is the cause of those that follow."""
+        if self.failure is None:
+            self.failure = Failure((kind or "error")[:WORD_CHARS_MAX], (message or "")[:MESSAGE_CHARS_MAX])
+
+    def doubt(self, doubt: Doubt) -> None:
+        self._doubts[doubt] = None
+
+    def name(self, model: str | None) -> None:
+        """The model that really answered, as far as the upstream says."""
+        if model and self.model is None:
+            self.model = model[:MESSAGE_CHARS_MAX]
+
+    def reading(self) -> Reading:
+        return Reading(
+            self.model, self.usage, self.has_input, self.has_output, tuple(sorted(self._finish_reasons.items())),
+            self.failure, tuple(self._tallies[choice].produced(choice) for choice in sorted(self._tallies)),
+            self.has_begun, self.is_ended, tuple(self._doubts),
+        )  # fmt: skip

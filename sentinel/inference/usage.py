@@ -1,0 +1,66 @@
+"""How many tokens an exchange took, the same for all providers.
+
+    input  ──────────────────────────────────────────────┐
+      cached │ cache write (of it: long) │ audio │ plain │
+    output ──────────────────────────────┐
+      reasoning │ audio │ plain          │
+
+Intuition: a bill with two sums, and under each sum what it is made of. What is not named is plain.
+
+INVARIANT: parts never exceed their whole. Providers differ: OpenAI and Gemini count what was cached as input,
+Anthropic beside it; Gemini counts thoughts beside the output. Adapters bring all into this form, and `fit`
+cuts what does not fit, since the wholes are what providers bill by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """`is_reported`: the provider said so; otherwise it was counted here, at least in part."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_long_tokens: int = 0
+    audio_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_output_tokens: int = 0
+    is_reported: bool = True
+
+    def __post_init__(self) -> None:
+        assert self.plain_input_tokens >= 0 and self.plain_output_tokens >= 0, "made without `fit`"
+        assert 0 <= self.cache_write_long_tokens <= self.cache_write_tokens, "made without `fit`"
+
+    @property
+    def plain_input_tokens(self) -> int:
+        return self.input_tokens - self.cached_tokens - self.cache_write_tokens - self.audio_input_tokens
+
+    @property
+    def plain_output_tokens(self) -> int:
+        return self.output_tokens - self.reasoning_tokens - self.audio_output_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+    def counted(self) -> Usage:
+        return replace(self, is_reported=False)
+
+
+def fit(
+    *, input_tokens: int = 0, cached: int = 0, cache_write: int = 0, cache_write_long: int = 0, audio_input: int = 0,
+    output: int = 0, reasoning: int = 0, audio_output: int = 0,
+) -> Usage:  # fmt: skip
+    """Usage as reported; parts that exceed their whole are cut, the first named is kept longest."""
+    cached = min(cached, input_tokens)
+    cache_write = min(cache_write, input_tokens - cached)
+    audio_input = min(audio_input, input_tokens - cached - cache_write)
+    reasoning = min(reasoning, output)
+    return Usage(
+        input_tokens, cached, cache_write, min(cache_write_long, cache_write), audio_input,
+        output, reasoning, min(audio_output, output - reasoning),
+    )  # fmt: skip
