@@ -31,7 +31,7 @@ from sentinel.inference.adapters import ADAPTERS, Framing, framing_of
 from sentinel.inference.ask import Ask
 from sentinel.inference.encodings import INFLATERS, Inflaters, scanner_of
 from sentinel.inference.fault import InferenceFault
-from sentinel.inference.frames import Framer, comments_of, entry_of
+from sentinel.inference.frames import Frame, Framer, comments_of, entry_of
 from sentinel.inference.look import Decode, decode_answer, decoded
 from sentinel.inference.sheet import Count, Doubt, Reading, Sheet
 
@@ -122,14 +122,16 @@ class Meter:
         if self._is_finished:
             return b""
         self._is_finished = True
+        sheet = self._sheet
         if self._scanner is not None and self._scanner.doubt is not None:
-            self._sheet.doubt(self._scanner.doubt)
+            sheet.doubt(self._scanner.doubt)
+            return b""
         if self._framer is None:
             self._read_body()
             return b""
-        out = self._take(self._framer.finish())
-        sheet = self._sheet
-        if not sheet.is_ended and sheet.failure is None and not sheet.reading().finish_reasons:
+        rest = self._framer.finish()
+        out = self._take(rest, is_rest=True)
+        if not sheet.has_finished:
             sheet.doubt(Doubt.CUT)
         return out if self._is_removing else b""
 
@@ -150,21 +152,24 @@ class Meter:
         )
         return out if self._is_removing else data
 
-    def _take(self, frames: list[tuple[bytes, bool]]) -> bytes:
-        """Read frames; returns what is left of them, when something is to be removed."""
+    def _take(self, frames: list[Frame], *, is_rest: bool = False) -> bytes:
+        """Read frames; returns what is left of them, when something is to be removed.
+
+        `is_rest`: nobody ended the last one, so it need not be one.
+        """
         out = []
         for frame, is_whole in frames:
             if not is_whole:
                 self._sheet.doubt(Doubt.OVERSIZED)
             elif self._has_one_text and self._sheet.has_begun and self._is_ordinary(frame):
                 self._put_aside(frame)
-            elif self._read(frame):
+            elif self._read(frame, is_rest=is_rest):
                 frame = comments_of(frame)
             if self._is_removing:
                 out.append(frame)
         return b"".join(out)
 
-    def _read(self, frame: bytes) -> bool:
+    def _read(self, frame: bytes, *, is_rest: bool) -> bool:
         """Read one frame; says whether it is to be removed."""
         name, data = entry_of(self._framing, frame)
         if not data:
@@ -177,7 +182,8 @@ class Meter:
             event = decoded(self._decode, data)
             self._adapter.read_event(self._sheet, name, event)
         except InferenceFault as fault:
-            self._doubt(fault)
+            if not is_rest:
+                self._doubt(fault)
             return False
         is_alone = self._adapter.is_usage_alone
         return self._is_removing and is_alone is not None and is_alone(event)
@@ -216,10 +222,8 @@ class Meter:
     def _read_body(self) -> None:
         sheet, body = self._sheet, b"".join(self._body)
         self._body.clear()
-        is_part = Doubt.OVERSIZED in sheet.reading().doubts
-        if not body or (self._scanner is not None and self._scanner.doubt is not None):
-            return
-        if is_part and not self._adapter.is_tail_enough:
+        is_part = sheet.doubts(Doubt.OVERSIZED)
+        if not body or (is_part and not self._adapter.is_tail_enough):
             return
         try:
             document = decoded(self._decode, body) if not is_part else self._tail(body)

@@ -226,6 +226,8 @@ def _said(sheet: Sheet, message: Members, index: int, path: str) -> None:
         _called(sheet, inner(members(entry, place), "function", place), index, f"{place}.function")
     if call := inner(message, "function_call", path):
         _called(sheet, call, index, f"{path}.function_call")
+    if message.get("audio"):
+        sheet.has_begun = True
 
 
 def _called(sheet: Sheet, function: Members, index: int, path: str) -> None:

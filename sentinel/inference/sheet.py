@@ -175,6 +175,14 @@ class Sheet:
     def doubt(self, doubt: Doubt) -> None:
         self._doubts[doubt] = None
 
+    def doubts(self, doubt: Doubt) -> bool:
+        return doubt in self._doubts
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the answer came to an end of its own, good or bad."""
+        return self.is_ended or bool(self._finish_reasons) or self.failure is not None
+
     def name(self, model: str | None) -> None:
         """The model that really answered, as far as the upstream says."""
         if model and self.model is None:
