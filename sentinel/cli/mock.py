@@ -4,6 +4,7 @@
     /slow?seconds=2       the same, later
     /stream?events=5      one event every `pause` seconds (0.2), as text/event-stream
     /status/503           that status
+    …/v1/…                language models: OpenAI's and Anthropic's interfaces (sentinel/cli/mock_llm.py)
 
 `sentinel dev` runs it beside a fleet; `python -m sentinel.cli.mock 127.0.0.1:9001` runs it alone.
 It is made for trying things out, and measures nothing: it shares no code with the worker,
@@ -22,6 +23,8 @@ from urllib.parse import parse_qsl
 import click
 import uvicorn
 
+from sentinel.cli import mock_llm
+
 SECONDS_MAX: Final = 60.0
 EVENTS_MAX: Final = 1000
 SHOWN_BYTES_MAX: Final = 64 * 1024
@@ -35,7 +38,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     """The upstream as an ASGI application."""
     query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     words = scope["path"].strip("/").split("/")
-    body, size = await _body(receive)
+    if "v1" in words and await _language(scope, receive, send):
+        return
+    body, size = await _body(receive, SHOWN_BYTES_MAX)
     if words == ["stream"]:
         await _stream(send, _events(query))
         return
@@ -55,17 +60,55 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def _body(receive: Any) -> tuple[bytes, int]:
+async def _language(scope: Any, receive: Any, send: Any) -> bool:
+    """Answer as a language model, if the path is one's; says whether it was."""
+    method, path = scope["method"], scope["path"]
+    if not mock_llm.is_answered(method, path):
+        return False
+    body, _ = await _body(receive, mock_llm.BODY_BYTES_MAX + 1)
+    wishes = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"x-mock")
+    found = mock_llm.answer(method, path, wishes, body)
+    if isinstance(found, mock_llm.Events):
+        await _events_while_heard(receive, send, found.chunks)
+        return True
+    await asyncio.sleep(found.delay_s)
+    content = json.dumps(found.document, ensure_ascii=False).encode()
+    headers = [(b"content-type", JSON), (b"content-length", str(len(content)).encode())]
+    if found.status == 429:
+        headers.append((b"retry-after", b"1"))
+    await _start(send, found.status, headers)
+    await send({"type": "http.response.body", "body": content})
+    return True
+
+
+async def _events_while_heard(receive: Any, send: Any, chunks: AsyncIterator[bytes]) -> None:
+    """Stream until the end, until the client has gone, or until the connection is to break, which a server does
+    when an application returns in the middle."""
+    gone = asyncio.ensure_future(receive())  # the body was read, so all that can come is the end
+    try:
+        await _start(send, 200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        async for chunk in chunks:
+            if gone.done():
+                return
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    except mock_llm.Death:
+        return
+    finally:
+        gone.cancel()
+
+
+async def _body(receive: Any, most: int) -> tuple[bytes, int]:
     """Read all of the body; returns its beginning and its size."""
-    kept, size = b"", 0
+    kept, size = bytearray(), 0
     while True:
         message = await receive()
         if message["type"] != "http.request":  # the client has gone, and will not read what we say either
-            return kept, size
+            return bytes(kept), size
         size += len(message["body"])
-        kept += message["body"][: SHOWN_BYTES_MAX - len(kept)]
+        kept += message["body"][: most - len(kept)]
         if not message.get("more_body"):
-            return kept, size
+            return bytes(kept), size
 
 
 async def _events(query: dict[str, str]) -> AsyncIterator[bytes]:

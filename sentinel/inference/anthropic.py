@@ -29,6 +29,7 @@ TEXT: Final = re.compile(rb'"(?:text|partial_json|thinking)"\s*+:\s*+' + STRING.
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 LONG: Final = "ephemeral_1h_input_tokens"
 SHORT: Final = "ephemeral_5m_input_tokens"
+THOUGHT: Final = "thinking_tokens"
 
 
 def is_ordinary(data: bytes) -> bool:
@@ -138,8 +139,8 @@ def _report(sheet: Sheet, holder: Members, path: str, *, is_final: bool) -> None
     if not usage:
         return
     counts, path = sheet.counts, f"{path}.usage"
-    parts = inner(usage, "cache_creation", path)
-    for source, name in (*((usage, name) for name in COUNTED), (parts, LONG), (parts, SHORT)):
+    parts, details = inner(usage, "cache_creation", path), inner(usage, "output_tokens_details", path)
+    for source, name in (*((usage, name) for name in COUNTED), (parts, LONG), (parts, SHORT), (details, THOUGHT)):
         if (value := amount(source, name, path)) is not None:
             counts[name] = max(value, counts.get(name, 0))
     plain, output, read, written = (counts.get(name, 0) for name in COUNTED)
@@ -147,7 +148,7 @@ def _report(sheet: Sheet, holder: Members, path: str, *, is_final: bool) -> None
     sheet.report(
         fit(
             input_tokens=plain + read + written, cached=read, cache_write=written,
-            cache_write_long=counts.get(LONG, 0), output=output,
+            cache_write_long=counts.get(LONG, 0), output=output, reasoning=counts.get(THOUGHT, 0),
         ),
         has_input="input_tokens" in counts,
         has_output=sheet.has_output or (is_final and "output_tokens" in usage),

@@ -59,7 +59,7 @@ IMAGE_TOKENS: Final[dict[Dialect, tuple[int, int]]] = {
     Dialect.GEMINI_GENERATE: (258, 258), Dialect.OLLAMA_CHAT: (1024, 1024), Dialect.OLLAMA_GENERATE: (1024, 1024),
 }  # fmt: skip
 """At low detail, and otherwise. Sizes of images are mostly unknown here, so these are flat: OpenAI's low detail and
-its 1024 × 1024 (85 and four tiles of 170), the size to which Anthropic scales down (1,600), a tile of Gemini's (258)."""
+its 1024 × 1024 (85 and four tiles of 170), the size to which Anthropic scales down (1,600), a Gemini tile (258)."""
 AUDIO_TOKENS: Final = 1000
 """Flat: Gemini documents 32 tokens a second, so half a minute."""
 FILE_TOKENS: Final = 2000

@@ -15,7 +15,7 @@ from typing import Final
 from sentinel.inference.ask import Ask, Basket, Detail, model_of
 from sentinel.inference.dialect import Call, Dialect
 from sentinel.inference.look import Members, amount, entries, flag, inner, members, text, whole
-from sentinel.inference.openai import STRING, read_failure
+from sentinel.inference.openai import STRING, read_failure, strings_or_tokens
 from sentinel.inference.sheet import Sheet
 from sentinel.inference.usage import fit
 
@@ -69,11 +69,7 @@ def _ask(dialect: Dialect, call: Call, body: Members, basket: Basket, *, has_too
 
 def read_embed(call: Call, body: Members) -> Ask:
     basket = Basket()
-    if isinstance(body.get("input"), str):
-        basket.text(body, "input", "$")
-    else:
-        for index, _ in enumerate(found := entries(body, "input", "$")):
-            basket.text({str(index): found[index]}, str(index), "$.input")
+    strings_or_tokens(basket, body.get("input"), "$.input")
     return Ask(Dialect.OLLAMA_EMBED, model_of(body, call.model), basket.packed(), output_cap=0)
 
 

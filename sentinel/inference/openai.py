@@ -150,7 +150,7 @@ def detail_of(word: str | None) -> Detail:
 
 def read_completion(call: Call, body: Members) -> Ask:
     basket = Basket()
-    prompts = _strings_or_tokens(basket, body.get("prompt"), "$.prompt")
+    prompts = strings_or_tokens(basket, body.get("prompt"), "$.prompt")
     basket.text(body, "suffix", "$")
     is_stream = bool(flag(body, "stream", "$"))
     each = max(choices_of(whole(body, name, "$"), f"$.{name}") for name in ("n", "best_of"))
@@ -164,11 +164,11 @@ def read_completion(call: Call, body: Members) -> Ask:
 
 def read_embeddings(call: Call, body: Members) -> Ask:
     basket = Basket()
-    _strings_or_tokens(basket, body.get("input"), "$.input")
+    strings_or_tokens(basket, body.get("input"), "$.input")
     return Ask(Dialect.OPENAI_EMBEDDINGS, model_of(body, call.model), basket.packed(), output_cap=0)
 
 
-def _strings_or_tokens(basket: Basket, value: Any, path: str) -> int:
+def strings_or_tokens(basket: Basket, value: Any, path: str) -> int:
     """A string, strings, tokens, or lists of tokens; returns how many inputs these are."""
     if value is None:
         return 0
@@ -277,6 +277,7 @@ def usage_of(found: Members, path: str) -> Usage:
     cached = input_details("cached_tokens") or amount(found, "prompt_cache_hit_tokens", path) or 0
     return fit(
         input_tokens=input_tokens, cached=cached, cache_write=input_details("cache_write_tokens"),
+        cache_write_long=input_details.inner("cache_write_tokens")("ttl_12h_tokens"),
         audio_input=input_details("audio_tokens"), output=output, reasoning=reasoning,
         audio_output=output_details("audio_tokens"),
     )  # fmt: skip
@@ -290,6 +291,9 @@ class Details:
     def __init__(self, found: Members, name: str, path: str) -> None:
         self._found = inner(found, f"{name}_details", path)
         self._path = f"{path}.{name}_details"
+
+    def inner(self, name: str) -> Details:
+        return Details(self._found, name, self._path)
 
     def __call__(self, name: str) -> int:
         return amount(self._found, name, self._path) or 0

@@ -12,11 +12,10 @@ text, which came before in deltas. An error may come after `response.created`, w
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from sentinel.inference.ask import Ask, Basket, model_of
 from sentinel.inference.dialect import Call, Dialect
-from sentinel.inference.fault import InferenceFault
 from sentinel.inference.look import Members, amount, entries, flag, inner, members, text
 from sentinel.inference.openai import STRING, detail_of, read_failure, usage_of
 from sentinel.inference.sheet import Sheet
@@ -108,11 +107,8 @@ def read_event(sheet: Sheet, name: str, event: Members) -> None:
     elif event.get("response") is not None:
         _read_response(sheet, inner(event, "response", "$"), "$.response")
         sheet.is_ended = sheet.is_ended or kind in ENDINGS
-    elif kind != "response.audio.delta":
-        delta: Any = event.get("delta")
-        if delta is not None and not isinstance(delta, str):
-            raise InferenceFault("$.delta", "a string is expected")
-        sheet.say(delta)
+    elif kind != "response.audio.delta" and not isinstance(event.get("delta"), dict):
+        sheet.say(text(event, "delta", "$"))  # an object tells what a tool has put out, which no model has made
 
 
 def _read_error(sheet: Sheet, event: Members) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from itertools import pairwise
 
 import brotli
 import pytest
@@ -142,9 +143,10 @@ def test_who_asked_for_usage_gets_it() -> None:
 PIECES = st.lists(
     st.sampled_from([
         delta("word"), delta("\ud83d"), delta("\ude00 ü"), delta('quoted "usage": 3'), delta("data: x"),
-        delta("r", end="\r\n\r\n"), delta("c", end="\r\r"), USAGE_ALONE, DONE, b": ping\n\n", b"\n", b"\r", b"data:\n\n",
-        b"event: x\ndata: {}\ndata:\n\n", b"\xef\xbb\xbf", b"data: {\n\n", b'data: {"choices":3}\n\n', b"\xff\xfe\n\n",
-        b'data: {"usage":[1]}\n\n', b'data: {"error":"e"}\n\n', b"[", b"{", b'"', b"\\",
+        delta("r", end="\r\n\r\n"), delta("c", end="\r\r"), USAGE_ALONE, DONE, b": ping\n\n", b"\n", b"\r",
+        b"data:\n\n", b"event: x\ndata: {}\ndata:\n\n", b"\xef\xbb\xbf", b"data: {\n\n",
+        b'data: {"choices":3}\n\n', b"\xff\xfe\n\n", b'data: {"usage":[1]}\n\n', b'data: {"error":"e"}\n\n',
+        b"[", b"{", b'"', b"\\",
     ]),
     max_size=12,
 ).map(b"".join)  # fmt: skip
@@ -154,7 +156,7 @@ PIECES = st.lists(
 def test_whatever_comes_is_cut_the_same_and_nothing_is_lost(octets: bytes, cuts: list[int], like: Transcript) -> None:
     """Events, wrong events, halves of events and noise, in every dialect."""
     places = [0, *sorted(min(cut, len(octets)) for cut in cuts), len(octets)]
-    pieces = [octets[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [octets[start:end] for start, end in pairwise(places)]
     assert played(like, *pieces) == played(like, octets)
     assert played(like, *pieces, is_usage_removed=False)[0] == octets
 

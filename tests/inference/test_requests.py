@@ -184,7 +184,7 @@ def test_ollama_generates_and_embeds() -> None:
     (MESSAGES, {"model": "m", "system": [{"type": "text", "text": 1}]}, "$.system[0].text"),
     (RESPONSES, {"model": "m", "input": [{"type": "message", "content": 7}]}, "$.input[0].content"),
     (GEMINI, {"contents": [{"parts": [7]}]}, "$.contents[0].parts[0]"),
-    ("/api/embed", {"model": "m", "input": [7]}, "$.input.0"),
+    ("/api/embed", {"model": "m", "input": ["a", 7]}, "$.input[0]"),
 ])  # fmt: skip
 def test_a_wrong_shape_is_said_with_its_place(path: str, body: Any, place: str) -> None:
     assert fault(path, body) == place
@@ -227,12 +227,11 @@ def test_any_body_is_read_or_is_a_fault(dialect: Dialect, body: Any) -> None:
 
 def test_a_body_of_32769_octets() -> None:
     """One more than a power of two that is a buffer's size somewhere."""
-    body = {"model": "m", "messages": [{"role": "user", "content": ""}]}
-    body["messages"][0]["content"] = "x" * (32_769 - len(json.dumps(body)))  # type: ignore[index]
-    assert len(json.dumps(body)) == 32_769
-    assert len(ask(CHAT, body).input.texts[1]) == 32_769 - len(json.dumps(body | {"messages": [
-        {"role": "user", "content": ""}
-    ]}))  # fmt: skip
+    frame = '{"model":"m","messages":[{"role":"user","content":"%s"}]}'
+    content = "x" * (32_769 - len(frame % ""))
+    body = (frame % content).encode()
+    assert len(body) == 32_769
+    assert read_request(Call(Dialect.OPENAI_CHAT), body).input.texts == ("user", content)
 
 
 def test_embeddings_of_640_kb() -> None:

@@ -26,6 +26,9 @@ CORE_MAY_USE = frozenset({
 })  # fmt: skip
 """Standard modules that compute and do nothing else. Add one only if it runs in a browser, and asks nobody outside."""
 
+INFERENCE_MAY_USE = CORE_MAY_USE | {"itertools", "json", "zlib"}
+"""It reads JSON and looks into what is compressed; faster decoders and other encodings are handed in."""
+
 MACHINES = "sentinel.core.machines"
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sentinel.core": ("sentinel.core",),
@@ -80,6 +83,16 @@ def test_the_core_uses_a_short_list_of_the_standard_library() -> None:
         if not _under(name, "sentinel.core") and name.partition(".")[0] not in CORE_MAY_USE
     ]
     assert not wrong, "\n".join(["the core only computes; let the world answer instead:", *wrong])
+
+
+def test_inference_uses_a_short_list_of_the_standard_library() -> None:
+    wrong = [
+        f"{path}:{line}: {module} imports {name}"
+        for module, path in modules("sentinel.inference")
+        for line, name in imports(path)
+        if not _under(name, "sentinel") and name.partition(".")[0] not in INFERENCE_MAY_USE
+    ]
+    assert not wrong, "\n".join(["inference only computes; hand it in instead:", *wrong])
 
 
 def test_explanations_need_no_installed_package() -> None:

@@ -25,7 +25,7 @@ OUTSIDE = frozenset({
 from its start, so for them the list of test_imports is the guard."""
 
 
-@pytest.mark.parametrize("package", ["sentinel.core", "sentinel.explain"])
+@pytest.mark.parametrize("package", ["sentinel.core", "sentinel.explain", "sentinel.inference"])
 def test_nothing_of_the_outside_is_loaded(package: str) -> None:
     names = [name for name, _ in modules(package)]
     program = (
