@@ -32,12 +32,11 @@ COMPLETION_CAP: Final = 16
 
 STRING: Final = r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+)"'
 """A JSON string. It cannot run over the end of a line, so that matches never depend on what came together."""
-CONTENT: Final = re.compile(rb'"content"\s*+:\s*+' + STRING.encode())
+PLAIN: Final = re.compile(rb'"delta":\{"content":' + STRING.encode() + rb"\}")
+"""What nearly all events are; found several times as fast as the next."""
 CHAT: Final = re.compile(
-    rb'"(?:(?:content|reasoning_content|reasoning|arguments|name)"\s*+:\s*+|refusal":)' + STRING.encode()
+    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name)"\s*+:\s*+' + STRING.encode()
 )
-SELDOM: Final = (b'"reasoning', b'"arguments"', b'"name"', b'"refusal":"')
-"""Without any of these only content is there, which is found in half the time."""
 COMPLETION: Final = re.compile(rb'"text"\s*+:\s*+' + STRING.encode())
 
 
@@ -49,20 +48,16 @@ def is_ordinary(data: bytes) -> bool:
     is looked at closely, which costs some time and nothing else.
     """
     count = data.count(b'"finish_reason":null') or data.count(b'"finish_reason": null')
-    return count == data.count(b"data:") and (b'"usage"' not in data or _is_null(data))
-
-
-def _is_null(data: bytes) -> bool:
+    if count != data.count(b"data:"):
+        return False
     count = data.count(b'"usage"')
     return count == data.count(b'"usage":null') or count == data.count(b'"usage": null')
 
 
 def chat_text(data: bytes) -> list[bytes]:
     """The text in ordinary events, as it is written there."""
-    for word in SELDOM:
-        if word in data:
-            return CHAT.findall(data)
-    return CONTENT.findall(data)
+    found: list[bytes] = PLAIN.findall(data)
+    return found if len(found) == data.count(b"data:") else CHAT.findall(data)
 
 
 # -- requests
