@@ -63,6 +63,7 @@ upstreams {
     upstream "mock" { endpoint "127.0.0.1:9001"; }
 }
 """
+MODEL_REQUEST: Final = '{"model":"mock-rate=20","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
 MOCK: Final = "mock"
 """The upstream whose endpoint the mock takes."""
 LOOK_S: Final = 0.25
@@ -169,6 +170,7 @@ def guide(plan: Plan, path: str, mock_address: str) -> str:
     tries = [
         (f"curl {base}/hello", "answered by the gateway"),
         (f"curl -d hi '{base}/api/echo?a=b'", "forwarded: the mock says what it was asked"),
+        (f"curl -N {base}/api/v1/chat/completions -d '{MODEL_REQUEST}'", "a language model's stream, from the mock"),
         (f"curl -i --path-as-is {base}/api/..%2fsecret", "refused, with a reason"),
         (f"{control} dry-run -c {path} --request 'GET /api/users'", "what would happen, and why"),
         (f"{control} status{which}", "generation and workers"),

@@ -10,7 +10,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anthropic
+import openai
 import pytest
 
 from sentinel.cli.dev import EXAMPLE
@@ -31,6 +34,22 @@ def test_everything_that_it_says_to_try_works(shop: Shop) -> None:
     for command in tries:
         done = shop.run(command)
         assert done.returncode == 0 and done.stdout, (command, done.stderr)
+
+
+def test_the_sdks_work_through_the_gateway(shop: Shop) -> None:
+    base = shop.with_ports("http://127.0.0.1:8080/api")
+    messages: Any = [{"role": "user", "content": "Hello"}]
+    with openai.OpenAI(api_key="none", base_url=f"{base}/v1", max_retries=0) as client:
+        whole = client.chat.completions.create(model="mock", messages=messages)
+        parts = list(client.chat.completions.create(model="mock", messages=messages, stream=True))
+        assert whole.choices[0].message.content == "".join(one.choices[0].delta.content or "" for one in parts)
+        with pytest.raises(openai.RateLimitError):
+            client.responses.create(model="mock-error=429", input="Hello")
+    with (
+        anthropic.Anthropic(api_key="none", base_url=base, max_retries=0) as claude,
+        claude.messages.stream(model="mock", max_tokens=5, messages=messages) as stream,
+    ):
+        assert stream.get_final_message().usage.output_tokens == 5
 
 
 def test_a_saved_file_is_reloaded(shop: Shop) -> None:
