@@ -224,10 +224,11 @@ def test_the_first_token_is_the_first_event_with_content() -> None:
 
 def test_an_event_beyond_the_bound_passes_unread_and_the_next_is_read() -> None:
     bounds = Bounds(frame_bytes_max=2000)
-    for size in (1, 1000, 10_000):
+    events = [delta("a"), delta("x" * 5000), delta("b"), USAGE_ALONE, DONE]
+    octets = b"".join(events)
+    cut = ([octets[at : at + size] for at in range(0, len(octets), size)] for size in (1, 1000, 10_000))
+    for pieces in (events, *cut):
         meter = Meter(chat(), content_type=EVENTS, bounds=bounds)
-        octets = delta("a") + delta("x" * 5000) + delta("b") + USAGE_ALONE + DONE
-        pieces = [octets[at : at + size] for at in range(0, len(octets), size)]
         assert b"".join(map(meter.feed, pieces)) + meter.finish() == octets
         reading = meter.reading()
         assert reading.doubts == (Doubt.OVERSIZED,)
