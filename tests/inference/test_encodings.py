@@ -26,11 +26,15 @@ def inflated(encoding: str, *pieces: bytes, most: int = 10**6) -> tuple[bytes, D
     return b"".join(found for piece in pieces for found in scanner.feed(piece)), scanner.doubt
 
 
-@pytest.mark.parametrize(("encoding", "encoded"), [
-    ("gzip", gzip.compress(TEXT)), ("GZIP", gzip.compress(TEXT)), ("x-gzip", gzip.compress(TEXT)),
-    ("deflate", zlib.compress(TEXT)), ("deflate", bare(TEXT)),
-    ("gzip", gzip.compress(TEXT[:99]) + gzip.compress(TEXT[99:])), ("gzip", gzip.compress(TEXT) + b"\0" * 20),
-])  # fmt: skip
+ENCODED = {
+    "plain": ("gzip", gzip.compress(TEXT)), "capitals": ("GZIP", gzip.compress(TEXT)),
+    "old name": ("x-gzip", gzip.compress(TEXT)), "with a head": ("deflate", zlib.compress(TEXT)),
+    "bare": ("deflate", bare(TEXT)), "members": ("gzip", gzip.compress(TEXT[:99]) + gzip.compress(TEXT[99:])),
+    "padded": ("gzip", gzip.compress(TEXT) + b"\0" * 20),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "encoded"), ENCODED.values(), ids=ENCODED)
 def test_what_is_encoded_is_read_however_it_is_cut(encoding: str, encoded: bytes) -> None:
     for size in (1, 2, 3, 50, len(encoded)):
         pieces = [encoded[at : at + size] for at in range(0, len(encoded), size)]
