@@ -198,6 +198,14 @@ def test_text_put_aside_is_the_text_that_is_parsed() -> None:
     assert aside.reading().produced[0].chars == len("".join(texts)) - 40, "two halves are one character"
 
 
+def test_text_put_aside_stands_before_what_is_parsed_later() -> None:
+    meter = Meter(chat(), content_type=EVENTS, count=words)
+    last = delta("y").replace(b'"finish_reason":null', b'"finish_reason":"stop"')
+    for event in (delta("a"), delta(" x "), last):
+        meter.feed(event)
+    assert meter.reading().produced[0].tokens == len("a x y".split())
+
+
 def test_memory_does_not_grow_with_the_stream() -> None:
     meter = Meter(chat(), content_type=EVENTS, count=words)
     chunk = delta("word " * 20)
