@@ -35,7 +35,7 @@ from sentinel.inference.frames import Frame, Framer, comments_of, entry_of
 from sentinel.inference.look import Decode, decode_answer, decoded
 from sentinel.inference.sheet import Count, Doubt, Reading, Sheet
 
-PUT_ASIDE_BYTES: Final = 16 * 1024
+PUT_ASIDE_BYTES: Final = 8 * 1024
 """Ordinary octets that are looked through at once: enough that a look costs little, and little for 10,000 streams."""
 TAIL_BYTES: Final = 16 * 1024
 """Of a body that is not kept: where embeddings have their usage."""

@@ -19,8 +19,8 @@ from typing import Final
 
 from sentinel.inference.usage import Usage
 
-BLOCK_CHARS: Final = 32 * 1024
-"""Some 8,000 tokens: most answers are shorter, and cost no counting unless somebody asks."""
+BLOCK_CHARS: Final = 8 * 1024
+"""Some 2,000 tokens. An answer of up to two blocks is not counted unless somebody asks; a cut costs a token at most."""
 CHOICES_KEPT_MAX: Final = 128
 """What providers allow; what comes for further choices is added to the last one."""
 WORD_CHARS_MAX: Final = 64
