@@ -324,3 +324,14 @@ def test_deep_nesting_is_a_doubt() -> None:
     meter.feed(b'{"a":' * 100_000)
     meter.finish()
     assert meter.reading().doubts == (Doubt.NOT_JSON,)
+
+
+def test_a_later_nought_takes_nothing_back() -> None:
+    """What is cumulative never falls; hosts that fill in noughts in the last event mean that they do not know."""
+    meter = Meter(Ask(Dialect.ANTHROPIC_MESSAGES, "m", Input(), True), content_type=EVENTS)
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}}
+    end = {"type": "message_delta", "delta": {}, "usage": {"input_tokens": 0, "output_tokens": 9}}
+    for event in (start, end):
+        meter.feed(f"data: {json.dumps(event)}\n\n".encode())
+    usage = meter.reading().usage
+    assert usage is not None and (usage.input_tokens, usage.output_tokens, usage.is_reported) == (25, 9, True)
