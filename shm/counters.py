@@ -65,6 +65,10 @@ class Counter(IntEnum):
     BUDGETS_FULL = 29
     BUDGETS_OVERDRAWN = 30
     BUDGETS_LATE = 31
+    INFERENCE_REQUESTS = 32
+    INFERENCE_INPUT_TOKENS = 33
+    INFERENCE_OUTPUT_TOKENS = 34
+    INFERENCE_COUNTED = 35
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

@@ -34,6 +34,7 @@ from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
+    from workers.metering import Tab
 
 PROXIED: Final = Reason.PROXIED
 
@@ -108,6 +109,9 @@ def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     exchange.status = head.status
     exchange.keep_alive = keep and framing != "close"
     exchange.framing = framing
+    tab = exchange.tab
+    if tab is not None:
+        tab.begin(head)
     have = len(data) - size
     if have != head.content_length:  # the end is not yet there: it has a time of its own
         exchange.answered_ns = time.monotonic_ns()
@@ -122,6 +126,8 @@ def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
             data, have = data[: size + head.content_length], head.content_length
         exchange.answer_left = left
         exchange.bytes_out += len(raw) + have
+        if tab is not None:
+            tab.feed(data[size:])
         if have > COPIED_BYTES_MAX:
             downstream.write_all((raw, memoryview(data)[size:]))
         else:
@@ -131,7 +137,7 @@ def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
             return
     else:
         if head.chunked:
-            exchange.answer_body = ChunkedBody(reframe=framing == "chunked", fault=UpstreamFault)
+            exchange.answer_body = ChunkedBody(reframe=framing == "chunked" and tab is None, fault=UpstreamFault)
         exchange.bytes_out += len(raw)
         downstream.write(raw)
         if have:
@@ -155,12 +161,18 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
         exchange.answer_left = left
         out = data if left >= 0 else data[:left]
         exchange.bytes_out += len(out)
+        if exchange.tab is not None:
+            exchange.tab.feed(out)
         downstream.write(out)
         if left <= 0:
             _complete(exchange, left == 0)
     elif exchange.answer_body is not None:
         _chunks(exchange, exchange.answer_body, data)
     else:
+        if exchange.tab is not None:
+            data = exchange.tab.feed(data)
+            if not data:
+                return
         exchange.bytes_out += len(data)
         if exchange.framing == "chunked":
             downstream.write_all((b"%x\r\n" % len(data), data, b"\r\n"))
@@ -174,11 +186,27 @@ def _chunks(exchange: Exchange, body: ChunkedBody, data: bytes) -> None:
     except UpstreamFault as fault:
         exchange.fail(fault.reason)
         return
+    if exchange.tab is not None:
+        out = _metered(exchange, exchange.tab, body, out)
     if out:
         exchange.bytes_out += len(out)
         exchange.downstream.write(out)
     if body.done:
         _complete(exchange, used == len(data))
+
+
+def _metered(exchange: Exchange, tab: Tab, body: ChunkedBody, payload: bytes) -> bytes:
+    """The payload as its meter lets it go on, framed as the client shall get it."""
+    out = tab.feed(payload) if payload else b""
+    if body.done:
+        out += tab.finish()
+    if exchange.framing != "chunked":
+        return out
+    framed = b"%x\r\n%b\r\n" % (len(out), out) if out else b""
+    if body.done:
+        trailers = "".join([f"{name}: {value}\r\n" for name, value in body.trailers]).encode("latin-1")
+        framed += b"0\r\n" + trailers + b"\r\n"
+    return framed
 
 
 def ended(exchange: Exchange, fault: Exception | None) -> None:
@@ -190,6 +218,9 @@ def ended(exchange: Exchange, fault: Exception | None) -> None:
         else:
             attempt.link_died(exchange)
     elif head.until_close and fault is None:
+        if exchange.tab is not None and (rest := exchange.tab.finish()):
+            exchange.bytes_out += len(rest)
+            exchange.downstream.write(b"%x\r\n%b\r\n" % (len(rest), rest) if exchange.framing == "chunked" else rest)
         if exchange.framing == "chunked":
             exchange.bytes_out += 5
             exchange.downstream.write(b"0\r\n\r\n")

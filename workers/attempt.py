@@ -242,6 +242,8 @@ def _send(exchange: Exchange, link: Link) -> None:
     authority = exchange.authority or _own_name(exchange.endpoint_name)
     dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
     raw = build_request(head, request.target, authority, exchange.lines, dropped, head.chunked)
+    if exchange.tab is not None:
+        raw = exchange.tab.head(raw)
     if exchange.backlog:
         raw = b"".join((raw, *exchange.backlog))
         exchange.backlog.clear()
@@ -276,7 +278,8 @@ def request_head(exchange: Exchange, name: str, more: bytes = b"") -> bytes:
     if exchange.downstream.is_trusted:
         dropped = DROPPED_FROM_SHADOWS if more else DROPPED
     lines, head = exchange.lines + more, exchange.head
-    return build_request(head, request.target, authority, lines, dropped, head.chunked)
+    raw = build_request(head, request.target, authority, lines, dropped, head.chunked)
+    return raw if exchange.tab is None else exchange.tab.head(raw)
 
 
 def _own_name(name: str) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import http
 import json
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from sentinel.core.plan import Respond
 from sentinel.core.reasons import Reason
@@ -41,12 +41,13 @@ def wants_json(headers: Iterable[tuple[str, str]]) -> bool:
 
 def refusal(
     status: int, reason: Reason, request_id: str, *, as_json: bool, keep_alive: bool, minor: int, head_only: bool,
-    fields: Fields = (),
-) -> bytes:
-    """A whole answer that says no, and why."""
+    fields: Fields = (), document: Mapping[str, Any] | None = None,
+) -> bytes:  # fmt: skip
+    """A whole answer that says no, and why. `document`: in whose shape a client reads that better."""
     text = reason.value.text
-    if as_json:
+    if as_json and document is None:
         document = {"error": {"status": status, "reason": reason.word, "message": text, "request_id": request_id}}
+    if document is not None:
         body, kind = json.dumps(document).encode() + b"\n", "application/json"
     else:
         body, kind = f"{status} {reason.word}: {text}\nrequest id: {request_id}\n".encode(), "text/plain; charset=utf-8"

@@ -12,7 +12,8 @@ Rules:
    one read (256 KiB) waits. Afterwards octets pass from one transport to the other, and
    whoever is slow pauses the other's reading. What one client can make us hold is bounded:
    a head, one read in each direction, and a write buffer (64 KiB, and the read that
-   overflowed it) on each side; below 1 MiB in the worst case, about 3 KiB while idle.
+   overflowed it) on each side; below 1 MiB in the worst case, about 3 KiB while idle. Where a route
+   has `inference`, the body comes before the decision, and is held whole up to its `max-body-size`.
 3. A client's fault in the middle of a body (bad chunk, too large, stalled) is answered if the
    answer has not begun; else the connection is cut, since no status can be said any more.
 4. An answer that begins before the request's body has ended says `Connection: close`; what
@@ -27,8 +28,9 @@ import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from sentinel.core.appraisal import Appraisal
 from sentinel.core.decide import Rest, decide_now
-from sentinel.core.drive import Pause, advance
+from sentinel.core.drive import Pause, Wanted, advance
 from sentinel.core.plan import Endpoint, Retry, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
@@ -37,7 +39,7 @@ from sentinel.core.verdict import Forward, Reject, Respond, Verdict
 from sentinel.core.world import NO_WISH
 from shm.counters import Counter
 from shm.places import FAILURE, NEUTRAL, SUCCESS
-from workers import answer, attempt, errors, retrying
+from workers import answer, attempt, errors, metering, retrying
 from workers.blanks import copy_of
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from workers.downstream import Downstream
     from workers.hedging import Rival
     from workers.http1.bodies import ChunkedBody
+    from workers.metering import Tab
     from workers.places import Group, Permit
     from workers.shadowing import Shadow
 
@@ -58,6 +61,8 @@ Decision = Coroutine[Any, Any, Verdict]
 PROXIED: Final = Reason.PROXIED
 TOTAL_TIMEOUT: Final = Reason.TOTAL_TIMEOUT  # an enum's member costs a search where it is named: once is enough
 
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""Ours to say where a body is read before anybody is asked."""
 KEPT_BYTES_MAX: Final = 64 * 1024
 """A body that is larger is not kept for a second try on a fresh link."""
 
@@ -75,8 +80,9 @@ class Exchange:
         "downstream", "ended_ns", "endpoint", "endpoint_name", "framing", "group", "has_body", "head", "hedge",
         "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept",
         "kept_bytes", "kept_max", "leases", "lines", "link", "pause", "permit", "pool", "reached", "request",
-        "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "total_ns", "trace", "tried",
-        "tried_pools", "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "was_sent", "wish",
+        "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "tab", "total_ns", "trace", "tried",
+        "tried_pools", "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "wanted", "was_sent",
+        "wish",
     )  # fmt: skip
 
     # An exchange's own from its beginning.
@@ -99,6 +105,8 @@ class Exchange:
         # The decision and its attempts.
         self.decision: Decision | None = None  # while it waits
         self.leases: tuple[int, ...] = ()
+        self.wanted: Route | None = None  # while the decision waits for the body, which this route reads
+        self.tab: Tab | None = None  # of a request to a language model
         self.route: Route | None = None
         self.upstream: Upstream | None = None
         self.group: Group | None = None
@@ -182,20 +190,40 @@ class Exchange:
         else:
             self._act(verdict)
 
-    def _decide_on(self) -> None:
-        """The decision goes on: it has something to wait for, or its time has come."""
+    def _decide_on(self, answered: Appraisal | None = None) -> None:
+        """The decision goes on: it has something to wait for, or what it waited for has come."""
         self.pause, decision = None, self.decision
         if decision is None:
             return
         try:
-            verdict = advance(decision)
+            verdict = advance(decision, answered)
             if type(verdict) is Pause:
                 self.pause = self.downstream.service.loop.call_later(verdict.wait_ns / 1e9, self._decide_on)
+            elif type(verdict) is Wanted:
+                self._read(verdict.route)
             else:
                 self.decision = None
                 self._act(verdict)
         except Exception as fault:
             self.surprised(fault)
+
+    def _read(self, route: Route) -> None:
+        """The decision wants to know what the body says: tell it, or read on until the body is whole."""
+        if metering.is_at_hand(self, route):
+            self.wanted = None
+            self._decide_on(metering.appraise(self, route))
+            return
+        assert route.inference is not None
+        downstream, head, body = self.downstream, self.head, self.body
+        self.wanted = self.route = route
+        self.body_max = min(downstream.intake.body_max(route), route.inference.max_body_bytes)
+        if head.content_length > self.body_max or (body is not None and body.payload_bytes > self.body_max):
+            self.refuse(Reason.BODY_TOO_LARGE)
+            return
+        if head.expect_continue and not self.backlog:
+            downstream.write(CONTINUE)
+            self.bytes_out += len(CONTINUE)
+        downstream.more()
 
     def _act(self, verdict: Verdict) -> None:
         """Do what was decided."""
@@ -203,6 +231,8 @@ class Exchange:
         route = self.route = verdict.route
         if type(verdict) is not Reject:
             self.leases = verdict.leases
+        if self.tab is not None and type(verdict) is Forward:
+            self.tab.take(verdict.spending)
         if verdict.fields:
             self.answer_lines = written(self.answer_lines, verdict.fields)
         if self.has_body:
@@ -214,6 +244,8 @@ class Exchange:
             self.upstream = verdict.upstream
             self.wish = verdict.wish
             self.group = service.world.group(verdict.upstream)
+            if self.tab is not None:
+                self.tab.prepare(self)
             if verdict.route.retry is not None:
                 retrying.prepare(self, verdict.route.retry)
             if verdict.route.timeout_ns:
@@ -265,7 +297,11 @@ class Exchange:
             link = self.link
             if link is None or link.transport is None:
                 self.backlog.append(data)
-                if not done:
+                if self.wanted is not None:
+                    if done:
+                        self._read(self.wanted)
+                        return
+                elif not done:
                     self.downstream.hold()
             else:
                 link.transport.write(data)
@@ -354,9 +390,12 @@ class Exchange:
         if not self.request_id:
             self.name(self.downstream.service.ids.new())
         keep = reason.value.culprit != "client" and self.may_keep_alive()
+        document = None
+        if self.route is not None and self.route.inference is not None:
+            document = metering.refusal_of(self, self.route.inference, status or reason.status, reason)
         raw = errors.refusal(
             status or reason.status, reason, self.request_id, as_json=errors.wants_json(head.headers),
-            keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD", fields=fields,
+            keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD", fields=fields, document=document,
         )  # fmt: skip
         self._say(raw, status or reason.status)
         self.end(reason, keep)
@@ -411,6 +450,8 @@ class Exchange:
             self._let_go()
         if self.shadows:
             downstream.service.shadows.leave(self)
+        if self.tab is not None:
+            self.tab.close(self)
         downstream.service.ledger.enter(self, reason)
         downstream.exchange_ended(self, keep_alive)
 
@@ -420,6 +461,8 @@ class Exchange:
         self.drop_link()
         attempt.over(self, NEUTRAL)
         self.downstream.service.shadows.leave(self)
+        if self.tab is not None:
+            self.tab.refund()
         self._let_go()
 
     def _let_go(self) -> None:

@@ -41,6 +41,7 @@ from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, l
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
 from workers.intake import Intake
+from workers.metering import recognises
 
 if TYPE_CHECKING:
     from workers.downstream import Downstream
@@ -197,6 +198,7 @@ class House:
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
         assert request is not None, "the intake has taken it"
+        world.recognises = recognises
         decided = run(decide(self.table, request, world, trace))
         if head.content_length > intake.body_max(decided.route):
             verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)

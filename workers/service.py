@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.core.plan import Plan
 from sentinel.core.routes import compile_routes
+from sentinel.inference.estimate import Estimator
 from shm.counters import Counter
 from workers.accesslog import AccessLog
 from workers.health import Round
@@ -51,8 +52,8 @@ class Service:
     """The worker's own state; made once, after the fork."""
 
     __slots__ = (
-        "_tracebacks", "connections", "ids", "is_draining", "ledger", "log", "loop", "on_quiet", "open_requests",
-        "open_requests_max", "plan", "region", "round", "shadows", "slot", "table", "ticker", "world",
+        "_tracebacks", "connections", "estimator", "ids", "is_draining", "ledger", "log", "loop", "on_quiet",
+        "open_requests", "open_requests_max", "plan", "region", "round", "shadows", "slot", "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class Service:
         self.world = LiveWorld(self, plan)
         self.round = Round(self, self.world.groups(), generation)
         self.shadows = Shadows(self)
+        self.estimator = Estimator()
         self.connections: set[Downstream] = set()
         self.open_requests = 0
         self.open_requests_max = plan.system.max_worker_requests or NEVER

@@ -6,18 +6,26 @@ a snapshot in a dry run; here the answer comes from shared memory, and the turn 
 
 from __future__ import annotations
 
+import struct
 from random import getrandbits
-from time import monotonic_ns
+from time import monotonic_ns, time
 from typing import TYPE_CHECKING, Final
 
-from sentinel.core.drive import Pause
-from sentinel.core.plan import Endpoint, Plan, Upstream
+from sentinel.core.allowances import Term, Window
+from sentinel.core.appraisal import Appraisal, Spending
+from sentinel.core.drive import Pause, Wanted
+from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
+from sentinel.core.request import Request
 from sentinel.core.world import Choice, Wish
+from sentinel.explain.zones import open_window
+from shm.layout import BUDGET_UNCOUNTED
 from workers.places import Group, Place
 
 if TYPE_CHECKING:
     from workers.service import Service
 
+BUDGET_TERM: Final = struct.Struct("=QQQQ")
+"""until_ns, amount, limit, flags (shm.cells, reserve)."""
 WARM_NS: Final = 200_000_000
 """How often weights of slow starts are looked at."""
 
@@ -67,6 +75,24 @@ class LiveWorld:
             await Pause(wait_ns)
         finally:
             self._waiting[name] -= 1
+
+    async def appraise(self, route: Route, request: Request) -> Appraisal:
+        return await Wanted(route)
+
+    def window(self, period: str, time_zone: str) -> Window:
+        return open_window(period, time_zone, int(time()))
+
+    def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
+        now_ns = monotonic_ns()
+        packed = [
+            BUDGET_TERM.pack(now_ns + left_s * SECOND, tokens, limit, flags) for left_s, tokens, limit, flags in terms
+        ]
+        return self._region.reserve(self._slot, now_ns, keys, b"".join(packed))
+
+    def refund(self, spending: Spending) -> None:
+        for one in spending.reservations:
+            if one.lease != BUDGET_UNCOUNTED:
+                self._region.settle(self._slot, one.lease, 0, spending.tokens, 0)
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         group = self._groups[upstream.name]

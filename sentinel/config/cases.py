@@ -139,7 +139,7 @@ class _Cases:
 
 def _joined(before: State, after: State) -> State:
     """Two states of which no request came between: what the first says of buckets still counts."""
-    used, held = before.used, before.held
+    used, held, spent = before.used, before.held, before.spent
     assert isinstance(used, dict) and isinstance(held, dict) and isinstance(after.used, dict)
-    assert isinstance(after.held, dict)
-    return replace(after, used={**used, **after.used}, held={**held, **after.held})
+    assert isinstance(after.held, dict) and isinstance(spent, dict) and isinstance(after.spent, dict)
+    return replace(after, used={**used, **after.used}, held={**held, **after.held}, spent={**spent, **after.spent})

@@ -23,6 +23,7 @@ from sentinel.config.problem import Problems
 from sentinel.config.source import Source
 from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
+from sentinel.core.budgets import is_name
 from sentinel.core.span import NOWHERE, Span
 
 LISTENERS_MAX = 64
@@ -58,17 +59,19 @@ class Compiler:
         upstreams = tuple(compile_upstream(block, self.problems, self.warnings) for block in groups)
         limits = tuple(self._rate_limit(block) for block in root.one("filters").all("rate-limit"))
         ceilings = tuple(_concurrency_limit(block) for block in root.one("filters").all("concurrency-limit"))
+        budgets = tuple(self._token_budget(block) for block in root.one("filters").all("token-budget"))
         self._filter_names(root.one("filters"))
-        filters = {one.name for one in limits} | {one.name for one in ceilings}
+        filters = {one.name for one in limits} | {one.name for one in ceilings} | {one.name for one in budgets}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
+        self._uncounted(root, budgets)
         self._unused(root, listeners, routes)
         self._nobody_else(routes, upstreams)
         self._journal_fits(system.one("journal"), {route.name for route in routes})
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
-            concurrency_limits=ceilings, sources=sources, secrets=tuple(sorted(secrets)),
+            concurrency_limits=ceilings, token_budgets=budgets, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
 
     def _tls(self, block: Block) -> p.Tls | None:
@@ -198,7 +201,8 @@ class Compiler:
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
-            self._reference(filters, limits, "rate-limit or concurrency-limit", "filters", "rate-limit")
+            what = "rate-limit, concurrency-limit or token-budget"
+            self._reference(filters, limits, what, "filters", "rate-limit")
             for wanted, span in zip(filters.args, filters.arg_spans, strict=True):
                 if wanted is not None and filters.args.count(wanted) > 1:
                     remedy = "name it once; a rate limit has a `cost`"
@@ -217,8 +221,57 @@ class Compiler:
                 p.Shadow(one.args[0] if one.args and one.args[0] else "", one.props["share"] or 0, one.span)
                 for one in block.all("shadow")
             ),
-            retry=_retry(block.one("retry")) if block.has("retry") else None, timeout_ns=block.value("timeout") or 0,
+            retry=_retry(block.one("retry")) if block.has("retry") else None,
+            inference=_inference(block.one("inference")) if block.has("inference") else None,
+            timeout_ns=block.value("timeout") or 0,
             max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
+        )  # fmt: skip
+
+    def _uncounted(self, root: Block, budgets: tuple[p.TokenBudget, ...]) -> None:
+        """Budgets where nobody reads requests, and what is said of requests that nobody reads."""
+        known = {one.name: one for one in budgets}
+        for route in root.one("routes").all("route"):
+            filters, inference = route.one("filters"), route.one("inference")
+            asked = [(name, span) for name, span in zip(filters.args, filters.arg_spans, strict=True) if name in known]
+            if not route.has("inference"):
+                for name, span in asked:
+                    self.problems.add(
+                        span, f"`{name}` counts tokens, and the route does not say that it is for language models",
+                        "add `inference { }` to the route", [(known[name].span, "the budget")],
+                    )  # fmt: skip
+                continue
+            if not route.has("upstream") and not route.has("split") and not route.is_faulty:
+                self.problems.add(inference.span, "`inference` has no effect where nothing is forwarded", "remove it")
+            for shadow in route.all("shadow"):
+                self.problems.add(
+                    shadow.span, "copies of requests to language models would take tokens that nobody counts",
+                    "remove the `shadow`, or the `inference`", [(inference.span, "the `inference`")],
+                )  # fmt: skip
+            if inference.has("unrecognised") and not any(known[name].on_limit == "reject" for name, _ in asked):
+                self.problems.add(
+                    inference.one("unrecognised").span,
+                    "`unrecognised` has no effect: no token-budget of the route refuses",
+                    "remove it, or name a `token-budget` in `filters`",
+                )  # fmt: skip
+            size = route.value("max-body-size")
+            if size and inference.has("max-body-size") and inference.value("max-body-size") != size:
+                self.problems.add(
+                    inference.one("max-body-size").span,
+                    "the route has another `max-body-size`, and the smaller one holds",
+                    "remove one of the two", [(route.one("max-body-size").span, "the other one")],
+                )  # fmt: skip
+
+    def _token_budget(self, block: Block) -> p.TokenBudget:
+        name = block.args[0] if block.args and block.args[0] else ""
+        if not is_name(name):
+            self.problems.add(block.arg_spans[0], f"`{name}` is too long for a budget's name", "take a shorter one")
+        return p.TokenBudget(
+            name=name, tokens=block.value("tokens") or 1, per=block.value("per"),
+            time_zone=block.value("time-zone") or "UTC",
+            key=tuple(sorted({one for one in block.one("key").args if one is not None} - {"all"})),
+            on_limit=block.value("on-limit"), when_full=block.value("when-full"),
+            exempt=tuple(one for one in block.one("exempt").args if one is not None),
+            ipv4_prefix=block.value("ipv4-prefix"), ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
         )  # fmt: skip
 
     def _hedge(self, route: Block, retry: Block) -> None:
@@ -450,6 +503,14 @@ def _concurrency_limit(block: Block) -> p.ConcurrencyLimit:
         on_limit=block.value("on-limit"), when_full=block.value("when-full"),
         exempt=tuple(one for one in block.one("exempt").args if one is not None),
         ipv4_prefix=block.value("ipv4-prefix"), ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
+    )  # fmt: skip
+
+
+def _inference(block: Block) -> p.Inference:
+    return p.Inference(
+        family=block.value("family"), max_body_bytes=block.value("max-body-size") or 1,
+        output_tokens=block.value("default-output-tokens") or 1, unrecognised=block.value("unrecognised"),
+        span=block.span,
     )  # fmt: skip
 
 

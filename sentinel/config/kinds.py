@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sentinel.core.conditions import host_pattern, path_literal
 from sentinel.core.reasons import BY_WORD
@@ -346,6 +347,15 @@ def moment(value: Any) -> int:
     return int(read.timestamp())
 
 
+def time_zone(value: Any) -> str:
+    name = _text(value)
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Unfit(f"there is no time zone `{name}` on this machine", 'for example "UTC" or "Europe/Vienna"') from None
+    return name
+
+
 def network(value: Any) -> str:
     try:
         return str(ipaddress.ip_network(_text(value)))
@@ -433,6 +443,7 @@ ENDPOINT: Final = Kind(
 )
 ADDRESS: Final = Kind("address", 'an IP address like "192.0.2.7"', address)
 MOMENT: Final = Kind("time", 'a time like "2026-03-29T12:00:00Z"', moment)
+TIME_ZONE: Final = Kind("time-zone", 'a time zone like "UTC" or "Europe/Vienna"', time_zone)
 NETWORK: Final = Kind("network", 'a network like "10.0.0.0/8"', network)
 HOST: Final = Kind("host", 'a host like "example.com" or "*.example.com"', host)
 PATH: Final = Kind("path", 'a path like "/v1"', path)

@@ -288,6 +288,17 @@ ROUTE: Final = Directive(
                  '"64KiB"'),
             _one("unsafe-methods", k.BOOLEAN, "Try methods again that are not idempotent: what they do may be done twice.", "false"),
         ), example='retry { attempts 3; on "connect-failure" "503"; }'),
+        Directive("inference", "Requests are for language models: they are read, what they take is counted, and `token-budget` filters hold. "
+                  "OpenAI's (and compatible servers'), Anthropic's, Gemini's and Ollama's languages are known.", children=(
+            _one("family", k.one_of("auto", "openai", "openai-compatible", "anthropic", "gemini", "ollama"), "Whose language the upstream "
+                 "speaks. `auto`: the path tells.", '"auto"'),
+            _one("max-body-size", k.size("1KiB", "64MiB"), "Octets of a body: it is kept whole before anything is sent on. More are "
+                 "answered 413.", '"1MiB"'),
+            _one("default-output-tokens", k.integer(1, 10_000_000), "How many tokens of output are put aside for a request that sets no "
+                 "bound.", "1024"),
+            _one("unrecognised", k.one_of("reject", "admit"), "What happens, where a `token-budget` refuses, to a request that cannot be "
+                 "read and so cannot be counted: 400, or pass uncounted. GET, HEAD, OPTIONS and DELETE always pass.", '"reject"'),
+        ), example='inference { family "openai"; }'),
         _one("timeout", k.duration("1ms"), "Time for the whole exchange; longer is answered 504. Without it: no limit.",
              example='timeout "30s"'),
         _one("max-body-size", k.size("0B", "1024TiB"), "Octets of a request's body, instead of the listener's limit.",
@@ -471,6 +482,27 @@ CONCURRENCY_LIMIT: Final = Directive(
     example='concurrency-limit "per-tenant" { max 10; key "header:x-tenant"; }',
 )  # fmt: skip
 
+TOKEN_BUDGET: Final = Directive(
+    "token-budget", "How many tokens of language models may be taken in a window of the calendar, exact over all workers, and kept over "
+    "reloads. What a request may take at most is put aside before it is sent on; what it did not take comes back.",
+    (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        _one("tokens", k.integer(1, 1_000_000_000_000), "How many, input and output together.", is_required=True, example="tokens 1000000"),
+        _one("per", k.one_of("hour", "day", "week", "month"), "The window. Weeks begin on Monday.", '"day"'),
+        _one("time-zone", k.TIME_ZONE, "Where the clock hangs by which windows begin.", '"UTC"'),
+        Directive("key", "What has a budget of its own: as in `rate-limit`.", (Argument("parts", k.KEY_PART, True),), default='"client-ip"',
+                  example='key "header:x-tenant"'),
+        _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length share a budget.", "32"),
+        _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length share a budget.", "64"),
+        _one("on-limit", k.one_of("reject", "observe"), "Answer 429, or only write down that it would be.", '"reject"'),
+        _one("when-full", k.one_of("admit", "reject"), "What happens while shared memory has no room for another key: admit it "
+             "uncounted, or answer 503. Keys whose window runs are never forgotten for it.", '"admit"'),
+        Directive("exempt", "Clients of these networks have no budget here.", (Argument("networks", k.NETWORK, True),),
+                  example='exempt "10.0.0.0/8"'),
+    ),
+    example='token-budget "per-tenant" { tokens 1000000; per "day"; key "header:x-tenant"; }',
+)  # fmt: skip
+
 STATE: Final = Directive(
     "state", "What is assumed of the fleet from here on. What is not mentioned is as it was; at the beginning endpoints are usable and "
     "idle, buckets full, and nothing is held.",
@@ -496,6 +528,14 @@ STATE: Final = Directive(
                   (Argument("limit", k.NAME_KIND), Argument("key", k.TEXT, True, True)),
                   (Property("count", k.integer(0, 1_000_000), "How many.", "1"),),
                   is_repeatable=True, example='held "uploads" "acme" count=5'),
+        Directive("spent", "What of a token budget is used in the window that is open, named as in `limit`.",
+                  (Argument("budget", k.NAME_KIND), Argument("key", k.TEXT, True, True)),
+                  (Property("tokens", k.integer(0, 1_000_000_000_000), "How many.", "0"),),
+                  is_repeatable=True, example='spent "per-tenant" "acme" tokens=999000'),
+        Directive("tokens", "What requests to language models ask for from here on. Without it: no input, and `default-output-tokens`.",
+                  props=(Property("input", k.integer(0, 1_000_000_000), "Tokens of input.", "0"),
+                         Property("output", k.integer(0, 1_000_000_000), "Tokens of output at most.", "0")),
+                  example="tokens input=1200 output=500"),
         Directive("waiting", "How many requests wait for their turn at a rate limit that delays.",
                   (Argument("limit", k.NAME_KIND), Argument("count", k.integer(0, 1_000_000))),
                   is_repeatable=True, example='waiting "per-client" 100'),
@@ -568,7 +608,7 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT),
+        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_BUDGET),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
         Directive("tests", "Policy tests: what this configuration shall do, for `sentinelctl test`. They are no part of the plan that "

@@ -19,9 +19,11 @@ from sentinel.config.document import SyntaxFault, parse
 from sentinel.config.problem import Problem, Problems
 from sentinel.config.schema import STATE
 from sentinel.core.balance import levels
+from sentinel.core.budgets import write_key
 from sentinel.core.ceilings import Ceiling
+from sentinel.core.keys import network_of
 from sentinel.core.limits import Limiter
-from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, Upstream
+from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, TokenBudget, Upstream
 from sentinel.core.span import Span
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
 
@@ -56,6 +58,8 @@ def read_state(lines: Sequence[str], plan: Plan, before: State = NOTHING_KNOWN) 
     block = Checker(problems, Nowhere()).block(STATE, nodes, Span(OPTION, 1, 1))
     state = compile_state(block, plan, problems, before)
     return tuple(problems.sorted()) or state
+
+Filter = RateLimit | ConcurrencyLimit | TokenBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class _Compiler:
                 )
         return replace(
             before, endpoints=endpoints, upstreams=upstreams, used=self._used(block), held=self._held(block),
+            spent=self._spent(block), tokens=_tokens(block) or before.tokens,
             waiting={**before.waiting, **self._waiting(block)},
             chance=block.value("chance") if block.has("chance") else before.chance,
             now_s=block.value("at") or 0 if block.has("at") else before.now_s,
@@ -209,6 +214,19 @@ class _Compiler:
                 held[Ceiling(limit, parts[0]).key_of(parts[1])] = one.props["count"] or 0
         return held
 
+    def _spent(self, block: Block) -> dict[bytes, int]:
+        spent: dict[bytes, int] = {}
+        for one in block.all("spent"):
+            budget = self._limit(one, self._plan.token_budgets, "token-budget")
+            if isinstance(budget, TokenBudget) and (parts := self._parts(one, budget)) is not None:
+                route, values = parts[0], iter(parts[1])
+                named = [route if part == "route" else next(values) for part in budget.key]
+                for at, part in enumerate(budget.key):
+                    if part == "client-ip":
+                        named[at] = network_of(named[at], budget.ipv4_prefix, budget.ipv6_prefix)
+                spent[write_key(budget.name, 0, named)] = one.props["tokens"] or 0
+        return spent
+
     def _waiting(self, block: Block) -> dict[str, int]:
         waiting: dict[str, int] = {}
         for one in block.all("waiting"):
@@ -223,8 +241,8 @@ class _Compiler:
         return waiting
 
     def _limit(
-        self, block: Block, known: Sequence[RateLimit | ConcurrencyLimit], what: str
-    ) -> RateLimit | ConcurrencyLimit | None:
+        self, block: Block, known: Sequence[Filter], what: str
+    ) -> Filter | None:
         name = block.args[0] if block.args else None
         found = next((one for one in known if one.name == name), None)
         if found is None and name is not None:
@@ -234,7 +252,7 @@ class _Compiler:
             )
         return found
 
-    def _parts(self, block: Block, limit: RateLimit | ConcurrencyLimit) -> tuple[str, list[str]] | None:
+    def _parts(self, block: Block, limit: Filter) -> tuple[str, list[str]] | None:
         """The route, and the other parts of a key, as they are named (as in `sentinelctl limits show`)."""
         values = [one for one in block.args[1:] if one is not None]
         if block.is_faulty:
@@ -254,6 +272,11 @@ class _Compiler:
             )  # fmt: skip
             return None
         return route, [value for part, value in zip(limit.key, values, strict=True) if part != "route"]
+
+
+def _tokens(block: Block) -> tuple[int, int] | None:
+    one = block.one("tokens")
+    return (one.props["input"] or 0, one.props["output"] or 0) if block.has("tokens") else None
 
 
 def _quoted(line: str) -> str | None:

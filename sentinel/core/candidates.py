@@ -18,6 +18,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
+from sentinel.core.allowances import Allowance, Purse
 from sentinel.core.ceilings import Ceiling, ceilings_of
 from sentinel.core.conditions import (
     Test,
@@ -28,7 +29,7 @@ from sentinel.core.conditions import (
     path_literal,
 )
 from sentinel.core.limits import Limiter, Tariff, Tell, tell
-from sentinel.core.plan import ConcurrencyLimit, Condition, Match, Plan, RateLimit, Route, Upstream
+from sentinel.core.plan import ConcurrencyLimit, Condition, Match, Plan, RateLimit, Route, TokenBudget, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
 from sentinel.core.request import Request
@@ -62,7 +63,7 @@ RULES: Final = (
 """Why a candidate is asked before another one: what each part of a key says."""
 Lost = tuple[int, Step]
 """Rank of a candidate whose host and path hold, and the step that tells which condition does not."""
-Policy = tuple[Tariff | None, tuple[Ceiling, ...]]
+Policy = tuple[Tariff | None, tuple[Ceiling, ...], tuple[Allowance, ...]]
 
 
 class Policies:
@@ -76,8 +77,11 @@ class Policies:
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self._tell = tell
-        self._limits: dict[str, RateLimit | ConcurrencyLimit] = {limit.name: limit for limit in plan.rate_limits}
+        self._limits: dict[str, RateLimit | ConcurrencyLimit | TokenBudget] = {
+            limit.name: limit for limit in plan.rate_limits
+        }
         self._limits |= {limit.name: limit for limit in plan.concurrency_limits}
+        self._limits |= {budget.name: budget for budget in plan.token_budgets}
         self._made: dict[tuple[tuple[str, ...], str], Policy] = {}
 
     def of(self, route: Route) -> Policy:
@@ -89,6 +93,7 @@ class Policies:
             ceilings = ceilings_of([limit for limit in wanted if isinstance(limit, ConcurrencyLimit)], owner)
             policy = self._made[route.filters, owner] = (
                 Tariff(limiters, self._tell) if limiters else None, ceilings,
+                tuple([Allowance(limit, owner) for limit in wanted if isinstance(limit, TokenBudget)]),
             )  # fmt: skip
         return policy
 
@@ -97,18 +102,19 @@ class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "failed_steps", "limits", "shades", "split", "step", "tests", "trials",
-        "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "failed_steps", "limits", "purse", "shades", "split", "step", "tests",
+        "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
         self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None,
-        ceilings: tuple[Ceiling, ...], split: Splitter | None, shades: tuple[Shade, ...],
+        ceilings: tuple[Ceiling, ...], purse: Purse | None, split: Splitter | None, shades: tuple[Shade, ...],
     ) -> None:  # fmt: skip
         self.split = split
         self.shades = shades
         self.limits = limits
         self.ceilings = ceilings
+        self.purse = purse
         self.tests: tuple[Test, ...] = tuple(compile_condition(condition) for condition in match.conditions)
         self.failed_steps = failed_steps(route, match)
         self.trials = tuple(zip(self.tests, self.failed_steps, strict=True))
@@ -127,7 +133,7 @@ class Candidate:
 
     __slots__ = (
         "answer", "answer_step", "ceilings", "conditions", "failed_steps", "host", "host_kind", "is_limited", "key",
-        "limits", "match", "path", "path_kind", "pattern", "rank", "route", "shades", "split", "step", "tests",
+        "limits", "match", "path", "path_kind", "pattern", "purse", "rank", "route", "shades", "split", "step", "tests",
         "trials", "upstream", "wisher",
     )  # fmt: skip
 
@@ -153,7 +159,8 @@ class Candidate:
         self.shades = shared.shades
         self.limits = shared.limits
         self.ceilings = shared.ceilings
-        self.is_limited = self.limits is not None or bool(self.ceilings)
+        self.purse = shared.purse
+        self.is_limited = self.limits is not None or bool(self.ceilings) or self.purse is not None
         self.wisher = shared.wisher
         self.answer = shared.answer
         self.answer_step = shared.answer_step
@@ -215,12 +222,13 @@ def ranked(plan: Plan, tell: Tell = tell) -> tuple[Candidate, ...]:
 def candidates_of(route: Route, upstreams: dict[str, Upstream], policies: Policies) -> list[Candidate]:
     """Multiply out the matches of one route; a route without any matches everything."""
     upstream = None if route.upstream is None else upstreams[route.upstream]
-    tariff, ceilings = policies.of(route)
+    tariff, ceilings, allowances = policies.of(route)
+    purse = None if route.inference is None else Purse(route.inference, allowances)
     split = None if route.split is None else Splitter(route.split, upstreams)
     shades = shades_of(route.shadows, upstreams)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream, tariff, ceilings, split, shades)
+        shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)

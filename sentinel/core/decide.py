@@ -5,17 +5,18 @@ ask questions (the world), but never leaves the room. Whoever answers the same
 questions in the same way gets the same verdict and the same reasons. That is
 why a dry run can be believed.
 
-    match → hold → limit → (wait) → respond               the route answers by itself
-              |      |            → forward → Forward     the world chose an endpoint
-              |      |                      → Reject      it had none
+    match → hold → limit → (wait) → (body) → budget → respond               the route answers by itself
+              |      |                         |    → forward → Forward     the world chose an endpoint
+              |      |                         |              → Reject      it had none
+              |      |                         `→ Reject(429)    a token budget is used up
               |      `→ Reject(429)    a rate limit is used up
               `→ Reject(429)           too many of this key are under way
     no match → Reject(404)
 
 Each stage adds its conclusion to the trace, with the place in the
-configuration that caused it. The function is a coroutine because a turn at a rate limit
-may be waited for; where nobody can wait, `core.drive.run` runs it. Live traffic calls `decide_now`, which
-is all of it but the waiting: a coroutine that never waits would cost a tenth of the decision.
+configuration that caused it. The function is a coroutine because a turn at a rate limit, and the body of a request to
+a language model, may be waited for; where nobody can wait, `core.drive.run` runs it. Live traffic calls
+`decide_now`, which is all of it but the waiting: a coroutine that never waits would cost a tenth of the decision.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, final
 
+from sentinel.core.allowances import Purse
 from sentinel.core.candidates import Candidate
 from sentinel.core.limits import Field
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
+from sentinel.core.stages.budget import budget
 from sentinel.core.stages.forward import forward
 from sentinel.core.stages.hold import hold
 from sentinel.core.stages.limit import Delay, limit
 from sentinel.core.stages.match import match
 from sentinel.core.stages.respond import respond
 from sentinel.core.trace import Trace
-from sentinel.core.verdict import Reject, Respond, Verdict
+from sentinel.core.verdict import Forward, Reject, Respond, Verdict
 from sentinel.core.world import World
 
 
@@ -87,6 +90,8 @@ def _within_limits(
             return refusal
         if delay is not None:
             return Rest(_in_turn(table, candidate, request, world, trace, fields, delay))
+    if candidate.purse is not None:
+        return Rest(_appraised(table, candidate, candidate.purse, request, world, trace, fields))
     return _admitted(table, candidate, request, world, trace, fields)
 
 
@@ -105,7 +110,31 @@ async def _in_turn(
     fields: tuple[Field, ...], delay: Delay,
 ) -> Verdict:  # fmt: skip
     await world.wait(*delay)
+    if candidate.purse is not None:
+        return await _appraised(table, candidate, candidate.purse, request, world, trace, fields)
     return _admitted(table, candidate, request, world, trace, fields)
+
+
+async def _appraised(
+    table: RouteTable, candidate: Candidate, purse: Purse, request: Request, world: World, trace: Trace,
+    fields: tuple[Field, ...],
+) -> Verdict:  # fmt: skip
+    appraisal = await world.appraise(candidate.route, request)
+    refusal, told, spending = budget(candidate, purse, request, appraisal, world, trace)
+    if refusal is not None:
+        refusal.fields += fields
+        return refusal
+    try:
+        verdict = _admitted(table, candidate, request, world, trace, fields + told)
+    except BaseException:
+        if spending is not None:
+            world.refund(spending)
+        raise
+    if type(verdict) is Forward:
+        verdict.spending = spending
+    elif spending is not None:
+        world.refund(spending)
+    return verdict
 
 
 async def _held_meanwhile(rest: Coroutine[Any, Any, Verdict], leases: tuple[int, ...], world: World) -> Verdict:

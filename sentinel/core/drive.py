@@ -1,10 +1,10 @@
 """Drive a coroutine of the core without an event loop: one send, and the answer, or what it waits for.
 
 The core is written as coroutines because some questions wait (a turn at a rate limit,
-an agent, a remote policy). Nearly all requests ask none of these, and then the first `send(None)`
-runs the decision to its end. One that waits says for what (`Pause`), and whoever drives it goes on when
-that has come: live traffic with a timer, and no task. Where nobody can wait, a coroutine that does all
-the same is a bug of ours, and is told so at once instead of hanging.
+a body, an agent, a remote policy). Nearly all requests ask none of these, and then the first `send(None)`
+runs the decision to its end. One that waits says for what (`Pause`, `Wanted`), and whoever drives it goes on when
+that has come: live traffic with a timer or with the body's last octet, and no task. Where nobody can wait, a
+coroutine that does all the same is a bug of ours, and is told so at once instead of hanging.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar, final
+
+from sentinel.core.appraisal import Appraisal
+from sentinel.core.plan import Route
 
 Answer = TypeVar("Answer")
 
@@ -31,14 +34,25 @@ class Pause:
         yield self
 
 
-def advance(coroutine: Coroutine[Any, Any, Answer]) -> Answer | Pause:
-    """Run on to the end, or to the next pause."""
+@final
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A coroutine of the core waits for what is in a request's body; it is sent the appraisal."""
+
+    route: Route
+
+    def __await__(self) -> Generator[Wanted, Appraisal, Appraisal]:
+        return (yield self)
+
+
+def advance(coroutine: Coroutine[Any, Any, Answer], answered: Appraisal | None = None) -> Answer | Pause | Wanted:
+    """Run on to the end, or to the next thing that is waited for. `answered`: what was wanted."""
     try:
-        question = coroutine.send(None)
+        question = coroutine.send(answered)
     except StopIteration as end:
         answer: Answer = end.value
         return answer
-    if type(question) is Pause:
+    if type(question) is Pause or type(question) is Wanted:
         return question
     coroutine.close()
     raise WaitedHere(f"the decision waits for {question!r}, and nobody here can answer")
@@ -47,7 +61,7 @@ def advance(coroutine: Coroutine[Any, Any, Answer]) -> Answer | Pause:
 def run(coroutine: Coroutine[Any, Any, Answer]) -> Answer:
     """Run to the end where nobody can wait; raise WaitedHere if it would."""
     answer = advance(coroutine)
-    if type(answer) is Pause:
+    if type(answer) is Pause or type(answer) is Wanted:
         coroutine.close()
         raise WaitedHere(f"the decision waits for {answer!r}, and nobody here can answer")
     return answer

@@ -117,6 +117,38 @@ class ConcurrencyLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenBudget:
+    """So many tokens of language models in each window of the calendar, for each value of the key (as in RateLimit)."""
+
+    name: str
+    tokens: int
+    per: Literal["hour", "day", "week", "month"] = "day"
+    time_zone: str = "UTC"  # of the window's beginning: a name of the IANA database
+    key: tuple[str, ...] = ("client-ip",)
+    on_limit: Literal["reject", "observe"] = "reject"
+    when_full: Literal["admit", "reject"] = "admit"
+    exempt: tuple[str, ...] = ()
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A route's requests are for language models: they are read, and what they take is counted.
+
+    family: whose language; "auto": by the path. output_tokens: taken for the most that is answered where a request
+    sets no bound. unrecognised: what becomes of requests that cannot be read, at budgets that refuse.
+    """
+
+    family: Literal["auto", "openai", "openai-compatible", "anthropic", "gemini", "ollama"] = "auto"
+    max_body_bytes: int = 1 << 20
+    output_tokens: int = 1024
+    unrecognised: Literal["reject", "admit"] = "reject"
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLimit:
     """How many connections a listener has in the whole fleet; 0: no limit. per_client: of each client's network."""
 
@@ -198,6 +230,7 @@ class Route:
     split: Split | None = None
     shadows: tuple[Shadow, ...] = ()
     retry: Retry | None = None
+    inference: Inference | None = None
     timeout_ns: int = 0  # of the whole exchange; 0: none
     max_body_bytes: int = -1  # -1: the listener's
     span: Span = NOWHERE
@@ -483,4 +516,5 @@ class Plan:
     sources: tuple[str, ...] = field(default=())  # the files it was made from
     rate_limits: tuple[RateLimit, ...] = field(default=())
     concurrency_limits: tuple[ConcurrencyLimit, ...] = ()
+    token_budgets: tuple[TokenBudget, ...] = ()
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

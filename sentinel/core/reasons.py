@@ -124,6 +124,18 @@ class Reason(Enum):
     ATTEMPTED = Meaning(110, "attempted", 0, "none", "one try at an endpoint: over which connection, when, for how long, and how it ended", "nothing to do; if tries fail or are slow, look at the endpoint")
     LOAD_COMPARED = Meaning(111, "load-compared", 0, "none", "the balance compared what the endpoints are doing, and this one has least to do", "nothing to do; see `sentinelctl endpoints`")
 
+    # Language models, and what they take.
+    WITHIN_BUDGET = Meaning(106, "within-budget", 0, "none", "a token budget has put aside what the request may take at most", "nothing to do")
+    BUDGET_EXHAUSTED = Meaning(107, "budget-exhausted", 429, "operator", "what is left of a token budget is less than the request may take at most", "wait until the window ends (`Retry-After`), ask for less (`max_tokens`), or raise `tokens` of the budget that is named")
+    BUDGET_EXCEEDED = Meaning(108, "budget-exceeded", 0, "none", "a token budget that only observes has less left than the request may take at most", "nothing to do; with `on-limit \"reject\"` this request would be refused")
+    LARGER_THAN_BUDGET = Meaning(109, "larger-than-budget", 413, "operator", "the request may take more tokens than a whole window of a token budget has", "ask for less (`max_tokens`), lower `default-output-tokens`, or raise `tokens` of the budget that is named")
+    BUDGETS_FULL = Meaning(116, "budgets-full", 503, "gateway", "shared memory has no room for another key of a token budget, and the budget says `when-full \"reject\"`", "wait until windows end, or say `when-full \"admit\"`")
+    INFERENCE_UNKNOWN = Meaning(117, "inference-unknown", 400, "client", "the route has a token budget, and the request is in no dialect of a language model that can be counted", "use one of the paths of docs/explanation/inference.md, name the `family`, or say `unrecognised \"admit\"`")
+    INFERENCE_MALFORMED = Meaning(112, "inference-malformed", 400, "client", "the route has a token budget, and the request is not in the shape of its dialect, so that it cannot be counted", "send what the provider documents, without a content-encoding and with no name twice in an object, or say `unrecognised \"admit\"`")
+    UNCOUNTED = Meaning(113, "uncounted", 0, "none", "the request could not be read as one to a language model, and passes uncounted", "name the `family`, or give this traffic a route of its own")
+    TOKENS_REPORTED = Meaning(114, "tokens-reported", 0, "none", "what the answer took, as the provider reported it", "nothing to do")
+    TOKENS_COUNTED = Meaning(115, "tokens-counted", 0, "none", "what the answer took, counted from the text that passed, since the provider did not report it", "nothing to do; a stream that breaks or whose client leaves is counted so")
+
     @property
     def number(self) -> int:
         return self.value.number

@@ -53,15 +53,18 @@ class UpstreamState:
 class State:
     """What is known of the fleet.
 
-    used: of buckets, by key: ns until they are full again. held: under keys of concurrency limits. waiting: requests
-    at each rate limit that delays. chance: where the dice begin; None: they always show 0. now_s: since the epoch, for
-    the age of cookies.
+    used: of buckets, by key: ns until they are full again. held: under keys of concurrency limits. spent: tokens of
+    budgets; described, under the key of a window that begins at 0 and stands for the open one (core.budgets). tokens:
+    what requests to language models ask for, in and out. waiting: requests at each rate limit that delays. chance:
+    where the dice begin; None: they always show 0. now_s: since the epoch, for the age of cookies and for windows.
     """
 
     endpoints: Mapping[PlaceName, EndpointState] = field(default_factory=dict)
     upstreams: Mapping[str, UpstreamState] = field(default_factory=dict)
     used: Ledger = field(default_factory=_empty)
     held: Ledger = field(default_factory=_empty)
+    spent: Ledger = field(default_factory=_empty)
+    tokens: tuple[int, int] | None = None
     waiting: Mapping[str, int] = field(default_factory=dict)
     chance: int | None = None
     now_s: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from sentinel.core.appraisal import Spending
 from sentinel.core.plan import Endpoint, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.world import Wish
@@ -31,6 +32,7 @@ class Forward:
     fields: tuple[tuple[str, str], ...] = ()  # what the answer shall have besides
     leases: tuple[int, ...] = ()  # what is held until the exchange ends (World.hold)
     shadows: tuple[Copy, ...] = ()
+    spending: Spending | None = None  # what was put aside at budgets, of a request to a language model
 
 
 @final

@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from sentinel.core.plan import Endpoint, Upstream
+from sentinel.core.allowances import Term, Window
+from sentinel.core.appraisal import Appraisal, Spending
+from sentinel.core.plan import Endpoint, Route, Upstream
 from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
 from sentinel.core.trace import Step
 
 
@@ -57,6 +60,22 @@ class World(Protocol):
 
     async def wait(self, name: str, wait_ns: int) -> None:
         """Wait so long for one's turn at a rate limit."""
+
+    async def appraise(self, route: Route, request: Request) -> Appraisal:
+        """What a request to a language model may take; for that its body is waited for."""
+
+    def window(self, period: str, time_zone: str) -> Window:
+        """Which window of budgets is open."""
+
+    def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
+        """Put tokens aside at all these budgets, or at none: a key and a term for each, in order.
+
+        Returns outcome (core.limits), index of the one that refused (or -1), then of each what is used of it (with what
+        is put aside now, if it admits), then of each the lease.
+        """
+
+    def refund(self, spending: Spending) -> None:
+        """Give back all that was put aside."""
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         """Which endpoint shall be tried next."""

@@ -15,25 +15,32 @@ Rules:
 3. Chance is a function of the state (its seed) and of how often was asked: the same description, the same game.
 4. After the decision live traffic must be let in (workers.attempt): by the upstream's own breaker, and by the
    bounds of what is in flight. `admit` is that, for endpoints that do not change under way.
+5. Bodies are not described. What a request to a language model asks for is said (`State.tokens`), or is no input
+   and the output of the route's `default-output-tokens`. What is put aside stays so: nobody answers here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
+from sentinel.core.allowances import Term, Window
+from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
 from sentinel.core.balance.chooser import Chooser
 from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
 from sentinel.core.balance.loads import least_request
 from sentinel.core.balance.warming import warmed
 from sentinel.core.limits import ADMITTED, REFUSED, charged
-from sentinel.core.plan import SECOND, Endpoint, Plan, Upstream
+from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
 from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, Ledger, State, UpstreamState
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import Choice, Wish
+from sentinel.explain.zones import open_window
 
 IDLE: Final = EndpointState()
 WHOLE: Final = UpstreamState()
@@ -128,6 +135,11 @@ class Assumed:
         self._others_held: Ledger = {}
         self._tats: dict[bytes, int] = {}
         self._held: dict[bytes, int] = {}
+        self._spent: dict[bytes, int] = {}
+        self._others_spent: Ledger = {}
+        self._described: dict[bytes, tuple[int, int]] = {}  # of the window that was open at that time
+        self.recognises: Callable[[Route, Request], bool] = lambda route, request: True
+        """Whether it is in a dialect of language models; who knows them says so."""
         self._leases: dict[int, bytes] = {}
         self._lease = self._asked = 0
         self._pieces = Pieces(plan) if pieces is None else pieces
@@ -148,6 +160,13 @@ class Assumed:
             self._held.update(state.held)
         else:
             self._others_held = state.held
+
+        if isinstance(state.spent, Mapping):
+            self._described.update({key: (tokens, self.now_s()) for key, tokens in state.spent.items()})
+            for key in [key for key in self._spent if _unopened(key) in state.spent]:
+                del self._spent[key]
+        else:
+            self._others_spent = state.spent
 
     def pass_ns(self, duration_ns: int) -> None:
         """So much time passes."""
@@ -195,6 +214,36 @@ class Assumed:
     async def wait(self, name: str, wait_ns: int) -> None:
         """See rule 2."""
 
+    async def appraise(self, route: Route, request: Request) -> Appraisal:
+        assert route.inference is not None, "nobody else is appraised"
+        if request.method == "POST" and not self.recognises(route, request):
+            return UNKNOWN
+        asked = self.state.tokens or (0, route.inference.output_tokens)
+        return appraised(request, *asked)
+
+    def window(self, period: str, time_zone: str) -> Window:
+        return open_window(period, time_zone, self.now_s())
+
+    def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
+        used = [self._spent_of(key) for key in keys]
+        for at, (_, tokens, limit, _) in enumerate(terms):
+            if used[at] + tokens > limit:
+                return REFUSED, at, *used, *[0 for _ in terms]
+        used = [spent + term[1] for spent, term in zip(used, terms, strict=True)]
+        self._spent.update(zip(keys, used, strict=True))
+        leases = []
+        for key in keys:
+            self._lease += 1
+            self._leases[self._lease] = key
+            leases.append(self._lease)
+        return ADMITTED, -1, *used, *leases
+
+    def refund(self, spending: Spending) -> None:
+        for one in spending.reservations:
+            key = self._leases.pop(one.lease, None)
+            if key is not None and key in self._spent:
+                self._spent[key] -= spending.tokens
+
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         scene = self._scene(upstream)
         return scene.chooser.choose(scene, tried, wish)
@@ -216,8 +265,17 @@ class Assumed:
             other = None if is_for_all else self.choose_endpoint(upstream, tried, verdict.wish).endpoint
             if other is None:
                 self.let_go(verdict.leases)
+                if verdict.spending is not None:
+                    self.refund(verdict.spending)
                 return Reject(reason.status, reason, verdict.route, verdict.fields)
             endpoint = other
+
+    def _spent_of(self, key: bytes) -> int:
+        spent = self._spent.get(key)
+        if spent is not None:
+            return spent
+        tokens, said_s = self._described.get(_unopened(key), (0, -1))
+        return tokens if json.loads(key)[1] <= said_s else self._others_spent.get(key, 0)
 
     def _tat(self, key: bytes) -> int:
         tat = self._tats.get(key)
@@ -228,3 +286,15 @@ class Assumed:
         if scene is None:
             scene = self._scenes[upstream.name] = Scene(self, *self._pieces.of(upstream.name))
         return scene
+
+
+def appraised(request: Request, input_tokens: int, output_tokens: int) -> Appraisal:
+    """A request whose body nobody has seen: POST alone costs tokens."""
+    return Appraisal("ask", "", input_tokens, output_tokens) if request.method == "POST" else FREE
+
+
+def _unopened(key: bytes) -> bytes:
+    """The key under which a description has a window (State.spent)."""
+    name = json.loads(key)
+    name[1] = 0
+    return json.dumps(name, ensure_ascii=False, separators=(",", ":")).encode()

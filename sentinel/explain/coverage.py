@@ -28,10 +28,10 @@ from sentinel.core.span import Span
 from sentinel.explain.cases import Outcome
 from sentinel.explain.words import condition_text
 
-ADMITS: Final = frozenset({Reason.WITHIN_LIMIT, Reason.WITHIN_CONCURRENCY})
+ADMITS: Final = frozenset({Reason.WITHIN_LIMIT, Reason.WITHIN_CONCURRENCY, Reason.WITHIN_BUDGET})
 LIMITS: Final = frozenset({
     Reason.RATE_LIMITED, Reason.WOULD_BE_LIMITED, Reason.DELAYED, Reason.CONCURRENCY_LIMITED,
-    Reason.CONCURRENCY_EXCEEDED,
+    Reason.CONCURRENCY_EXCEEDED, Reason.BUDGET_EXHAUSTED, Reason.BUDGET_EXCEEDED, Reason.LARGER_THAN_BUDGET,
 })  # fmt: skip
 
 
@@ -140,7 +140,9 @@ def _points(table: RouteTable) -> Iterator[Point]:
                 if not _is_universal(condition):
                     yield Point("condition", _text(condition), "fails", condition.span)
     limits = [(one.name, one.span) for one in plan.rate_limits]
-    for name, span in limits + [(one.name, one.span) for one in plan.concurrency_limits]:
+    limits += [(one.name, one.span) for one in plan.concurrency_limits]
+    limits += [(one.name, one.span) for one in plan.token_budgets]
+    for name, span in limits:
         yield Point("filter", _named(name), "admits", span)
         yield Point("filter", _named(name), "limits", span)
     for upstream in plan.upstreams:

@@ -16,8 +16,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sentinel.core.plan import Endpoint, Plan, Upstream
+from sentinel.core.allowances import Term, Window
+from sentinel.core.appraisal import Appraisal, Spending
+from sentinel.core.plan import Endpoint, Plan, Route, Upstream
 from sentinel.core.reasons import BY_WORD
+from sentinel.core.request import Request
 from sentinel.core.span import Span
 from sentinel.core.trace import Step
 from sentinel.core.world import Choice, Wish, World
@@ -59,6 +62,22 @@ class Recorder:
         await self._world.wait(name, wait_ns)
         self._keep("wait", [name, wait_ns], None)
 
+    async def appraise(self, route: Route, request: Request) -> Appraisal:
+        appraisal = await self._world.appraise(route, request)
+        found = appraisal.kind, appraisal.model, appraisal.input_tokens, appraisal.output_tokens, appraisal.fault
+        self._keep("appraise", [route.name], list(found))
+        return appraisal
+
+    def window(self, period: str, time_zone: str) -> Window:
+        return Window(*self._keep("window", [period, time_zone], list(self._world.window(period, time_zone))))
+
+    def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
+        return tuple(self._keep("reserve", _reserve_asked(keys, terms), list(self._world.reserve(keys, terms))))
+
+    def refund(self, spending: Spending) -> None:
+        self._world.refund(spending)
+        self._keep("refund", _refund_asked(spending), None)
+
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         choice = self._world.choose_endpoint(upstream, tried, wish)
         self._keep("choose-endpoint", _choice_asked(upstream, tried, wish), _choice_line(choice))
@@ -97,6 +116,18 @@ class Replay:
     async def wait(self, name: str, wait_ns: int) -> None:
         self._answer("wait", [name, wait_ns])
 
+    async def appraise(self, route: Route, request: Request) -> Appraisal:
+        return Appraisal(*self._answer("appraise", [route.name]))
+
+    def window(self, period: str, time_zone: str) -> Window:
+        return Window(*self._answer("window", [period, time_zone]))
+
+    def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
+        return tuple(self._answer("reserve", _reserve_asked(keys, terms)))
+
+    def refund(self, spending: Spending) -> None:
+        self._answer("refund", _refund_asked(spending))
+
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         name, refusal, notes = self._answer("choose-endpoint", _choice_asked(upstream, tried, wish))
         endpoint = None if name is None else self._endpoints[upstream.name, name]
@@ -129,6 +160,14 @@ def decode(data: bytes) -> list[Line]:
 def encode_steps(steps: Sequence[Step]) -> bytes:
     """A trace as JSON lines."""
     return encode([_step_line(step) for step in steps])
+
+
+def _reserve_asked(keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> list[Any]:
+    return [[key.decode() for key in keys], [list(term) for term in terms]]
+
+
+def _refund_asked(spending: Spending) -> list[Any]:
+    return [spending.tokens, [one.lease for one in spending.reservations]]
 
 
 def _choice_asked(upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> list[Any]:

@@ -96,6 +96,16 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"a copy goes to `{details[0]}`, as of {int(details[1]) / 10:g}% of the requests"
         case Reason.BREAKER_OPEN | Reason.NONE_USABLE | Reason.UPSTREAM_FULL if len(details) == 1:
             return f"{reason.value.text} (upstream `{details[0]}`)"
+        case Reason.WITHIN_BUDGET | Reason.BUDGET_EXCEEDED if len(details) == 4:
+            only = ", and it only observes" if reason is Reason.BUDGET_EXCEEDED else ""
+            return f"token budget `{details[0]}`: {details[1]} of {details[2]} with {details[3]} put aside now{only}"
+        case Reason.BUDGET_EXHAUSTED if len(details) == 4:
+            return f"token budget `{details[0]}`: {details[1]} of {details[2]} are used, and {details[3]} are asked for"
+        case Reason.LARGER_THAN_BUDGET if len(details) == 3:
+            return f"token budget `{details[0]}` has {details[2]} in all, and {details[1]} are asked for"
+        case Reason.TOKENS_REPORTED | Reason.TOKENS_COUNTED if len(details) == 3:
+            how = "reported" if reason is Reason.TOKENS_REPORTED else "counted here"
+            return f"model {quoted(str(details[0]))} took {details[1]} tokens and made {details[2]} ({how})"
         case Reason.WOULD_BE_LIMITED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up, and only observes{_bucket(details[1])}"
         case Reason.NO_ENDPOINT if len(details) == 1:

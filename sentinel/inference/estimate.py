@@ -162,6 +162,11 @@ class Estimator:
             output=output, reasoning=known.reasoning_tokens, audio_output=known.audio_output_tokens,
         ).counted()  # fmt: skip
 
+    def produced_tokens(self, model: str, reading: Reading) -> int:
+        """What was produced so far, of all choices; what was reported of it meanwhile is the least."""
+        reported = 0 if reading.usage is None else reading.usage.output_tokens
+        return max(reported, sum(self._produced(model, one) for one in reading.produced))
+
     def _produced(self, model: str, produced: Produced) -> int:
         if produced.tokens is not None:
             return produced.tokens

@@ -92,7 +92,7 @@ def snapshot(plan: Plan, region: Region) -> State:
         upstreams[upstream.name] = UpstreamState(is_open, region.flights(number)[0])
     return State(
         endpoints, upstreams, used=Looked(lambda key: max(0, region.peek(now_ns, key) - now_ns)),
-        held=Looked(region.held), now_s=int(time.time()),
+        held=Looked(region.held), spent=Looked(lambda key: sum(region.spent(key)[:2])), now_s=int(time.time()),
     )  # fmt: skip
 
 

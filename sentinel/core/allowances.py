@@ -1,0 +1,106 @@
+"""Token budgets as the core sees them: whose window is asked, for how much, and what the answer means.
+
+Intuition: the account books of a route. Which of them concern a request is known when its headers are, what
+it will take at most when its body is; then all of them are asked at once, and either each puts that much aside or none.
+
+The books are the world's (`World.reserve`): how windows are named is core.budgets', and which one is open only the
+world can tell (`World.window`), since it has a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from sentinel.core.budgets import write_key
+from sentinel.core.keys import is_within, part_of
+from sentinel.core.limits import CLOSED, Field
+from sentinel.core.plan import Inference, TokenBudget
+from sentinel.core.request import Request
+
+OBSERVE: Final = 2
+"""Flag of a term: never refuses."""
+TOKENS_MAX: Final = 1 << 40
+"""No request is appraised higher: far beyond what anybody means, and far from the edge of a shared word."""
+UNLIMITED: Final = (1 << 52) - 1
+
+Term = tuple[int, int, int, int]
+"""Seconds until the window ends, tokens, limit, flags."""
+
+
+class Window(NamedTuple):
+    """The one that is open (unix seconds), and what time it is."""
+
+    start_s: int
+    end_s: int
+    now_s: int
+
+    @property
+    def left_s(self) -> int:
+        return max(self.end_s - self.now_s, 1)
+
+
+class Allowance:
+    """One budget as one route asks it; made with the route table."""
+
+    __slots__ = (
+        "_networks", "_parts", "flags", "has_exemptions", "is_observer", "limit", "name", "period", "span", "time_zone",
+        "tokens",
+    )  # fmt: skip
+
+    def __init__(self, budget: TokenBudget, route: str) -> None:
+        self.name = budget.name
+        self.span = budget.span
+        self.tokens = budget.tokens
+        self.period = budget.per
+        self.time_zone = budget.time_zone
+        self.is_observer = budget.on_limit == "observe"
+        self.limit = UNLIMITED if self.is_observer else budget.tokens
+        self.flags = (CLOSED if budget.when_full == "reject" else 0) | (OBSERVE if self.is_observer else 0)
+        self._parts = tuple(
+            (lambda _: route) if kind == "route" else part_of(kind, budget.ipv4_prefix, budget.ipv6_prefix)
+            for kind in budget.key
+        )
+        self._networks = budget.exempt
+        self.has_exemptions = bool(budget.exempt)
+
+    def is_exempt(self, request: Request) -> bool:
+        return bool(self._networks) and is_within(request.client_ip, self._networks)
+
+    def key(self, request: Request, start_s: int) -> bytes:
+        """What names the window of a request's budget."""
+        return write_key(self.name, start_s, [part(request) for part in self._parts])
+
+    def policy(self, window: Window) -> str:
+        return f'"{self.name}";q={self.tokens};qu="tokens";w={window.end_s - window.start_s}'
+
+    def state(self, used: int, window: Window) -> str:
+        return f'"{self.name}";r={max(self.tokens - used, 0)};t={window.left_s}'
+
+
+class Purse:
+    """All budgets of a route whose traffic is for language models; there may be none, and then it is only counted."""
+
+    __slots__ = ("allowances", "has_exemptions", "inference", "is_strict")
+
+    def __init__(self, inference: Inference, allowances: Sequence[Allowance]) -> None:
+        self.inference = inference
+        self.allowances = tuple(allowances)
+        self.has_exemptions = any(one.has_exemptions for one in allowances)
+        self.is_strict = inference.unrecognised == "reject" and any(not one.is_observer for one in allowances)
+        """What cannot be read cannot be counted: who may pass all the same would pass by the budget."""
+
+    def of(self, request: Request) -> tuple[Allowance, ...]:
+        """The budgets that concern this request."""
+        if not self.has_exemptions:
+            return self.allowances
+        return tuple(one for one in self.allowances if not one.is_exempt(request))
+
+
+def fields_of(told: Sequence[tuple[Allowance, int, Window]]) -> tuple[Field, ...]:
+    """What the client is told of its budgets (draft-ietf-httpapi-ratelimit-headers)."""
+    if not told:
+        return ()
+    policies = ", ".join([one.policy(window) for one, _, window in told])
+    states = ", ".join([one.state(used, window) for one, used, window in told])
+    return ("ratelimit-policy", policies), ("ratelimit", states)

@@ -1,0 +1,54 @@
+"""What a request to a language model is worth to its budgets, and what has been put aside for it.
+
+Intuition: a shop that takes orders on account. Before the order goes to the workshop somebody looks at it and says
+what it may cost at most; so much is put aside in the customer's books, and goes with the order as a slip.
+
+The core does not read bodies: whoever has the octets appraises them (World.appraise), and this is all that
+a decision knows of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Appraisal:
+    """kind    what the request is
+    ask        one that costs tokens: `input_tokens` are estimated, `output_tokens` are the most that it may bring
+    free       nothing that could cost any (GET)
+    unknown    in no dialect that is read here
+    malformed  in a dialect, and not in its shape; `fault` says where
+    """
+
+    kind: Literal["ask", "free", "unknown", "malformed"]
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    fault: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """What is put aside: at least one, so that a reservation can be told from none."""
+        return max(self.input_tokens + self.output_tokens, 1)
+
+
+FREE: Final = Appraisal("free")
+UNKNOWN: Final = Appraisal("unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """So many tokens of one budget; `limit`: what the budget has in its window, or UNLIMITED where it only observes."""
+
+    lease: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What an exchange has put aside: `tokens` of each of these budgets."""
+
+    tokens: int
+    reservations: tuple[Reservation, ...] = ()

@@ -1,0 +1,91 @@
+"""The stage that puts tokens aside: what a request may take at most, at all budgets of its route, or at none.
+
+Intuition: a deposit. Nobody knows what an order will cost before it is done, so the most that it can cost is put
+aside first; what was not needed comes back. Who checks the balance and pays later lets fifty orders through
+on money for one.
+
+It comes last before an endpoint is asked for: it needs the body, which nobody waits for whom a limit refuses.
+What is put aside goes with the verdict (core.appraisal.Spending); who acts on the verdict settles it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sentinel.core.allowances import TOKENS_MAX, Allowance, Purse, Window, fields_of
+from sentinel.core.appraisal import Appraisal, Reservation, Spending
+from sentinel.core.candidates import Candidate
+from sentinel.core.limits import ADMITTED, FULL, Field
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+from sentinel.core.trace import Trace
+from sentinel.core.verdict import Reject
+from sentinel.core.world import World
+
+Found = tuple[Reject | None, tuple[Field, ...], Spending | None]
+"""The refusal, or None; the fields that the answer shall have; and what was put aside."""
+
+NO_RETRY: Final = ("x-should-retry", "false")
+"""What the SDKs of OpenAI and Anthropic obey: to ask again within seconds is of no use until the window ends."""
+
+
+def budget(
+    candidate: Candidate, purse: Purse, request: Request, appraisal: Appraisal, world: World, trace: Trace
+) -> Found:
+    """Put aside what the request may take."""
+    if appraisal.kind != "ask":
+        return _unread(candidate, purse, request, appraisal, trace), (), None
+    allowances, tokens = purse.of(request), min(appraisal.tokens, TOKENS_MAX)
+    for one in allowances:
+        if tokens > one.limit:
+            trace.add((Reason.LARGER_THAN_BUDGET, one.span, (one.name, tokens, one.tokens)))
+            return _reject(candidate, Reason.LARGER_THAN_BUDGET, (NO_RETRY,)), (), None
+    if not allowances:
+        return None, (), Spending(tokens)
+    windows = [world.window(one.period, one.time_zone) for one in allowances]
+    asked = list(zip(allowances, windows, strict=True))
+    outcome, index, *answer = world.reserve(
+        tuple([one.key(request, window.start_s) for one, window in asked]),
+        tuple([(window.left_s, tokens, one.limit, one.flags) for one, window in asked]),
+    )  # fmt: skip
+    used, leases = answer[: len(asked)], answer[len(asked) :]
+    if outcome != ADMITTED:
+        return _refused(candidate, outcome, asked[index], used[index], tokens, trace), (), None
+    for one, total in zip(allowances, used, strict=True):
+        reason = Reason.WITHIN_BUDGET if total <= one.tokens else Reason.BUDGET_EXCEEDED
+        trace.add((reason, one.span, (one.name, total, one.tokens, tokens)))
+    enforced = [(one, total, window) for (one, window), total in zip(asked, used, strict=True) if not one.is_observer]
+    reservations = [Reservation(lease, one.limit) for one, lease in zip(allowances, leases, strict=True)]
+    return None, fields_of(enforced), Spending(tokens, tuple(reservations))
+
+
+def _unread(
+    candidate: Candidate, purse: Purse, request: Request, appraisal: Appraisal, trace: Trace
+) -> Reject | None:
+    """What is no request for tokens, or none that could be read."""
+    if appraisal.kind == "free":
+        return None
+    is_malformed = appraisal.kind == "malformed"
+    reason = Reason.INFERENCE_MALFORMED if is_malformed else Reason.INFERENCE_UNKNOWN
+    span = purse.inference.span
+    if purse.is_strict and any(not one.is_observer for one in purse.of(request)):
+        trace.add((reason, span, (appraisal.fault,) if is_malformed else ()))
+        return _reject(candidate, reason, ())
+    trace.add((Reason.UNCOUNTED, span, (appraisal.fault or "no dialect that is known here",)))
+    return None
+
+
+def _refused(
+    candidate: Candidate, outcome: int, asked: tuple[Allowance, Window], used: int, tokens: int, trace: Trace
+) -> Reject:
+    one, window = asked
+    if outcome == FULL:
+        trace.add((Reason.BUDGETS_FULL, one.span, (one.name,)))
+        return _reject(candidate, Reason.BUDGETS_FULL, (("retry-after", "1"),))
+    trace.add((Reason.BUDGET_EXHAUSTED, one.span, (one.name, used, one.tokens, tokens)))
+    told = ("retry-after", str(window.left_s)), NO_RETRY, *fields_of([(one, used, window)])
+    return _reject(candidate, Reason.BUDGET_EXHAUSTED, told)
+
+
+def _reject(candidate: Candidate, reason: Reason, fields: tuple[Field, ...]) -> Reject:
+    return Reject(reason.status, reason, candidate.route, fields)

@@ -1,0 +1,33 @@
+"""Time zones, for windows of budgets: how far a moment is ahead of UTC (core.budgets).
+
+The one place where a zone's name becomes its rules; the core gets a function.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from sentinel.core.allowances import Window
+from sentinel.core.budgets import Offset, utc, window
+
+
+@lru_cache(maxsize=64)
+def offset_of(time_zone: str) -> Offset:
+    """The offsets of a zone, by its name in the IANA database; a checked plan has only zones that there are."""
+    if time_zone == "UTC":
+        return utc
+    zone = ZoneInfo(time_zone)
+
+    def offset(moment_s: int) -> int:
+        ahead = datetime.fromtimestamp(moment_s, UTC).astimezone(zone).utcoffset()
+        return 0 if ahead is None else int(ahead.total_seconds())
+
+    return offset
+
+
+def open_window(period: str, time_zone: str, now_s: int) -> Window:
+    """The window that is open at this time (unix seconds)."""
+    start_s, end_s = window(period, offset_of(time_zone), now_s)
+    return Window(start_s, end_s, now_s)

@@ -1,0 +1,301 @@
+"""Traffic to language models, metered: what a request may take is put aside, what its answer took is settled.
+
+Intuition: a taxi with a deposit. The passenger leaves as much as the ride can cost at most; the meter runs while the
+car moves, and every few streets the driver books what has been driven. At the end the rest is handed back. If
+the driver drops dead, what he has booked stays booked, and what lies in the box is the passenger's.
+
+    body is whole ─▶ appraise ─▶ (core: reserve) ─▶ take, prepare ─▶ head ─▶ begin, feed … finish ─▶ close
+
+Rules:
+1. Only routes with `inference` come here, and of their requests only those in a dialect: what costs tokens has a `Tab`.
+   The body is kept whole, at most `max-body-size` of it, and sent with a length whatever its framing was.
+2. Octets of an answer go on when they come. Every LOOK_BYTES of a stream what was produced is settled, so a worker
+   that is killed takes at most that with it, and the rest of what was put aside is free again.
+3. A stream that outgrows what was put aside reserves more while it goes on. If the budget has no more, the stream is
+   not cut: what it takes beyond is settled all the same, and counted as an overdraft (Counter.BUDGETS_OVERDRAWN).
+4. All ends of an exchange come through `close`, and it settles once. No answer, or one that is no success:
+   all goes back. An answer that the provider reports: that. A stream that broke, or whose client left: what had
+   passed. An answer that could not be read to its end: what was put aside, since nobody can say that it was less.
+5. However often a request is tried, there is one tab: retries and hedges are never charged twice.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
+from sentinel.core.plan import Inference, Route
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+from sentinel.inference.adapters import read_request
+from sentinel.inference.ask import Ask
+from sentinel.inference.dialect import Call, Dialect, Family, recognise
+from sentinel.inference.encodings import accepted
+from sentinel.inference.estimate import Estimate, Estimator
+from sentinel.inference.fault import InferenceFault
+from sentinel.inference.insist import asking_for_usage
+from sentinel.inference.meter import Meter
+from sentinel.inference.sheet import Doubt, Reading
+from sentinel.inference.usage import Usage
+from shm.counters import Counter
+from shm.layout import BUDGET_UNCOUNTED
+from shm.limits import ADMITTED
+from workers.http1.bodies import ChunkedBody
+from workers.http1.faults import ClientFault
+from workers.http1.heads import ResponseHead
+
+if TYPE_CHECKING:
+    from shm.region import Region
+    from workers.exchange import Exchange
+
+LOOK_BYTES: Final = 4 * 1024
+"""Of a stream: some sixteen tokens of OpenAI's chat. A look costs about what reading the events did."""
+EXTENSION_TOKENS: Final = 256
+"""What a stream that has outgrown its reservation reserves at a time."""
+FREE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+WITHOUT_OUTPUT: Final = frozenset({Dialect.OPENAI_EMBEDDINGS, Dialect.OLLAMA_EMBED})
+REWRITTEN: Final = re.compile(
+    rb"\r\n(?:content-length|transfer-encoding|expect|accept-encoding):[^\r\n]*", re.IGNORECASE
+)
+"""Lines of a head that are said anew: the body is whole, may have been edited, and its answer must be readable."""
+
+
+def call_of(inference: Inference, method: str, path: str) -> Call | None:
+    """The dialect of a request; None when it is none that costs tokens."""
+    if method != "POST":
+        return None
+    return recognise(path, None if inference.family == "auto" else Family(inference.family))
+
+
+def recognises(route: Route, request: Request) -> bool:
+    """Whether a request is in a dialect of its route (for those who rehearse it)."""
+    return route.inference is not None and call_of(route.inference, request.method, request.path) is not None
+
+
+def is_at_hand(exchange: Exchange, route: Route) -> bool:
+    """Whether all is known that an appraisal needs."""
+    request = exchange.request
+    assert request is not None
+    return exchange.body_done or bool(exchange.head.upgrade) or not recognises(route, request)
+
+
+def appraise(exchange: Exchange, route: Route) -> Appraisal:
+    """What the request may take; one that is read has a tab from here on."""
+    request, inference = exchange.request, route.inference
+    assert request is not None and inference is not None
+    service = exchange.downstream.service
+    if exchange.head.upgrade:
+        return UNKNOWN
+    call = call_of(inference, request.method, request.path)
+    if call is None:
+        return FREE if request.method in FREE_METHODS else UNKNOWN
+    body = b"".join(exchange.backlog)
+    if exchange.head.chunked:
+        body, _ = ChunkedBody(reframe=False, fault=ClientFault).feed(body)
+    try:
+        ask = read_request(call, body)
+    except InferenceFault as fault:
+        return Appraisal("malformed", fault=str(fault))
+    estimate = service.estimator.estimate(ask)
+    output_tokens = estimate.output_cap_tokens
+    if ask.dialect in WITHOUT_OUTPUT:
+        output_tokens = 0
+    elif output_tokens is None:
+        output_tokens = inference.output_tokens * ask.choices_count
+    exchange.tab = Tab(inference, ask, estimate, body, service.estimator, service.region, service.slot)
+    return Appraisal("ask", ask.model, estimate.input_tokens, output_tokens)
+
+
+class Account:
+    """What of one budget is put aside for one exchange."""
+
+    __slots__ = ("lease", "limit", "open")
+
+    def __init__(self, lease: int, limit: int, tokens: int) -> None:
+        self.lease = lease
+        self.limit = limit
+        self.open = tokens
+
+
+class Tab:
+    """What one exchange has put aside, takes, and has settled."""
+
+    __slots__ = (
+        "_accounts", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines", "_region", "_settled",
+        "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter",
+    )  # fmt: skip
+
+    def __init__(
+        self, inference: Inference, ask: Ask, estimate: Estimate, body: bytes, estimator: Estimator, region: Region,
+        slot: int,
+    ) -> None:  # fmt: skip
+        self.ask = ask
+        self.body = body
+        self.meter: Meter | None = None  # from the head of a good answer on
+        self.is_closed = False
+        self._inference = inference
+        self._estimate = estimate
+        self._estimator = estimator
+        self._region, self._slot = region, slot
+        self._accounts: list[Account] = []
+        self._tokens = 0  # put aside at first
+        self._settled = 0  # of each budget, so far
+        self._unlooked_bytes = 0
+        self._is_usage_asked = False
+        self._lines = b""
+
+    # The request.
+
+    def take(self, spending: Spending | None) -> None:
+        """This was put aside, and is to be settled here."""
+        if spending is not None:
+            self._tokens = spending.tokens
+            self._accounts = [
+                Account(one.lease, one.limit, spending.tokens)
+                for one in spending.reservations
+                if one.lease != BUDGET_UNCOUNTED
+            ]
+
+    def prepare(self, exchange: Exchange) -> None:
+        """The request as it will be sent: with a length, and asking for usage if its client did not."""
+        edited = asking_for_usage(self.ask, self.body)
+        if edited is not None:
+            self._is_usage_asked = True
+            self.body = edited
+        encodings = accepted(", ".join(exchange.head.values("accept-encoding")), is_edited=self._is_usage_asked)
+        self._lines = f"content-length: {len(self.body)}\r\naccept-encoding: {encodings}\r\n\r\n".encode("latin-1")
+        exchange.backlog = [self.body]
+        exchange.kept = [self.body]
+        exchange.kept_bytes = len(self.body)
+        self.body = b""
+
+    def head(self, raw: bytes) -> bytes:
+        """The head of the request, with what is said anew."""
+        return REWRITTEN.sub(b"", raw[:-2]) + self._lines
+
+    # The answer.
+
+    def begin(self, head: ResponseHead) -> None:
+        """The answer that the client gets begins: one that is no success takes nothing."""
+        if not 200 <= head.status < 300:
+            return
+        fields = dict(head.headers)
+        self.meter = Meter(
+            self.ask, content_type=fields.get("content-type", ""), encoding=fields.get("content-encoding", ""),
+            # What has a length is not shortened; nobody sends a stream so.
+            is_usage_removed=self._is_usage_asked and head.content_length < 0,
+            count=self._estimator.counter(self.ask.model),
+        )  # fmt: skip
+
+    def feed(self, data: bytes) -> bytes:
+        """Octets of the answer's payload; returns what goes on."""
+        meter = self.meter
+        if meter is None:
+            return data
+        out = meter.feed(data)
+        self._unlooked_bytes += len(data)
+        if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
+            self._unlooked_bytes = 0
+            self._settle_on(meter.reading())
+        return out
+
+    def finish(self) -> bytes:
+        """The answer is through; returns what was held back of it."""
+        return b"" if self.meter is None else self.meter.finish()
+
+    def _settle_on(self, reading: Reading) -> None:
+        """What was produced so far is spent, whatever becomes of this worker."""
+        usage = reading.usage
+        is_known = usage is not None and reading.is_input_reported
+        input_tokens = usage.input_tokens if usage is not None and is_known else self._estimate.input_tokens
+        more = input_tokens + self._estimator.produced_tokens(self.ask.model, reading) - self._settled
+        if more <= 0 or not self._accounts:
+            return
+        self._settled += more
+        for one in self._accounts:
+            if one.open <= more:
+                wanted = more - one.open + EXTENSION_TOKENS
+                outcome, _ = self._region.extend(self._slot, one.lease, wanted, one.limit)
+                if outcome == ADMITTED:
+                    one.open += wanted
+            released = min(more, one.open - 1)  # something stays open, so that the entry stays the key's
+            self._region.settle(self._slot, one.lease, more, released, 0)
+            one.open -= released
+
+    # The end.
+
+    def close(self, exchange: Exchange) -> None:
+        """The exchange is over, in whatever way: settle what it took, and say so in its trace."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        meter = self.meter
+        if meter is None:
+            self.refund()
+            return
+        meter.finish()
+        reading = meter.reading()
+        usage = self._estimator.fallback(self.ask, reading)
+        tokens = usage.total_tokens
+        if not usage.is_reported and any(doubt is not Doubt.CUT for doubt in reading.doubts):
+            tokens = max(tokens, self._tokens)
+        self._end(tokens - self._settled, 1)
+        self._tell(exchange, reading, usage)
+
+    def refund(self) -> None:
+        """Nothing was taken."""
+        self._end(-self._settled, 0)
+
+    def _end(self, spent: int, is_end: int) -> None:
+        accounts = self._accounts
+        while accounts:
+            one = accounts.pop()
+            self._region.settle(self._slot, one.lease, spent, one.open, is_end)
+
+    def _tell(self, exchange: Exchange, reading: Reading, usage: Usage) -> None:
+        reason = Reason.TOKENS_REPORTED if usage.is_reported else Reason.TOKENS_COUNTED
+        model = self.ask.model
+        exchange.trace.step(reason, self._inference.span, model, usage.input_tokens, usage.output_tokens)
+        region, slot = self._region, self._slot
+        region.add(slot, Counter.INFERENCE_REQUESTS)
+        region.add(slot, Counter.INFERENCE_INPUT_TOKENS, usage.input_tokens)
+        region.add(slot, Counter.INFERENCE_OUTPUT_TOKENS, usage.output_tokens)
+        if usage.is_reported:
+            self._estimator.learn(self.ask, self._estimate, usage)
+        else:
+            region.add(slot, Counter.INFERENCE_COUNTED)
+
+
+# What a provider's client understands.
+
+OPENAI_TYPES: Final = {400: "invalid_request_error", 408: "invalid_request_error", 413: "invalid_request_error",
+                       429: "rate_limit_exceeded"}  # fmt: skip
+ANTHROPIC_TYPES: Final = {400: "invalid_request_error", 408: "invalid_request_error", 413: "request_too_large",
+                          429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
+GEMINI_STATES: Final = {400: "INVALID_ARGUMENT", 413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED",
+                        504: "DEADLINE_EXCEEDED"}  # fmt: skip
+
+
+def refusal_of(exchange: Exchange, inference: Inference, status: int, reason: Reason) -> dict[str, Any] | None:
+    """What a refusal says in the shape of the provider's own errors; None for what is in no dialect."""
+    request = exchange.request
+    call = None if request is None else call_of(inference, request.method, request.path)
+    if call is None:
+        return None
+    message = f"{reason.value.text} (request id: {exchange.request_id})"
+    match call.dialect:
+        case Dialect.ANTHROPIC_MESSAGES:
+            kind = ANTHROPIC_TYPES.get(status, "api_error")
+            error: dict[str, Any] = {"type": kind, "message": f"{reason.word}: {message}"}
+            return {"type": "error", "error": error, "request_id": exchange.request_id}
+        case Dialect.GEMINI_GENERATE:
+            state = GEMINI_STATES.get(status, "UNAVAILABLE")
+            return {"error": {"code": status, "message": f"{reason.word}: {message}", "status": state}}
+        case Dialect.OLLAMA_CHAT | Dialect.OLLAMA_GENERATE | Dialect.OLLAMA_EMBED:
+            return {"error": f"{reason.word}: {message}"}
+        case _:
+            kind = OPENAI_TYPES.get(status, "server_error")
+            if reason is Reason.BUDGET_EXHAUSTED:
+                kind = "insufficient_quota"
+            return {"error": {"message": message, "type": kind, "param": None, "code": reason.word}}
