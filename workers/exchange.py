@@ -209,21 +209,27 @@ class Exchange:
 
     def _read(self, route: Route) -> None:
         """The decision wants to know what the body says: tell it, or read on until the body is whole."""
-        if metering.is_at_hand(self, route):
-            self.wanted = None
-            self._decide_on(metering.appraise(self, route))
+        if metering.needs_body(self, route) and not self._has_body_for(route):
             return
+        self.wanted = None
+        self._decide_on(metering.appraise(self, route))
+
+    def _has_body_for(self, route: Route) -> bool:
+        """Whether the body is whole; if not it is read on, or refused for its size."""
         assert route.inference is not None
         downstream, head, body = self.downstream, self.head, self.body
         self.wanted = self.route = route
         self.body_max = min(downstream.intake.body_max(route), route.inference.max_body_bytes)
         if head.content_length > self.body_max or (body is not None and body.payload_bytes > self.body_max):
             self.refuse(Reason.BODY_TOO_LARGE)
-            return
+            return False
+        if self.body_done:
+            return True
         if head.expect_continue and not self.backlog:
             downstream.write(CONTINUE)
             self.bytes_out += len(CONTINUE)
         downstream.more()
+        return False
 
     def _act(self, verdict: Verdict) -> None:
         """Do what was decided."""

@@ -73,11 +73,11 @@ def recognises(route: Route, request: Request) -> bool:
     return route.inference is not None and call_of(route.inference, request.method, request.path) is not None
 
 
-def is_at_hand(exchange: Exchange, route: Route) -> bool:
-    """Whether all is known that an appraisal needs."""
+def needs_body(exchange: Exchange, route: Route) -> bool:
+    """Whether an appraisal needs the body."""
     request = exchange.request
     assert request is not None
-    return exchange.body_done or bool(exchange.head.upgrade) or not recognises(route, request)
+    return not exchange.head.upgrade and recognises(route, request)
 
 
 def appraise(exchange: Exchange, route: Route) -> Appraisal:

@@ -237,7 +237,7 @@ class Compiler:
                 for name, span in asked:
                     self.problems.add(
                         span, f"`{name}` counts tokens, and the route does not say that it is for language models",
-                        "add `inference { }` to the route", [(known[name].span, "the budget")],
+                        "add `inference` to the route", [(known[name].span, "the budget")],
                     )  # fmt: skip
                 continue
             if not route.has("upstream") and not route.has("split") and not route.is_faulty:

@@ -27,6 +27,7 @@ routes {{
         upstream "api"
         max-body-size "1KiB"
     }}
+    route "llm" {{ matches {{ path-prefix "/llm"; }}; filters "tokens"; inference; upstream "api"; }}
     route "slow" {{ matches {{ path "/slow"; }}; filters "patient"; respond 200; }}
     route "peak" {{ matches {{ path "/peak"; }}; upstream "peak"; }}
     route "lot" {{ matches {{ path "/lot"; }}; split {{ upstream "api"; upstream "peak"; }}; }}
@@ -38,6 +39,7 @@ filters {{
     rate-limit "watch" {{ rate "1/s"; burst 1; on-limit "observe"; }}
     rate-limit "patient" {{ rate "1/s"; burst 1; on-limit "delay"; max-waiting 5; max-delay "10s"; }}
     concurrency-limit "few" {{ max 2; key "header:x-t"; }}
+    token-budget "tokens" {{ tokens 1000; key "header:x-t"; }}
 }}
 upstreams {{
     upstream "api" {{
