@@ -1,1 +1,1 @@
-"""One file a stage: match, then respond or forward."""
+"""One file a stage: match, hold, limit, budget, then respond or forward."""

@@ -1,0 +1,232 @@
+"""Token budgets in the core: what is asked of the world, in which order, and what its answer means."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from sentinel.core.allowances import TOKENS_MAX, UNLIMITED, Term, Window
+from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
+from sentinel.core.decide import Rest, decide, decide_now
+from sentinel.core.drive import WaitedHere, Wanted, advance, run
+from sentinel.core.plan import ConcurrencyLimit, Endpoint, Inference, Plan, RateLimit, Route, TokenBudget, Upstream
+from sentinel.core.reasons import Reason
+from sentinel.core.request import Request
+from sentinel.core.routes import compile_routes
+from sentinel.core.state import State
+from sentinel.core.trace import Step, Trace
+from sentinel.core.verdict import Forward, Reject, Verdict
+from sentinel.core.world import Choice, Wish
+from sentinel.explain.assumed import Assumed
+from sentinel.explain.exhaustive import Preview, explain
+from sentinel.explain.replay import Recorder, Replay, decode, encode, encode_steps
+from shm.layout import BUDGET_AMOUNT_MAX, LIMIT_CLOSED, LIMIT_OBSERVE
+from tests.core.build import match, plan, request, route
+
+SMALL = TokenBudget("small", 100, key=("header:x-t",))
+WATCH = TokenBudget("watch", 10, "hour", key=("client-ip",), on_limit="observe")
+LARGE = TokenBudget("large", 1000, "month", key=(), when_full="reject")
+ASK = Appraisal("ask", "m", 10, 20)
+POST = request("/a", method="POST")
+
+
+def planned(*budgets: TokenBudget, inference: Inference | None = None, **limits: Any) -> Plan:
+    names = tuple(one.name for one in budgets)
+    names += tuple(one.name for found in limits.values() for one in found)
+    one = route("a", match(prefixes=("/a",)))
+    one = dataclasses.replace(one, filters=names, inference=inference or Inference())
+    return dataclasses.replace(plan(one), token_budgets=budgets, **limits)
+
+
+class Books(Assumed):
+    """A world whose bodies say what a test says, and which writes down what it was asked."""
+
+    def __init__(self, found: Plan, appraisal: Appraisal = ASK, state: State = State()) -> None:  # noqa: B008
+        super().__init__(found, state)
+        self.appraisal = appraisal
+        self.asked: list[Any] = []
+
+    async def appraise(self, route: Route, request: Request) -> Appraisal:
+        self.asked.append("appraise")
+        return self.appraisal
+
+    def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
+        answer = super().reserve(keys, terms)
+        self.asked.append((keys, terms))
+        return answer
+
+    def refund(self, spending: Spending) -> None:
+        self.asked.append("refund")
+        super().refund(spending)
+
+
+def decided(world: Books, found: Plan, asked: Request = POST) -> tuple[Verdict, list[Step]]:
+    trace = Trace()
+    return run(decide(compile_routes(found), asked, world, trace)), trace.steps
+
+
+def test_words_of_terms_are_those_of_shared_memory() -> None:
+    from sentinel.core import allowances, limits
+
+    assert (limits.CLOSED, allowances.OBSERVE, UNLIMITED) == (LIMIT_CLOSED, LIMIT_OBSERVE, BUDGET_AMOUNT_MAX)
+
+
+def test_all_budgets_are_asked_at_once_for_the_most_that_it_may_take() -> None:
+    found = planned(SMALL, WATCH, LARGE)
+    world = Books(found)
+    verdict, steps = decided(world, found)
+    assert isinstance(verdict, Forward) and verdict.spending is not None
+    assert world.asked[0] == "appraise" and len(world.asked) == 2
+    keys, terms = world.asked[1]
+    assert [json.loads(key) for key in keys] == [["small", 0, ""], ["watch", 0, "192.0.2.1/32"], ["large", 0]]
+    assert terms == (
+        (86400, 30, 100, 0), (3600, 30, UNLIMITED, LIMIT_OBSERVE), (31 * 86400, 30, 1000, LIMIT_CLOSED)
+    )  # fmt: skip
+    assert verdict.spending.tokens == 30 and [one.limit for one in verdict.spending.reservations] == [
+        100, UNLIMITED, 1000
+    ]  # fmt: skip
+    assert [(reason, details) for reason, _, details in steps[1:4]] == [
+        (Reason.WITHIN_BUDGET, ("small", 30, 100, 30)), (Reason.BUDGET_EXCEEDED, ("watch", 30, 10, 30)),
+        (Reason.WITHIN_BUDGET, ("large", 30, 1000, 30)),
+    ]  # fmt: skip
+    assert dict(verdict.fields) == {
+        "ratelimit-policy": '"small";q=100;qu="tokens";w=86400, "large";q=1000;qu="tokens";w=2678400',
+        "ratelimit": '"small";r=70;t=86400, "large";r=970;t=2678400',
+    }
+
+
+def test_who_is_refused_by_one_has_nothing_put_aside_at_the_others() -> None:
+    found = planned(LARGE, SMALL)
+    world = Books(found)
+    assert [type(decided(world, found)[0]) for _ in range(3)] == [Forward] * 3
+    verdict, steps = decided(world, found)
+    assert isinstance(verdict, Reject) and (verdict.status, verdict.reason) == (429, Reason.BUDGET_EXHAUSTED)
+    assert steps[-1][2] == ("small", 90, 100, 30)
+    assert ("retry-after", "86400") in verdict.fields and ("x-should-retry", "false") in verdict.fields
+    world.appraisal = Appraisal("ask", "m", 10, 0)
+    verdict, steps = decided(world, found)
+    assert steps[1][2] == ("large", 100, 1000, 10), "30 three times, and the 10"
+
+
+def test_nobody_is_asked_for_what_never_fits() -> None:
+    found = planned(WATCH, SMALL)
+    world = Books(found, Appraisal("ask", "m", 1 << 50, 1 << 50))
+    verdict, steps = decided(world, found)
+    assert isinstance(verdict, Reject) and verdict.status == 413 and world.asked == ["appraise"]
+    assert steps[-1][2] == ("small", TOKENS_MAX, 100), "bounded"
+    world.appraisal = Appraisal("ask")
+    verdict, _ = decided(world, found)
+    assert isinstance(verdict, Forward) and verdict.spending is not None and verdict.spending.tokens == 1
+
+
+def test_what_was_put_aside_goes_back_if_there_is_no_endpoint() -> None:
+    class Lonely(Books):
+        def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+            return Choice(None, Reason.NO_ENDPOINT)
+
+    class Broken(Books):
+        def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
+            raise ZeroDivisionError
+
+    found = planned(SMALL)
+    world = Lonely(found)
+    assert isinstance(decided(world, found)[0], Reject)
+    assert world.asked[-1] == "refund"
+    broken = Broken(found)
+    with pytest.raises(ZeroDivisionError):
+        decided(broken, found)
+    assert broken.asked[-1] == "refund"
+
+
+def test_limits_come_first_and_nobody_waits_for_a_body_that_they_refuse() -> None:
+    rate = RateLimit("rate", 10**9, 1, 1)
+    few = ConcurrencyLimit("few", 1)
+    found = planned(SMALL, rate_limits=(rate,), concurrency_limits=(few,))
+    world = Books(found)
+    verdict, steps = decided(world, found)
+    assert isinstance(verdict, Forward)
+    reasons = [step[0] for step in steps]
+    assert reasons[1:4] == [Reason.WITHIN_CONCURRENCY, Reason.WITHIN_LIMIT, Reason.WITHIN_BUDGET]
+    assert [name for name, _ in verdict.fields] == ["ratelimit-policy", "ratelimit"] * 2
+    world.let_go(verdict.leases)
+    verdict, _ = decided(world, found)
+    assert isinstance(verdict, Reject) and verdict.reason is Reason.RATE_LIMITED
+    assert world.asked.count("appraise") == 1
+
+
+def test_a_refusal_by_a_budget_gives_back_what_was_held() -> None:
+    few = ConcurrencyLimit("few", 1)
+    found = planned(SMALL, concurrency_limits=(few,))
+    world = Books(found, Appraisal("ask", "m", 0, 101))
+    assert [decided(world, found)[0].reason for _ in range(2)] == [Reason.LARGER_THAN_BUDGET] * 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("appraisal", "unrecognised", "reason", "last"),
+    [
+        (FREE, "reject", None, Reason.ENDPOINT_CHOSEN),
+        (UNKNOWN, "reject", Reason.INFERENCE_UNKNOWN, Reason.INFERENCE_UNKNOWN),
+        (UNKNOWN, "admit", None, Reason.UNCOUNTED),
+        (Appraisal("malformed", fault="$.model: it is missing"), "reject", Reason.INFERENCE_MALFORMED, None),
+        (Appraisal("malformed", fault="$.model: it is missing"), "admit", None, Reason.UNCOUNTED),
+    ],
+)
+def test_what_cannot_be_read(appraisal: Appraisal, unrecognised: Any, reason: Any, last: Any) -> None:
+    found = planned(SMALL, inference=Inference(unrecognised=unrecognised))
+    verdict, steps = decided(Books(found, appraisal), found)
+    assert (verdict.reason if isinstance(verdict, Reject) else None) is reason
+    assert last is None or last in [step[0] for step in steps]
+    observing = planned(WATCH, inference=Inference(unrecognised=unrecognised))
+    assert isinstance(decided(Books(observing, appraisal), observing)[0], Forward), "who only observes refuses nobody"
+
+
+def test_live_the_body_is_waited_for_and_its_appraisal_sent() -> None:
+    found = planned(SMALL)
+
+    class Live(Books):
+        async def appraise(self, route: Route, request: Request) -> Appraisal:
+            return await Wanted(route)
+
+    trace = Trace()
+    rest = decide_now(compile_routes(found), POST, Live(found), trace)
+    assert type(rest) is Rest and len(trace.steps) == 1
+    wanted = advance(rest.coroutine)
+    assert isinstance(wanted, Wanted) and wanted.route.name == "a"
+    verdict = advance(rest.coroutine, ASK)
+    assert isinstance(verdict, Forward) and verdict.spending is not None and verdict.spending.tokens == 30
+    with pytest.raises(WaitedHere):
+        run(decide(compile_routes(found), POST, Live(found), Trace()))
+
+
+def test_a_replay_comes_to_the_same_verdict_and_the_same_trace() -> None:
+    found = planned(SMALL, WATCH, LARGE)
+    table = compile_routes(found)
+    for appraisal in (ASK, Appraisal("ask", "m", 0, 95), UNKNOWN, FREE):
+        recorder, trace = Recorder(Books(found, appraisal)), Trace()
+        verdicts = [run(decide(table, POST, recorder, trace)) for _ in range(4)]
+        replay, again = Replay(found, decode(encode(recorder.lines))), Trace()
+        assert [run(decide(table, POST, replay, again)) for _ in range(4)] == verdicts
+        replay.finish()
+        assert encode_steps(again.steps) == encode_steps(trace.steps)
+
+
+def test_a_description_has_the_window_that_is_open_and_no_later_one() -> None:
+    found = planned(TokenBudget("small", 100, "hour", key=("header:x-t",)))
+    asked = request("/a", method="POST", headers=(("x-t", "acme"),))
+    world = Assumed(found, State(spent={b'["small",0,"acme"]': 90}, tokens=(5, 6), now_s=1_800_000_000))
+    verdict = run(decide(compile_routes(found), asked, world, Trace()))
+    assert isinstance(verdict, Reject) and verdict.reason is Reason.BUDGET_EXHAUSTED
+    world.pass_ns(3600 * 10**9)
+    assert isinstance(run(decide(compile_routes(found), asked, world, Trace())), Forward), "later"
+    world.assume(State(spent={b'["small",0,"acme"]': 95}, tokens=(5, 6), now_s=1_800_000_000))
+    assert isinstance(run(decide(compile_routes(found), asked, world, Trace())), Reject), "said of the hour that is open"
+
+
+def test_an_explanation_puts_nothing_aside() -> None:
+    found = planned(SMALL)
+    told = explain(compile_routes(found), POST, Preview())
+    assert any("token budget `small`" in node.text for node in told.children)
+    assert Preview().window("day", "UTC") == Window(0, 86400, 0)
