@@ -35,12 +35,13 @@ class LiveWorld:
 
     __slots__ = (
         "_charge", "_crowded", "_groups", "_hold", "_places", "_plain", "_region", "_slot", "_waiting", "_warmed_ns",
-        "_warming",
+        "_warming", "_windows",
     )  # fmt: skip
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._region, self._slot = service.region, service.slot
         self._charge, self._hold = service.region.charge_used, service.region.hold
+        self._windows: dict[tuple[str, str], Window] = {}  # that were open lately, of the plan's budgets
         self._waiting: dict[str, int] = {}  # at each rate limit that delays
         retried = {name for route in plan.routes if route.retry is not None for name in route.upstream_names}
         self._groups = {
@@ -80,7 +81,11 @@ class LiveWorld:
         return await Wanted(route)
 
     def window(self, period: str, time_zone: str) -> Window:
-        return open_window(period, time_zone, int(time()))
+        now_s = int(time())
+        known = self._windows.get((period, time_zone))
+        if known is None or not known.start_s <= now_s < known.end_s:
+            known = self._windows[period, time_zone] = open_window(period, time_zone, now_s)
+        return Window(known.start_s, known.end_s, now_s)
 
     def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
         now_ns = monotonic_ns()

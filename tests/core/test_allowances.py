@@ -222,7 +222,7 @@ def test_a_description_has_the_window_that_is_open_and_no_later_one() -> None:
     world.pass_ns(3600 * 10**9)
     assert isinstance(run(decide(compile_routes(found), asked, world, Trace())), Forward), "later"
     world.assume(State(spent={b'["small",0,"acme"]': 95}, tokens=(5, 6), now_s=1_800_000_000))
-    assert isinstance(run(decide(compile_routes(found), asked, world, Trace())), Reject), "said of the hour that is open"
+    assert isinstance(run(decide(compile_routes(found), asked, world, Trace())), Reject), "of the hour that is open"
 
 
 def test_an_explanation_puts_nothing_aside() -> None:
