@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -314,6 +315,7 @@ class Stream:
         self.words = words
         self.end = end
         self.body = b""
+        self.go = threading.Event()
 
     def __call__(self, conversation: Conversation) -> None:
         head = conversation.head()
@@ -328,6 +330,7 @@ class Stream:
         elif self.end == "silent":
             conversation.rest()
         else:
+            assert self.go.wait(20)
             conversation.reset()
 
 
@@ -369,12 +372,16 @@ def test_who_leaves_has_taken_what_had_passed(tmp_path: Path, end: str, least: i
 
 
 def test_a_stream_that_breaks_has_taken_what_had_passed(tmp_path: Path) -> None:
-    with governed(tmp_path, "tokens 1000", model=Stream(30, "breaks")) as (worker, _):
+    model = Stream(30, "breaks")
+    with governed(tmp_path, "tokens 1000", model=model) as (worker, _):
+        client = streaming(worker)
+        words(client, 30)
+        model.go.set()
         with pytest.raises((EOFError, ConnectionError)):
-            streaming(worker).answer()
+            client.answer()
         ((_, spent),) = closed(worker)
-        assert spent < 500
-        assert worker.counter(Counter.INFERENCE_COUNTED) <= 1
+        assert 100 <= spent < 500
+        assert worker.counter(Counter.INFERENCE_COUNTED) == 1
 
 
 @pytest.mark.parametrize(("tokens", "is_overdrawn"), [(100_000, False), (600, True)])
