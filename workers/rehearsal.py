@@ -42,6 +42,7 @@ from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
 from workers.intake import Intake
 from workers.metering import recognises
+from workers.zones import offset_of
 
 if TYPE_CHECKING:
     from workers.downstream import Downstream
@@ -198,7 +199,7 @@ class House:
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
         assert request is not None, "the intake has taken it"
-        world.recognises = recognises
+        world.recognises, world.offset_of = recognises, offset_of
         decided = run(decide(self.table, request, world, trace))
         if head.content_length > intake.body_max(decided.route):
             verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)

@@ -11,15 +11,15 @@ from random import getrandbits
 from time import monotonic_ns, time
 from typing import TYPE_CHECKING, Final
 
-from sentinel.core.allowances import Term, Window
+from sentinel.core.allowances import Term, Window, open_window
 from sentinel.core.appraisal import Appraisal, Spending
 from sentinel.core.drive import Pause, Wanted
 from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Choice, Wish
-from sentinel.explain.zones import open_window
 from shm.layout import BUDGET_UNCOUNTED
 from workers.places import Group, Place
+from workers.zones import offset_of
 
 if TYPE_CHECKING:
     from workers.service import Service
@@ -84,7 +84,7 @@ class LiveWorld:
         now_s = int(time())
         known = self._windows.get((period, time_zone))
         if known is None or not known.start_s <= now_s < known.end_s:
-            known = self._windows[period, time_zone] = open_window(period, time_zone, now_s)
+            known = self._windows[period, time_zone] = open_window(period, offset_of(time_zone), now_s)
         return Window(known.start_s, known.end_s, now_s)
 
     def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:

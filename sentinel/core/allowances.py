@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sentinel.core.budgets import write_key
+from sentinel.core.budgets import Offset, window, write_key
 from sentinel.core.keys import is_within, part_of
 from sentinel.core.limits import CLOSED, Field
 from sentinel.core.plan import Inference, TokenBudget
@@ -38,6 +38,12 @@ class Window(NamedTuple):
     @property
     def left_s(self) -> int:
         return max(self.end_s - self.now_s, 1)
+
+
+def open_window(period: str, offset: Offset, now_s: int) -> Window:
+    """The window that is open at this time (unix seconds)."""
+    start_s, end_s = window(period, offset, now_s)
+    return Window(start_s, end_s, now_s)
 
 
 class Allowance:

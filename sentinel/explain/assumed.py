@@ -27,12 +27,13 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
-from sentinel.core.allowances import Term, Window
+from sentinel.core.allowances import Term, Window, open_window
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
 from sentinel.core.balance.chooser import Chooser
 from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
 from sentinel.core.balance.loads import least_request
 from sentinel.core.balance.warming import warmed
+from sentinel.core.budgets import Offset, utc
 from sentinel.core.limits import ADMITTED, REFUSED, charged
 from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
 from sentinel.core.reasons import Reason
@@ -40,7 +41,6 @@ from sentinel.core.request import Request
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, Ledger, State, UpstreamState
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import Choice, Wish
-from sentinel.explain.zones import open_window
 
 IDLE: Final = EndpointState()
 WHOLE: Final = UpstreamState()
@@ -140,6 +140,8 @@ class Assumed:
         self._described: dict[bytes, tuple[int, int]] = {}  # of the window that was open at that time
         self.recognises: Callable[[Route, Request], bool] = lambda route, request: True
         """Whether it is in a dialect of language models; who knows them says so."""
+        self.offset_of: Callable[[str], Offset] = lambda time_zone: utc
+        """Where zones are; who knows them says so."""
         self._leases: dict[int, bytes] = {}
         self._lease = self._asked = 0
         self._pieces = Pieces(plan) if pieces is None else pieces
@@ -222,7 +224,7 @@ class Assumed:
         return appraised(request, *asked)
 
     def window(self, period: str, time_zone: str) -> Window:
-        return open_window(period, time_zone, self.now_s())
+        return open_window(period, self.offset_of(time_zone), self.now_s())
 
     def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
         used = [self._spent_of(key) for key in keys]

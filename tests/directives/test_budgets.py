@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sentinel.config import load_text, render_problems
+from sentinel.core.record import decode
 from shm.region import Counter, Role
 from tests.directives.house import serving, written
 from tests.directives.test_cases import holds, refused
@@ -94,7 +95,7 @@ def closed(worker: Worker) -> list[tuple[str, int]]:
 EXHAUSTED = (429, "budget-exhausted")
 
 
-@pytest.mark.directive("token-budget", "token-budget/tokens", "route/inference")
+@pytest.mark.directive("token-budget", "token-budget/tokens")
 def test_what_was_taken_is_taken_from_the_budget_and_not_what_was_put_aside(tmp_path: Path) -> None:
     with governed(tmp_path, "tokens 100", model=Model(usage(10, 20), usage(30, 5))) as (worker, origin):
         client = Client(worker.port)
@@ -339,6 +340,13 @@ def streaming(worker: Worker) -> Client:
     return Client(worker.port).send(lines.encode() + STREAM)
 
 
+def taken(worker: Worker, reason: str) -> list[str]:
+    """What the record of the only exchange says of what it took."""
+    (found,) = worker.region.journal_read(worker.slot)
+    (step,) = (one for one in decode(found).steps if one.reason == reason)
+    return list(step.details)
+
+
 def words(client: Client, count: int) -> None:
     """Read until so many pieces of text have come."""
     while client.buffer.count(b"words and more") < count:
@@ -355,6 +363,7 @@ def test_usage_is_asked_for_and_taken_out_again(tmp_path: Path) -> None:
         assert closed(worker) == [("['127.0.0.1/32']", 16)]
         counters = worker.region.totals().counters
         assert (counters[Counter.INFERENCE_INPUT_TOKENS], counters[Counter.INFERENCE_OUTPUT_TOKENS]) == (7, 9)
+        assert taken(worker, "tokens-reported") == ["m", "7", "9"]
 
 
 @pytest.mark.parametrize(("end", "least", "most"), [("silent", 100, 500), ("mute", 0, 0)])
@@ -382,6 +391,8 @@ def test_a_stream_that_breaks_has_taken_what_had_passed(tmp_path: Path) -> None:
         ((_, spent),) = closed(worker)
         assert 100 <= spent < 500
         assert worker.counter(Counter.INFERENCE_COUNTED) == 1
+        model_name, read, made = taken(worker, "tokens-counted")
+        assert model_name == "m" and int(read) + int(made) == spent
 
 
 @pytest.mark.parametrize(("tokens", "is_overdrawn"), [(100_000, False), (600, True)])

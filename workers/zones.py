@@ -1,6 +1,6 @@
 """Time zones, for windows of budgets: how far a moment is ahead of UTC (core.budgets).
 
-The one place where a zone's name becomes its rules; the core gets a function.
+The one place where a zone's name becomes its rules; who computes is handed a function.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from sentinel.core.allowances import Window
-from sentinel.core.budgets import Offset, utc, window
+from sentinel.core.budgets import Offset, utc
 
 
 @lru_cache(maxsize=64)
@@ -25,9 +24,3 @@ def offset_of(time_zone: str) -> Offset:
         return 0 if ahead is None else int(ahead.total_seconds())
 
     return offset
-
-
-def open_window(period: str, time_zone: str, now_s: int) -> Window:
-    """The window that is open at this time (unix seconds)."""
-    start_s, end_s = window(period, offset_of(time_zone), now_s)
-    return Window(start_s, end_s, now_s)
