@@ -27,10 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
 from sentinel.core.plan import Inference, Route
 from sentinel.core.reasons import Reason
-from sentinel.core.request import Request
 from sentinel.inference.adapters import read_request
 from sentinel.inference.ask import Ask
-from sentinel.inference.dialect import Call, Dialect, Family, recognise
+from sentinel.inference.dialect import Dialect
 from sentinel.inference.encodings import accepted
 from sentinel.inference.estimate import Estimate, Estimator
 from sentinel.inference.fault import InferenceFault
@@ -41,6 +40,7 @@ from sentinel.inference.usage import Usage
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.limits import ADMITTED
+from workers.calls import call_of, recognises
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault
 from workers.http1.heads import ResponseHead
@@ -59,18 +59,6 @@ REWRITTEN: Final = re.compile(
     rb"\r\n(?:content-length|transfer-encoding|expect|accept-encoding):[^\r\n]*", re.IGNORECASE
 )
 """Lines of a head that are said anew: the body is whole, may have been edited, and its answer must be readable."""
-
-
-def call_of(inference: Inference, method: str, path: str) -> Call | None:
-    """The dialect of a request; None when it is none that costs tokens."""
-    if method != "POST":
-        return None
-    return recognise(path, None if inference.family == "auto" else Family(inference.family))
-
-
-def recognises(route: Route, request: Request) -> bool:
-    """Whether a request is in a dialect of its route (for those who rehearse it)."""
-    return route.inference is not None and call_of(route.inference, request.method, request.path) is not None
 
 
 def needs_body(exchange: Exchange, route: Route) -> bool:

@@ -37,11 +37,11 @@ from sentinel.explain.assumed import Assumed
 from sentinel.explain.cases import Ask, Outcome, Query, Unasked, outcome_of
 from sentinel.explain.exhaustive import tell
 from workers import errors
+from workers.calls import recognises
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
 from workers.intake import Intake
-from workers.metering import recognises
 from workers.zones import offset_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 from sentinel.core.budgets import Offset, utc
 
@@ -17,6 +16,8 @@ def offset_of(time_zone: str) -> Offset:
     """The offsets of a zone, by its name in the IANA database; a checked plan has only zones that there are."""
     if time_zone == "UTC":
         return utc
+    from zoneinfo import ZoneInfo  # here: a browser is loaded without it
+
     zone = ZoneInfo(time_zone)
 
     def offset(moment_s: int) -> int:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sentinel.core.conditions import host_pattern, path_literal
 from sentinel.core.reasons import BY_WORD
@@ -349,6 +348,10 @@ def moment(value: Any) -> int:
 
 def time_zone(value: Any) -> str:
     name = _text(value)
+    if name == "UTC":
+        return name
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # here: a browser is loaded without it
+
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -1,0 +1,22 @@
+"""Which requests of a route are calls of a language model: asked by those who serve, and by those who rehearse.
+
+It loads no shared memory, since rehearsals also run where there is none (a browser).
+"""
+
+from __future__ import annotations
+
+from sentinel.core.plan import Inference, Route
+from sentinel.core.request import Request
+from sentinel.inference.dialect import Call, Family, recognise
+
+
+def call_of(inference: Inference, method: str, path: str) -> Call | None:
+    """The dialect of a request; None when it is none that costs tokens."""
+    if method != "POST":
+        return None
+    return recognise(path, None if inference.family == "auto" else Family(inference.family))
+
+
+def recognises(route: Route, request: Request) -> bool:
+    """Whether a request is in a dialect of its route."""
+    return route.inference is not None and call_of(route.inference, request.method, request.path) is not None
