@@ -19,7 +19,7 @@ separately, and half an instance is worse than none.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -184,6 +184,28 @@ class Region:
         for key, until_ns, settled, requests in estate.budgets:
             lost += not self.carry(0, now_ns, key, until_ns, settled, requests)
         return lost
+
+    def restore(self, windows: Iterable[tuple[bytes, int, int, int]], now_ns: int) -> tuple[int, int] | None:
+        """Put what was spent before a reboot in its place: how many windows, and how many found no room. Control.
+
+        `windows`: key, until_ns, settled, requests. None, and nothing done, once a worker was ever here: what the fleet
+        knows is newer. What the estate has brought stays as well.
+
+        Why control may write with slot 0: a slot's notes (shm.limits) are its process's alone, and nobody has had this
+        one. The supervisor puts its estate there before it starts control; it claims slots for a rollout only, which
+        control asks for when this has returned. A control process that was killed in here is dead before the next
+        one is started, and what it has left half done is reaped before anything else.
+        """
+        if self._slots.used():
+            return None
+        self._cells.budgets_reap(0)
+        put = lost = 0
+        for key, until_ns, settled, requests in windows:
+            if any(self.spent(key)):
+                continue
+            is_put = self.carry(0, now_ns, key, until_ns, settled, requests)
+            put, lost = put + is_put, lost + (not is_put)
+        return put, lost
 
     def close(self) -> None:
         """Let go of the memory; the name and everybody else's mapping stay."""

@@ -20,8 +20,17 @@ import trio
 
 from shm.estate import Estate, EstateFault
 from shm.faults import RegionDamaged
-from shm.layout import PLACES_LIMIT, SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
-from shm.region import JOURNAL_RECORDS, LEASES_MAX, LIMITS_MAX, PLACES_MAX, Region, RegionBusy, RegionFault
+from shm.layout import BUDGETS_LIMIT, PLACES_LIMIT, SERIES_LIMIT, SLOTS_LIMIT, SLOTS_RESTING
+from shm.region import (
+    BUDGETS_MAX,
+    JOURNAL_RECORDS,
+    LEASES_MAX,
+    LIMITS_MAX,
+    PLACES_MAX,
+    Region,
+    RegionBusy,
+    RegionFault,
+)  # fmt: skip
 from supervisor.controlling import COMMAND, Desk
 from supervisor.loop import Loop, say
 from supervisor.rundir import RunDir, RunDirFault
@@ -45,8 +54,8 @@ class Options:
 
     config: the operator's main file, passed on to control unread. admin_address: "host:port" for control.
     control: the command that is control.
-    series_max, slots_max, limits_max, leases_max, places_max, journal_records: sizes of the region, which are fixed for
-    its life.
+    series_max, slots_max, limits_max, leases_max, budgets_max, places_max, journal_records: sizes of the region, which
+    are fixed for its life.
     """
 
     run_dir: str
@@ -57,6 +66,7 @@ class Options:
     slots_max: int = SLOTS_MIN
     limits_max: int = LIMITS_MAX
     leases_max: int = LEASES_MAX
+    budgets_max: int = BUDGETS_MAX
     places_max: int = PLACES_MAX
     journal_records: int = JOURNAL_RECORDS
 
@@ -74,6 +84,11 @@ def series_for(routes: int) -> int:
 def limits_for(keys: int) -> int:
     """A table in which so many keys find room: half full at most, and a power of two."""
     return 1 << (2 * keys - 1).bit_length()
+
+
+def budgets_for(keys: int) -> int:
+    """The same for windows of budgets; 0: there are no budgets, and the least will do."""
+    return min(BUDGETS_LIMIT, limits_for(keys)) if keys else BUDGETS_MAX
 
 
 def places_for(places: int) -> int:
@@ -94,8 +109,8 @@ def run(options: Options, worker_main: WorkerMain) -> int:
             region = Region.create(
                 run_dir.region_name, series_max=options.series_max, slots_max=options.slots_max,
                 limits_max=options.limits_max, places_max=options.places_max, leases_max=options.leases_max,
+                budgets_max=options.budgets_max, journal_records=options.journal_records,
                 secret=estate.secret if estate is not None else None,
-                journal_records=options.journal_records,
             )  # fmt: skip
             stack.callback(region.close)
             stack.callback(region.unlink)

@@ -285,6 +285,36 @@ def limits(client: Client, is_json: bool, change: tuple[str, ...]) -> None:
         _print(_get(client.post("limits", "reset", limit=name[0], key=list(values))), is_json, show.change)
 
 
+@click.command()
+@click.argument("budget", required=False)
+@click.option("--last", metavar="N", type=click.IntRange(1, 10_000), help="List at most N windows (100).")
+@fleet_verb
+def budgets(client: Client, is_json: bool, budget: str | None, last: int | None) -> None:
+    """List the windows of budgets that are open: what is spent, reserved, and left; of BUDGET, or of all."""
+    _print(_get(client.get("budgets", budget=budget, last=last)), is_json, show.budgets)
+
+
+@click.command()
+@click.argument("budget", required=False)
+@click.option("--by", type=click.Choice(["budget", "key"]), help="One line for each budget (default), or for each key.")
+@click.option("--since", metavar="DURATION",
+              help="Windows that ended after so long ago, or are open: 90m, 24h (default), 35d at most.")  # fmt: skip
+@click.option("--last", metavar="N", type=click.IntRange(1, 10_000), help="List at most N that spent most (100).")
+@click.option("--csv", "is_csv", is_flag=True, help="Print comma-separated values.")
+@fleet_verb
+def usage(
+    client: Client, is_json: bool, budget: str | None, by: str | None, since: str | None, last: int | None, is_csv: bool
+) -> None:  # fmt: skip
+    """Show who spent how much of budgets, of BUDGET or of all, from the durable ledger.
+
+    Windows count whole: who asks for the last hour is told of the day that is open.
+    """
+    if is_csv and is_json:
+        raise click.UsageError("give --csv or --json, not both")
+    document = _get(client.get("usage", budget=budget, by=by, since=since, last=last))
+    _print(document, is_json, show.usage_csv if is_csv else show.usage)
+
+
 def _words(given: tuple[str, ...], first: str, form: str) -> tuple[str, ...]:
     if given[0] != first or len(given) != 1 + len(form.split()):
         raise click.UsageError(f"give `{first} {form}`")
@@ -293,7 +323,7 @@ def _words(given: tuple[str, ...], first: str, form: str) -> tuple[str, ...]:
 
 COMMANDS: list[click.Command] = [
     status, reload, promote, rollback, drain, resume, workers, generations, config, metrics, why, trace, endpoints,
-    breakers, limits,
+    breakers, limits, budgets, usage,
 ]  # fmt: skip
 
 

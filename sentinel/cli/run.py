@@ -33,6 +33,7 @@ class Settings(TypedDict):
     routes: int
     limit_keys: int
     lease_keys: int
+    budget_keys: int
     places: int
     journal_records: int
 
@@ -57,7 +58,7 @@ def run_fleet(config: str) -> int:
     if settings is None:
         return INVALID
 
-    from supervisor.main import Options, limits_for, places_for, series_for, slots_for
+    from supervisor.main import Options, budgets_for, limits_for, places_for, series_for, slots_for
     from supervisor.main import run as supervise
     from workers.main import run as worker_main
 
@@ -65,7 +66,8 @@ def run_fleet(config: str) -> int:
         run_dir=settings["run_dir"], config=path, admin_address=settings["admin_address"],
         slots_max=slots_for(settings["workers"]), series_max=series_for(settings["routes"]),
         limits_max=limits_for(settings["limit_keys"]), leases_max=limits_for(settings["lease_keys"]),
-        places_max=places_for(settings["places"]), journal_records=max(1, settings["journal_records"]),
+        budgets_max=budgets_for(settings["budget_keys"]), places_max=places_for(settings["places"]),
+        journal_records=max(1, settings["journal_records"]),
     )  # fmt: skip
     return supervise(options, worker_main)
 
@@ -101,8 +103,8 @@ def _check_and_exit(path: str, writing: int) -> NoReturn:
             settings = Settings(
                 run_dir=plan.system.run_dir, admin_address=plan.admin.address, workers=plan.system.workers,
                 routes=len(plan.routes), limit_keys=plan.system.limit_keys,
-                lease_keys=plan.system.lease_keys, places=len(place_names(plan)),
-                journal_records=plan.system.journal.records,
+                lease_keys=plan.system.lease_keys, budget_keys=plan.system.budget_keys,
+                places=len(place_names(plan)), journal_records=plan.system.journal.records,
             )  # fmt: skip
             os.write(writing, json.dumps(settings).encode())
             status = 0

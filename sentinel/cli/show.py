@@ -8,7 +8,9 @@ the terminal as control characters (`printable`).
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -153,6 +155,69 @@ def limits(document: Document) -> None:
         console.print(table)
     keys, held, size = (leases.get(name, DASH) for name in ("keys", "held", "size"))
     console.print(Text(f"{held} leases are held under {keys} keys; the table has {size} places"))
+
+
+def budgets(document: Document) -> None:
+    columns = ("budget", "key", "window", "spent", "open", "amount", "left", "requests")
+    table = _table(columns, right=set(columns[3:]))
+    found = document.get("budgets") or ()
+    for one in found:
+        left = one.get("left")
+        table.add_row(
+            _text(one.get("budget")), _text(_key(one)), _text(f"{one.get('start', DASH)} to {one.get('end', DASH)}"),
+            _text(one.get("settled")), _text(one.get("open")), _text(one.get("amount")),
+            Text(DASH if left is None else str(left), style=BAD if left == 0 else "default"),
+            _text(one.get("requests")),
+        )  # fmt: skip
+    console, sizes = _console(), document.get("table") or {}
+    console.print(table)
+    _tell_rest(console, document, len(found))
+    console.print(Text(f"{sizes.get('used', DASH)} of {sizes.get('size', DASH)} places of the table were used"))
+
+
+def usage(document: Document) -> None:
+    columns = ("budget", "key", "spent", "requests", "windows", "from", "to")
+    table = _table(columns, right={"spent", "requests", "windows"})
+    found = document.get("usage") or ()
+    for one in found:
+        key = _key(one) if document.get("by") == "key" else "all"
+        table.add_row(
+            _text(one.get("budget")), _text(key), _text(one.get("settled")), _text(one.get("requests")),
+            _text(one.get("windows")), _text(one.get("start")), _text(one.get("end")),
+        )  # fmt: skip
+    console = _console()
+    console.print(table)
+    _tell_rest(console, document, len(found))
+    total, requests = document.get("settled", DASH), document.get("requests", DASH)
+    console.print(Text(f"{total} in {requests} requests, in windows since {document.get('since', DASH)}"))
+    if document.get("is_durable") is False:
+        console.print(Text("there is no `state-dir`: only what shared memory knows is shown", style=MEDIUM))
+
+
+def usage_csv(document: Document) -> None:
+    """One line for each; the key is one field, as JSON: it may have any number of parts."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("budget", "key", "settled", "requests", "windows", "start", "end"))
+    for one in document.get("usage") or ():
+        key = json.dumps(one.get("key"), ensure_ascii=False) if document.get("by") == "key" else ""
+        numbers = (one.get(name) for name in ("settled", "requests", "windows", "start", "end"))
+        writer.writerow((_cell(one.get("budget")), key, *numbers))
+
+
+def _cell(value: object) -> str:
+    """What a spreadsheet would take for a formula gets a quote before it."""
+    text = str(value)
+    return "'" + text if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _key(document: Document) -> str:
+    return " ".join(str(part) if part else '""' for part in document.get("key") or ()) or "all"
+
+
+def _tell_rest(console: Console, document: Document, shown: int) -> None:
+    count = document.get("count")
+    if isinstance(count, int) and count > shown:
+        console.print(Text(f"{count - shown} more are not shown: see --last", style=MEDIUM))
 
 
 def bucket(document: Document) -> None:

@@ -460,6 +460,7 @@ def _system(block: Block) -> p.System:
         max_worker_connections=block.value("max-worker-connections"),
         max_worker_requests=block.value("max-worker-requests"),
         limit_keys=block.value("limit-keys"), lease_keys=block.value("lease-keys"),
+        budget_keys=block.value("budget-keys"), ledger_flush_ns=block.value("ledger-flush"),
         state_dir=block.value("state-dir") or "", state_dir_span=block.one("state-dir").span,
         access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
         cpu_affinity=block.value("cpu-affinity"), journal=_journal(block.one("journal")),

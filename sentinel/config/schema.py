@@ -126,6 +126,8 @@ SYSTEM: Final = Directive(
              '"/run/sentinel"'),
         _one("state-dir", k.FILE, "Directory for what outlives a reboot: what operators said of endpoints and breakers, and the audit log. Without "
              "it that lasts until the machine is started anew, and the audit log is in the run-dir.", example='state-dir "/var/lib/sentinel"'),
+        _one("ledger-flush", k.duration("100ms"), "How often what was spent of budgets is written into the ledger in the "
+             "`state-dir`, if anything was. A power cut takes no more than that.", '"1s"'),
         _one("drain-deadline", k.duration(), "How long requests that run may take to finish, in a reload, a drain or a "
              "stop. What is silent is closed then.", '"30s"'),
         _one("heartbeat-timeout", k.duration("1s"), "A worker that has not been heard of for so long is killed and "
@@ -134,6 +136,8 @@ SYSTEM: Final = Directive(
              "listeners. More are answered 503.", "20000"),
         _one("max-worker-requests", k.integer(0, 1_000_000), "Requests in flight per worker, over all listeners. More are "
              "answered 503; 0: no limit but the connections'.", "0"),
+        _one("budget-keys", k.integer(0, 131_072), "How many windows of budgets shared memory has room for (one for each key of a budget), 448 octets "
+             "each and 64 for each process; 0: the least there is, 32. Rounded up to a power of two. Changing it needs a restart.", "4096"),
         _one("lease-keys", k.integer(1024, 524_288), "How many keys may hold something at a time (requests under way, connections), 64 octets "
              "each and 16 for each process. Rounded up to a power of two. Changing it needs a restart.", "8192"),
         _one("limit-keys", k.integer(1024, 16_777_216), "How many keys of rate limits shared memory has room for, 64 octets each; "

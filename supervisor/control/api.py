@@ -29,14 +29,15 @@ from sentinel.config import redacted
 from sentinel.core.plan import Plan
 from sentinel.playground import Misunderstood
 from shm.region import Region
-from supervisor.control import governing, playing
+from supervisor.control import governing, playing, spending
 from supervisor.control.audit import AuditLog
+from supervisor.control.bookkeeping import windows_of
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.fleet import Fleet
 from supervisor.control.followers import Follower, Followers, TooMany
 from supervisor.control.journal import LAST_MAX, FilterFault, Filters, Journal
-from supervisor.control.ledger import Ledger
+from supervisor.control.ledger import Ledger, LedgerFault
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.metrics import exposition
 from supervisor.control.numbers import Numbers
@@ -106,6 +107,8 @@ def answered(handler: Handler) -> Handler:
             return failure(503, fault, "reload, which writes the plan anew")
         except MemoryFault as fault:
             return failure(503, fault, "see the log of the control process")
+        except LedgerFault as fault:
+            return failure(503, fault, "see that the `state-dir` can be read, and the log of the control process")
         except governing.Unknown as fault:
             return failure(404, fault, "see `sentinelctl endpoints`, `breakers` and `limits`")
         except Misunderstood as fault:
@@ -116,7 +119,7 @@ def answered(handler: Handler) -> Handler:
             return failure(400, fault, "see the OpenAPI document for what a dry run takes")
         except TooMany as fault:
             return failure(503, fault, "end one of them")
-        except FilterFault as fault:
+        except (FilterFault, spending.Misread) as fault:
             return failure(400, fault, "see the OpenAPI document for the filters")
         except msgspec.MsgspecError as error:
             return failure(400, f"the body is not understood: {error}", "see the OpenAPI document for the options")
@@ -292,6 +295,19 @@ class Api:
                 "used" if governing.reset_bucket(plan, region, named.limit, named.key) else "full", "full"
             ),
         )
+
+    @answered
+    async def budgets(self, request: Request) -> Response:
+        asked = spending.Asked.of(request.query_params)
+        return reply(await self._ask(lambda plan, region: spending.budgets(plan, region, asked)))
+
+    @answered
+    async def usage(self, request: Request) -> Response:
+        asked = spending.Asked.of(request.query_params)
+        directory = (await self._plan()).system.state_dir
+        windows = await self._parts.memory.ask(lambda region: list(windows_of(region)))
+        ledger = self._parts.ledger
+        return reply(await asyncio.to_thread(spending.usage, ledger, directory, windows, asked))
 
     @answered
     async def dry_run(self, request: Request) -> Response:

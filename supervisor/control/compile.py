@@ -31,6 +31,7 @@ from sentinel.core.plan import Plan
 from sentinel.core.span import Span
 from shm.region import Region
 from shm.series import NONE, OTHER
+from supervisor.control.bookkeeping import restore
 from supervisor.control.environment import ControlEnvironment
 from supervisor.control.governing import SUBJECTS, welcome
 from supervisor.control.ledger import Ledger, LedgerFault
@@ -112,6 +113,7 @@ class Compiler:
         names = place_names(plan)
         if is_dry:
             return with_places(plan, self._memory.ask_now(lambda region: region.board.known(names)))
+        restore(self._memory, self._ledger, plan.system.state_dir)
         orders = [self._ledger.standing(plan.system.state_dir, subject, names) for subject in SUBJECTS]
         return with_places(plan, self._memory.ask_now(lambda region: welcome(region, names, *orders)))
 

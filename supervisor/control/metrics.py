@@ -53,6 +53,11 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.LIMITS_STOLEN: ("limits_stolen", "Insertions of keys taken over from a silent worker."),
     Counter.LEASES_REFUSED: ("leases_refused", "Requests and connections for which a ceiling had no room."),
     Counter.LEASES_FULL: ("leases_full", "Requests and connections whose key found no room in the table of leases."),
+    Counter.BUDGETS_RESERVED: ("budgets_reserved", "Reservations of budgets that were admitted."),
+    Counter.BUDGETS_REFUSED: ("budgets_refused", "Requests for which a budget had not enough left."),
+    Counter.BUDGETS_FULL: ("budgets_full", "Reservations that found no room in the table of budgets."),
+    Counter.BUDGETS_OVERDRAWN: ("budgets_overdrawn", "What was spent beyond what had been reserved."),
+    Counter.BUDGETS_LATE: ("budgets_late", "Settlements that came when their window was another's."),
     Counter.HEDGES: ("hedges", "Second tries that began beside a slow one."),
     Counter.HEDGES_WON: ("hedges_won", "Second tries that answered first."),
 }
@@ -139,6 +144,10 @@ class Reading(Collector):
             yield _counter("decisions_missed", "Decision records overwritten before they could be kept.", kept.missed)
             yield _counter("decisions_lost", "Decision records that the disk did not take.", kept.lost)
         yield _counter("control_surprises", "Messages of the supervisor not understood.", numbers.surprises)
+        if numbers.ledger_lag_s is not None:
+            failures = "Times that what was spent of budgets could not be written into the ledger."
+            yield _counter("ledger_failures", failures, numbers.ledger_failures)
+            yield _gauge("ledger_lag_seconds", "How old what the ledger has of budgets may be.", numbers.ledger_lag_s)
 
     def _region(self) -> Iterator[Metric]:
         numbers, totals = self._numbers, self._numbers.totals
@@ -168,6 +177,11 @@ class Reading(Collector):
             yield _gauge("lease_keys_size", "Places in the table of keys that hold something.", leases.leases_max)
             yield _gauge("lease_keys_live", "Keys that hold something now.", leases.keys)
             yield _gauge("leases_held", "What they hold together: requests under way, connections.", leases.held)
+        if numbers.budgets is not None:
+            budgets = numbers.budgets
+            yield _gauge("budget_keys_size", "Places in the table of windows of budgets.", budgets.budgets_max)
+            yield _gauge("budget_keys_live", "Windows of which something is reserved now.", budgets.keys)
+            yield _gauge("budgets_open", "What is reserved of them together.", budgets.open)
 
 
 def _requests(series: tuple[SeriesTotals, ...]) -> Iterator[Metric]:

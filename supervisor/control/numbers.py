@@ -13,6 +13,7 @@ from typing import Any
 
 from sentinel.core.record import reason_word
 from shm.board import PlaceView
+from shm.budgets import BudgetsStatistics
 from shm.counters import SeriesTotals, Totals
 from shm.layout import BOUNDS_NS
 from shm.leases import LeasesStatistics
@@ -40,6 +41,10 @@ class Numbers:
     limits: LimitsStatistics | None = None
     leases: LeasesStatistics | None = None
     retention: Kept | None = None
+    budgets: BudgetsStatistics | None = None
+    ledger_failures: int = 0
+    ledger_lag_s: float | None = None
+    """How old what the ledger has of budgets may be; None: there is no ledger."""
 
     @property
     def workers(self) -> list[dict[str, Any]]:

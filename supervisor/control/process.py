@@ -29,6 +29,7 @@ from shm.region import Region
 from supervisor.control.api import Api
 from supervisor.control.archive import Archive
 from supervisor.control.audit import AuditLog
+from supervisor.control.bookkeeping import Bookkeeper
 from supervisor.control.channel import ChannelFault, SupervisorRefusal
 from supervisor.control.compile import Compiler
 from supervisor.control.environment import ControlEnvironment
@@ -74,6 +75,7 @@ class ControlProcess:
         self.retention = Retention(self.memory, self.running, environment.run_dir)
         self.audit = AuditLog(lambda: self._state_dir() or environment.run_dir)
         self.ledger = Ledger()
+        self.books = Bookkeeper(self.memory, self.ledger, lambda: self.running.plan)
         compiler = Compiler(environment, self.memory, self.ledger)
         self.reloader = Reloader(
             self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile, Gate(self.journal)
@@ -98,10 +100,12 @@ class ControlProcess:
             self._start(self._breathe())
             self._start(self.followers.run())
             self._start(self.retention.run())
+            self._start(self.books.run())
             self._start(self._end_with_supervisor(serving))
             await serving.wait()
         for task in self._tasks:
             task.cancel()
+        await self.books.flush()  # what was spent last: workers end before control does
         self.fleet.channel.close()
         self.memory.close()
         self.ledger.close()
@@ -130,8 +134,9 @@ class ControlProcess:
             read = await self.memory.ask(read_region)
         return Numbers(
             status=status, reloads=dict(self.reloader.counts), surprises=self.fleet.channel.surprise_count,
-            retention=self.retention.statistics(), **read
-        )
+            retention=self.retention.statistics(), ledger_failures=self.books.failures,
+            ledger_lag_s=self.books.lag_s(), **read,
+        )  # fmt: skip
 
     async def _begin(self) -> None:
         """Adopt the generation that runs, or make the first rollout."""
@@ -217,5 +222,5 @@ def read_region(region: Region) -> dict[str, Any]:
     return {
         "totals": region.totals(), "series_used": statistics.series_count, "series_refused": statistics.series_refused,
         "places": tuple(region.places()), "limits": region.limits_statistics(time.monotonic_ns()),
-        "leases": region.leases_statistics(),
+        "leases": region.leases_statistics(), "budgets": region.budgets_statistics(),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sentinel.core.machines.breaker import BreakerState
 from sentinel.core.machines.health import Admin, Finding, Health
 from shm.board import PlaceView, Toll
+from shm.budgets import BudgetsStatistics
 from shm.counters import Counter, SeriesTotals, Totals
 from shm.layout import BUCKETS
 from shm.leases import LeasesStatistics
@@ -34,4 +35,5 @@ def everything() -> Numbers:
         leases=LeasesStatistics(leases_max=64, used=1, keys=1, held=2, busy=0),
         limits=LimitsStatistics(limits_max=64, used=1, live=1, void=0, busy=0),
         retention=Kept(kept=1, missed=1, lost=1),
+        budgets=BudgetsStatistics(budgets_max=64, used=1, keys=1, open=2, busy=0), ledger_failures=1, ledger_lag_s=0.5,
     )  # fmt: skip

@@ -1,0 +1,131 @@
+"""Keeping the book of budgets: what shared memory has is written into the durable ledger, now and then.
+
+Intuition: a shop that counts its till every minute. The till is right at any moment; the book is behind by a minute
+at most, and only matters when the till burns.
+
+    every `ledger-flush`: read all windows -> those that changed since they were last written -> one transaction
+
+Rule 1: nothing of it is in a request's way. Reading and writing happen in a thread of control; when the disk takes
+    nothing, requests go on, and shared memory keeps the sum, which the next flush that succeeds writes whole.
+Rule 2: a power cut loses what was settled since the last flush, and what was open: a stream's reservation is no
+    expense. How far the book is behind is a metric (`sentinel_ledger_lag_seconds`).
+Rule 3: a change of state is told once: that the disk takes nothing, and that it does again.
+Rule 4: an entry that is given to another key between two flushes takes with it what was settled in between. That
+    happens to windows only that are over.
+
+Rejected: workers that append what they spend. The disk would be in the request's way, or a queue that must be bounded,
+and dropped, and recovered; shared memory has the sum already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from sentinel.core.budgets import read_key
+from sentinel.core.plan import Plan
+from shm.layout import BUDGETS_LIMIT
+from shm.region import Region
+from supervisor.control.ledger import Ledger, LedgerFault, Spent
+from supervisor.control.memory import Memory, MemoryFault
+
+IDLE_S: Final = 1.0
+"""How often to look whether there is a plan with a `state-dir`."""
+SECOND_NS: Final = 1_000_000_000
+
+
+class Bookkeeper:
+    """Writes what was spent into the ledger; one in a control process."""
+
+    def __init__(self, memory: Memory, ledger: Ledger, plan: Callable[[], Plan | None]) -> None:
+        self._memory, self._ledger, self._plan = memory, ledger, plan
+        self._written: dict[str, tuple[int, int]] = {}
+        self._directory = ""
+        self._even_s = time.monotonic()
+        self._turn = asyncio.Lock()
+        self.failures = 0
+        """Flushes that failed."""
+        self.fault = ""
+        """Why the last one failed; "": it did not."""
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            plan = self._plan()
+            await asyncio.sleep(plan.system.ledger_flush_ns / 1e9 if plan is not None else IDLE_S)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Bring the ledger to what shared memory has; a failure is told and counted."""
+        async with self._turn:
+            plan = self._plan()
+            directory = plan.system.state_dir if plan is not None else ""
+            if directory:
+                await asyncio.to_thread(self._flush, directory)
+
+    def lag_s(self) -> float | None:
+        """How old what the ledger has may be; None: there is no ledger."""
+        plan = self._plan()
+        return time.monotonic() - self._even_s if plan is not None and plan.system.state_dir else None
+
+    def _flush(self, directory: str) -> None:
+        if directory != self._directory:
+            self._directory, self._written, self._even_s = directory, {}, time.monotonic()
+        begun_s, now_s = time.monotonic(), time.time()
+        try:
+            windows = self._memory.ask_now(lambda region: list(windows_of(region)))
+            changed = [one for one in windows if self._written.get(one.key) != (one.settled, one.requests)]
+            if changed:
+                self._ledger.spend(directory, changed, now_s)
+        except (LedgerFault, MemoryFault) as fault:
+            self._failed(str(fault))
+            return
+        self._written = {one.key: (one.settled, one.requests) for one in windows}
+        self._even_s = begun_s
+        if self.fault:
+            self.fault = ""
+            _say("the ledger takes what was spent of budgets again, and has all of it")
+
+    def _failed(self, why: str) -> None:
+        self.failures += 1
+        if not self.fault:
+            _say(f"what was spent of budgets is not written, and requests go on; a reboot would forget it: {why}")
+        self.fault = why
+
+
+def windows_of(region: Region) -> Iterator[Spent]:
+    """The windows of budgets in which something was spent, as the ledger has them."""
+    ahead_ns = time.time_ns() - time.monotonic_ns()
+    for view in region.budgets():
+        if not view.is_whole or not (view.settled or view.requests):
+            continue
+        try:
+            key = read_key(view.title)
+        except ValueError:
+            continue  # not written by us, or half written
+        until_s = round((view.until_ns + ahead_ns) / SECOND_NS)
+        yield Spent(view.title.decode(), key.budget, key.start_s, until_s, view.settled, view.requests)
+
+
+def restore(memory: Memory, ledger: Ledger, directory: str) -> None:
+    """Tell a fresh region what was spent in windows that are still open; raises LedgerFault and MemoryFault."""
+    windows = ledger.open_windows(directory, time.time(), BUDGETS_LIMIT)
+    if not windows:
+        return
+    now_ns = time.monotonic_ns()
+    behind_ns = now_ns - time.time_ns()
+    found = memory.ask_now(lambda region: region.restore(
+        [(one.key.encode(), max(now_ns, one.until_s * SECOND_NS + behind_ns), one.settled, one.requests)
+         for one in windows], now_ns,
+    ))  # fmt: skip
+    if found is not None and any(found):
+        put, lost = found
+        without = f"; {lost} found no room: raise `budget-keys`" if lost else ""
+        _say(f"{put} windows of budgets go on where they were before the machine was started anew{without}")
+
+
+def _say(text: str) -> None:
+    print(f"sentinel control: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,114 @@
+"""What was spent of budgets, as operators see it: windows that are open now, and usage over the last weeks.
+
+Windows come from shared memory, exact at this moment; usage from the durable ledger, with what shared memory has on
+top: its number is the newer one of a window that both know. Amounts come from the plan that runs; of a budget that is
+not in it any more there is what was spent, and no amount. Answers are bounded, and say how much they leave out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sentinel.core.budgets import read_key
+from sentinel.core.plan import Plan
+from shm.budgets import BudgetView
+from shm.region import Region
+from supervisor.control.ledger import SPENT_KEPT_S, TENANTS, Ledger, Spent
+
+LAST: Final = 100
+LAST_MAX: Final = 10_000
+UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+SINCE: Final = re.compile(r"([0-9]{1,7})([smhd])", re.ASCII)
+SECOND_NS: Final = 1_000_000_000
+
+
+class Misread(Exception):
+    """A question that is not understood; the text says what is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which windows or users: of one budget or all (""), the largest first, so many of them."""
+
+    budget: str = ""
+    last: int = LAST
+    by: str = "budget"
+    since_s: int = UNITS_S["d"]
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Asked:
+        """From a query; raises Misread."""
+        last, by, since = query.get("last", str(LAST)), query.get("by", "budget"), query.get("since", "24h")
+        if not (last.isascii() and last.isdigit() and 1 <= int(last[:9]) <= LAST_MAX):
+            raise Misread(f"`last` is a number from 1 to {LAST_MAX}")
+        if by not in TENANTS:
+            raise Misread(f"`by` is one of {', '.join(TENANTS)}")
+        found = SINCE.fullmatch(since)
+        since_s = int(found[1]) * UNITS_S[found[2]] if found else 0
+        if not 0 < since_s <= SPENT_KEPT_S:
+            raise Misread(f'`since` is a duration like "24h", at most "{SPENT_KEPT_S // UNITS_S["d"]}d"')
+        return cls(query.get("budget", ""), int(last), by, since_s)
+
+
+def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
+    """The windows that are open, those first that have most spent and open; and how full their table is."""
+    statistics = region.budgets_statistics()
+    amounts: dict[str, int] = {one.name: one.tokens for one in getattr(plan, "token_budgets", ())}
+    now_ns, now_s = time.monotonic_ns(), time.time()
+    found = []
+    for view in region.budgets():
+        if view.until_ns > now_ns and view.is_whole:
+            try:
+                key = read_key(view.title)
+            except ValueError:
+                continue
+            if asked.budget in ("", key.budget):
+                found.append((view.settled + view.open, view, key))
+    found.sort(key=lambda one: (-one[0], one[1].title))
+    return {
+        "table": {
+            "size": statistics.budgets_max, "used": statistics.used, "keys": statistics.keys, "open": statistics.open,
+        },
+        "count": len(found),
+        "budgets": [
+            {
+                "budget": key.budget, "key": list(key.parts), "is_hashed": key.is_hashed, "start": stamp(key.start_s),
+                "end": stamp(round(now_s + (view.until_ns - now_ns) / SECOND_NS)),
+            } | _amounts(view, amounts.get(key.budget))
+            for _, view, key in found[: asked.last]
+        ],
+    }  # fmt: skip
+
+
+def usage(ledger: Ledger, directory: str, windows: list[Spent], asked: Asked) -> dict[str, Any]:
+    """Who spent how much in windows that were open at some time since then; blocks, and raises LedgerFault."""
+    since_s = int(time.time()) - asked.since_s
+    report = ledger.usage(directory, windows, by=asked.by, since_s=since_s, name=asked.budget, most=asked.last)
+    rows = []
+    for row in report.rows:
+        name, *parts = json.loads(row.tenant)
+        rows.append({
+            "budget": name, "key": parts, "settled": row.settled, "requests": row.requests, "windows": row.windows,
+            "start": stamp(row.start_s), "end": stamp(row.until_s),
+        })  # fmt: skip
+    return {
+        "since": stamp(since_s), "by": asked.by, "is_durable": bool(directory), "count": report.users,
+        "settled": report.settled, "requests": report.requests, "usage": rows,
+    }  # fmt: skip
+
+
+def stamp(moment_s: int) -> str:
+    """A moment as people and programs read it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment_s))
+
+
+def _amounts(view: BudgetView, amount: int | None) -> dict[str, Any]:
+    return {
+        "settled": view.settled, "open": view.open, "requests": view.requests, "amount": amount,
+        "left": None if amount is None else max(0, amount - view.settled - view.open),
+    }  # fmt: skip
