@@ -42,8 +42,9 @@ the end of the window: somebody is always late, and charges the old month to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import add
 from typing import Final
 
 from shm.counters import Counter
@@ -75,6 +76,7 @@ TITLE_BYTES_MAX: Final = TITLE.size - TITLE.offset("text")
 INDEX_MASK: Final = (1 << BUDGET_INDEX_BITS) - 1
 BudgetTerm = tuple[int, int, int, int]
 """until_ns, amount, limit, flags"""
+Mark = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,14 +312,34 @@ class Budgets(Leases):
         return self._titles + (index & self._mask) * TITLE_WORDS
 
 
-def views(words: memoryview, geometry: Geometry, slots_used: int) -> Iterator[BudgetView]:
-    """All windows of a region, as whoever only reads sees them."""
+def views(
+    words: memoryview, geometry: Geometry, slots_used: int, indexes: Iterable[int] | None = None
+) -> Iterator[BudgetView]:
+    """All windows of a region, or those of these entries, as whoever only reads sees them."""
     rows = (geometry.spendings_offset // WORD, geometry.spendings_stride // WORD, lambda: slots_used)
     table = Budgets(
         words, geometry.budgets_offset // WORD, geometry.budget_guards_offset // WORD, geometry.budgets_max,
         lambda slot: geometry.slot(slot) // WORD, geometry.slots_max, rows, geometry.titles_offset // WORD,
     )  # fmt: skip
-    return table.views()
+    if indexes is None:
+        return table.views()
+    return (view for index in indexes if (view := table.view(index)) is not None)
+
+
+def marks(words: memoryview, geometry: Geometry, slots_used: int) -> list[Mark]:
+    """Of each entry what differs when something was settled there: a look at whole columns, for whoever looks often."""
+    count = geometry.budgets_max
+    sums = [[0] * count, [0] * count, [0] * count]
+    for slot in range(slots_used):
+        first = geometry.spendings_offset // WORD + slot * geometry.spendings_stride // WORD
+        for at, field in enumerate((SETTLED, REQUESTS, WHOSE)):
+            column = words[first + field : first + count * SPENDING_WORDS : SPENDING_WORDS]
+            sums[at] = list(map(add, sums[at], column.tolist()))
+    entries, titles = geometry.budgets_offset // WORD, geometry.titles_offset // WORD
+    whose = words[entries + KEY + 1 : entries + count * LIMIT_WORDS : LIMIT_WORDS].tolist()
+    entitled = words[titles + TITLE_WHOSE : titles + count * TITLE_WORDS : TITLE_WORDS].tolist()
+    carried = words[titles + CARRIED : titles + count * TITLE_WORDS : TITLE_WORDS].tolist()
+    return list(zip(whose, entitled, carried, *sums, strict=True))
 
 
 def _lease(index: int, key: Key) -> int:

@@ -29,7 +29,7 @@ from shm import journal
 from shm.birth import birth_ns as birth_of
 from shm.birth import is_alive
 from shm.board import Board, PlaceView
-from shm.budgets import BudgetsStatistics, BudgetView, views
+from shm.budgets import BudgetsStatistics, BudgetView, Mark, marks, views
 from shm.cells import open_cells
 from shm.counters import Counter, SeriesTotals, Totals, read_counters, read_series
 from shm.estate import Estate
@@ -330,6 +330,18 @@ class Region:
         words = self._mapping.memory.cast("Q")
         try:
             return list(views(words, self.geometry, self._slots.used()))
+        finally:
+            words.release()
+
+    def changed_budgets(self, since: list[Mark]) -> tuple[list[BudgetView], list[Mark]]:
+        """The windows in which something was settled since these marks were made ([]: all), and new marks; anybody."""
+        words = self._mapping.memory.cast("Q")
+        used = self._slots.used()
+        try:
+            now = marks(words, self.geometry, used)  # before the windows are read: what comes later differs again
+            known = since if len(since) == len(now) else [()] * len(now)
+            changed = [at for at, (new, old) in enumerate(zip(now, known, strict=True)) if new != old]
+            return list(views(words, self.geometry, used, changed)), now
         finally:
             words.release()
 

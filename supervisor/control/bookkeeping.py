@@ -13,6 +13,9 @@ Rule 3: a change of state is told once: that the disk takes nothing, and that it
 Rule 4: an entry that is given to another key between two flushes takes with it what was settled in between. That
     happens to windows only that are over.
 
+Rule 5: looking costs little when little happens: columns of the table are compared with what they were, and only
+    windows that changed are read.
+
 Rejected: workers that append what they spend. The disk would be in the request's way, or a queue that must be bounded,
 and dropped, and recovered; shared memory has the sum already.
 """
@@ -22,11 +25,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from sentinel.core.budgets import read_key
 from sentinel.core.plan import Plan
+from shm.budgets import BudgetView, Mark
 from shm.layout import BUDGETS_LIMIT
 from shm.region import Region
 from supervisor.control.ledger import Ledger, LedgerFault, Spent
@@ -42,7 +46,7 @@ class Bookkeeper:
 
     def __init__(self, memory: Memory, ledger: Ledger, plan: Callable[[], Plan | None]) -> None:
         self._memory, self._ledger, self._plan = memory, ledger, plan
-        self._written: dict[str, tuple[int, int]] = {}
+        self._marks: list[Mark] = []
         self._directory = ""
         self._even_s = time.monotonic()
         self._turn = asyncio.Lock()
@@ -73,18 +77,16 @@ class Bookkeeper:
 
     def _flush(self, directory: str) -> None:
         if directory != self._directory:
-            self._directory, self._written, self._even_s = directory, {}, time.monotonic()
+            self._directory, self._marks, self._even_s = directory, [], time.monotonic()
         begun_s, now_s = time.monotonic(), time.time()
         try:
-            windows = self._memory.ask_now(lambda region: list(windows_of(region)))
-            changed = [one for one in windows if self._written.get(one.key) != (one.settled, one.requests)]
-            if changed:
-                self._ledger.spend(directory, changed, now_s)
+            views, marks = self._memory.ask_now(lambda region: region.changed_budgets(self._marks))
+            if windows := list(_windows(views)):
+                self._ledger.spend(directory, windows, now_s)
         except (LedgerFault, MemoryFault) as fault:
             self._failed(str(fault))
             return
-        self._written = {one.key: (one.settled, one.requests) for one in windows}
-        self._even_s = begun_s
+        self._marks, self._even_s = marks, begun_s
         if self.fault:
             self.fault = ""
             _say("the ledger takes what was spent of budgets again, and has all of it")
@@ -98,8 +100,12 @@ class Bookkeeper:
 
 def windows_of(region: Region) -> Iterator[Spent]:
     """The windows of budgets in which something was spent, as the ledger has them."""
+    return _windows(region.budgets())
+
+
+def _windows(views: Iterable[BudgetView]) -> Iterator[Spent]:
     ahead_ns = time.time_ns() - time.monotonic_ns()
-    for view in region.budgets():
+    for view in views:
         if not view.is_whole or not (view.settled or view.requests):
             continue
         try:
