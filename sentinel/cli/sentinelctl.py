@@ -13,7 +13,7 @@ from sentinel.cli.entry import Desk, enter
 PROGRAM: Final = "sentinelctl"
 FLEET: Final = (
     "status", "workers", "reload", "promote", "rollback", "drain", "resume", "generations", "config", "metrics", "why",
-    "trace", "endpoints", "breakers", "limits",
+    "trace", "endpoints", "breakers", "limits", "budgets", "usage",
 )  # fmt: skip
 OFFLINE: Final = ("check", "fmt", "migrate", "schema")
 

@@ -37,7 +37,7 @@ from supervisor.control.ledger import Ledger, LedgerFault, Spent
 from supervisor.control.memory import Memory, MemoryFault
 
 IDLE_S: Final = 1.0
-"""How often to look whether there is a plan with a `state-dir`."""
+"""How often to look whether the plan says something else by now."""
 SECOND_NS: Final = 1_000_000_000
 
 
@@ -56,11 +56,15 @@ class Bookkeeper:
         """Why the last one failed; "": it did not."""
 
     async def run(self) -> None:
-        """Flush for ever."""
+        """Flush for ever, as often as the plan that runs says."""
+        begun_s = time.monotonic()
         while True:
             plan = self._plan()
-            await asyncio.sleep(plan.system.ledger_flush_ns / 1e9 if plan is not None else IDLE_S)
-            await self.flush()
+            interval_s = plan.system.ledger_flush_ns / SECOND_NS if plan is not None else IDLE_S
+            await asyncio.sleep(min(interval_s, IDLE_S))
+            if time.monotonic() - begun_s >= interval_s:
+                begun_s = time.monotonic()
+                await self.flush()
 
     async def flush(self) -> None:
         """Bring the ledger to what shared memory has; a failure is told and counted."""

@@ -1,0 +1,153 @@
+"""What operators are told of budgets: open windows and usage, bounded, filtered, for people and for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from sentinel.cli.fleet import COMMANDS
+from sentinel.core.budgets import write_key
+from shm.region import Role
+from supervisor.control.spending import Asked, Misread, stamp
+from tests.supervisor.control.stage import Stage
+from tests.supervisor.control.test_bookkeeping import spend
+from tests.system.fleet import wait_until
+
+START_S = int(time.time()) // 3600 * 3600
+GROUP = click.Group("sentinelctl", commands=COMMANDS)
+TENANTS = {"acme": 70, "=2+2": 30, "x" * 300: 20}
+
+
+@pytest.fixture(scope="module")
+def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    stage = Stage(tmp_path_factory.mktemp("stage"))
+    try:
+        stage.write(system=f'state-dir "{stage.directory / "state"}"; ledger-flush "100ms"')
+        stage.serving()
+        slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+        for tenant, amount in TENANTS.items():
+            spend(stage.region, slot, write_key("tokens", START_S, (tenant, "gpt")), amount)
+        spend(stage.region, slot, write_key("-sum", START_S, ()), 5)
+        spend(stage.region, slot, b"no key", 1000)
+        yield stage
+    finally:
+        stage.close()
+
+
+def run(stage: Stage, *words: str) -> Result:
+    return CliRunner().invoke(GROUP, [*words, "--socket", str(stage.run_dir / "control.sock")])
+
+
+def test_windows_are_shown_with_those_first_that_have_most(spent: Stage) -> None:
+    document = spent.get("budgets").document
+    assert [one["settled"] for one in document["budgets"]] == [70, 30, 20, 5]
+    first, hashed = document["budgets"][0], document["budgets"][2]
+    assert (first["budget"], first["key"], first["open"], first["requests"]) == ("tokens", ["acme", "gpt"], 0, 1)
+    assert first["start"] == stamp(START_S)
+    assert hashed["is_hashed"] and hashed["key"][0].startswith("~")
+    assert document["table"]["size"] == 64 and document["table"]["used"] == 5
+
+
+def test_they_are_filtered_and_bounded(spent: Stage) -> None:
+    assert [one["settled"] for one in spent.get("budgets", budget="-sum").document["budgets"]] == [5]
+    document = spent.get("budgets", last=1).document
+    assert (len(document["budgets"]), document["count"]) == (1, 4)
+    for wrong in ("0", "x", "10001", "-1", "١"):
+        assert spent.get("budgets", last=wrong).status == 400
+
+
+def test_usage_by_budget_and_by_key(spent: Stage) -> None:
+    document = spent.get("usage").document
+    assert [(one["budget"], one["settled"], one["requests"]) for one in document["usage"]] == [
+        ("tokens", 120, 3), ("-sum", 5, 1),
+    ]  # fmt: skip
+    assert (document["settled"], document["requests"], document["is_durable"]) == (125, 4, True)
+    document = spent.get("usage", by="key", budget="tokens", since="35d", last=2).document
+    assert [one["key"] for one in document["usage"]] == [["acme", "gpt"], ["=2+2", "gpt"]]
+    assert (document["count"], document["settled"]) == (3, 120)
+
+
+@pytest.mark.parametrize("query", [{"by": "tenant"}, {"since": "1y"}, {"since": "36d"}, {"since": "0s"}, {"last": "0"}])
+def test_questions_that_are_not_understood_are_told(spent: Stage, query: dict[str, str]) -> None:
+    assert spent.get("usage", **query).status == 400
+    with pytest.raises(Misread):
+        Asked.of(query)
+
+
+def test_the_ledger_is_written_every_interval(spent: Stage) -> None:
+    wait_until(lambda: lag_s(spent) < 0.9, "the book is kept")
+    text = spent.client.text("/metrics")
+    for line in ("sentinel_budgets_reserved_total 5.0", "sentinel_budget_keys_size 64.0", "sentinel_budgets_open 0.0"):
+        assert line in text
+
+
+def test_tables_for_people(spent: Stage) -> None:
+    output = run(spent, "budgets", "tokens", "--last", "1").output
+    assert "acme gpt" in output and "2 more are not shown" in output and "-sum" not in output
+    output = run(spent, "usage", "--since", "90m").output
+    assert "125 in 4 requests" in output and "acme" not in output
+    assert "acme gpt" in run(spent, "usage", "--by", "key").output
+
+
+def test_for_programs_and_spreadsheets(spent: Stage) -> None:
+    assert json.loads(run(spent, "usage", "--json").stdout)["settled"] == 125
+    rows = list(csv.DictReader(io.StringIO(run(spent, "usage", "--by", "key", "--csv").stdout)))
+    assert [(row["budget"], row["settled"]) for row in rows][:2] == [("tokens", "70"), ("tokens", "30")]
+    assert json.loads(rows[1]["key"]) == ["=2+2", "gpt"]
+    assert rows[3]["budget"] == "'-sum", "a spreadsheet computes nothing of it"
+    assert run(spent, "usage", "--csv", "--json").exit_code == 2
+    assert run(spent, "usage", "--since", "forever").exit_code == 1
+
+
+def test_without_a_state_dir_usage_is_what_shared_memory_has(stage: Stage) -> None:
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    spend(stage.region, slot, write_key("tokens", START_S, ("acme",)), 70)
+    document = stage.get("usage").document
+    assert (document["settled"], document["is_durable"]) == (70, False)
+    assert "there is no `state-dir`" in run(stage, "usage").output
+    assert "sentinel_ledger" not in stage.client.text("/metrics")
+
+
+@pytest.mark.directive("system/ledger-flush")
+def test_how_often_is_said_in_the_configuration(stage: Stage) -> None:
+    """An hour, and nothing is on the disk until the end; a reload to a moment, and it is there at once."""
+    state = stage.directory / "state"
+    stage.write(system=f'state-dir "{state}"; ledger-flush "1h"')
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    spend(stage.region, slot, write_key("tokens", START_S, ("acme",)), 70)
+    wait_until(lambda: lag_s(stage) > 2.5, "an interval of the default would be over")
+    assert rows(state) == 0
+    stage.write(system=f'state-dir "{state}"; ledger-flush "100ms"')
+    assert stage.post("reload").document["outcome"] == "serving"
+    wait_until(lambda: rows(state) == 1, "the ledger has it")
+    stage.write(system=f'state-dir "{state}"; ledger-flush "1h"')
+    assert stage.post("reload").document["outcome"] == "serving"
+    spend(stage.region, slot, write_key("tokens", START_S, ("other",)), 7)
+    assert stage.stop()[0] == 0
+    assert rows(state) == 2, "who leaves writes the rest"
+
+
+def lag_s(stage: Stage) -> float:
+    text = stage.client.text("/metrics")
+    assert "sentinel_ledger_failures_total 0.0" in text
+    return float(text.partition("\nsentinel_ledger_lag_seconds ")[2].partition("\n")[0])
+
+
+def rows(state: Path) -> int:
+    database = sqlite3.connect(f"file:{state / 'ledger.db'}?mode=ro", uri=True)
+    try:
+        (count,) = database.execute("SELECT count(*) FROM spent").fetchone()
+    finally:
+        database.close()
+    return int(count)
