@@ -103,7 +103,8 @@ def _check_and_exit(path: str, writing: int) -> NoReturn:
             settings = Settings(
                 run_dir=plan.system.run_dir, admin_address=plan.admin.address, workers=plan.system.workers,
                 routes=len(plan.routes), limit_keys=plan.system.limit_keys,
-                lease_keys=plan.system.lease_keys, budget_keys=plan.system.budget_keys,
+                lease_keys=plan.system.lease_keys,
+                budget_keys=plan.system.budget_keys if plan.token_budgets else 0,
                 places=len(place_names(plan)), journal_records=plan.system.journal.records,
             )  # fmt: skip
             os.write(writing, json.dumps(settings).encode())

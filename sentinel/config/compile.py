@@ -66,6 +66,11 @@ class Compiler:
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._uncounted(root, budgets)
         self._unused(root, listeners, routes)
+        if budgets and not system.value("state-dir"):
+            self.warnings.add(
+                budgets[0].span, "a reboot forgets what was spent of budgets: there is no `state-dir`",
+                'add `system { state-dir "/var/lib/sentinel"; }`',
+            )  # fmt: skip
         self._nobody_else(routes, upstreams)
         self._journal_fits(system.one("journal"), {route.name for route in routes})
         return p.Plan(

@@ -136,8 +136,8 @@ SYSTEM: Final = Directive(
              "listeners. More are answered 503.", "20000"),
         _one("max-worker-requests", k.integer(0, 1_000_000), "Requests in flight per worker, over all listeners. More are "
              "answered 503; 0: no limit but the connections'.", "0"),
-        _one("budget-keys", k.integer(0, 131_072), "How many windows of budgets shared memory has room for (one for each key of a budget), 448 octets "
-             "each and 64 for each process; 0: the least there is, 32. Rounded up to a power of two. Changing it needs a restart.", "4096"),
+        _one("budget-keys", k.integer(32, 131_072), "How many windows of budgets shared memory has room for (one for each key of a budget), 448 octets "
+             "each and 64 for each process; 32 when the service is started without a `token-budget`. Rounded up to a power of two. Changing it needs a restart.", "4096"),
         _one("lease-keys", k.integer(1024, 524_288), "How many keys may hold something at a time (requests under way, connections), 64 octets "
              "each and 16 for each process. Rounded up to a power of two. Changing it needs a restart.", "8192"),
         _one("limit-keys", k.integer(1024, 16_777_216), "How many keys of rate limits shared memory has room for, 64 octets each; "

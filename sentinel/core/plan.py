@@ -486,7 +486,7 @@ class System:
     max_worker_requests: int = 0  # in flight; 0: no limit
     limit_keys: int = 65_536  # room for so many keys of rate limits
     lease_keys: int = 8192  # and for so many that hold something at a time
-    budget_keys: int = 0  # and for so many windows of budgets; 0: none
+    budget_keys: int = 4096  # and for so many windows of budgets
     ledger_flush_ns: int = SECOND  # a power cut takes no more than this of what was spent
     access_log: str = "-"  # "-": standard output; "off"; else a path
     access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted

@@ -58,7 +58,7 @@ class Asked:
 def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
     """The windows that are open, those first that have most spent and open; and how full their table is."""
     statistics = region.budgets_statistics()
-    amounts: dict[str, int] = {one.name: one.tokens for one in getattr(plan, "token_budgets", ())}
+    amounts = {one.name: one.tokens for one in plan.token_budgets}
     now_ns, now_s = time.monotonic_ns(), time.time()
     found = []
     for view in region.budgets():

@@ -478,6 +478,32 @@ def test_the_schedules_do_what_they_are_for() -> None:
     assert min(stage.counts.values()) > 20 and stage.moved > 20, (stage.counts, stage.moved)
 
 
+def test_whoever_is_killed_while_he_carries_over_leaves_it_to_the_next_one_in_his_slot() -> None:
+    """Control has no slot: it carries over with slot 0 before anybody has that, and reaps it first (Region.restore)."""
+    for steps in range(1000):
+        cells: Any = open_on("twin", memoryview(bytearray(GEOMETRY.size_bytes)), GEOMETRY)
+        table: Budgets = cells._budgets
+        killed = table.carry(0, NOW, key_of(0, NOW), b"text", NOW + WEEK, 90, 7)
+        is_done = next((True for _ in range(steps) if next(killed, "end") == "end"), False)
+        killed.close()
+        finish(table.reap(0))
+        assert finish(table.spent(key_of(0, NOW))) in ((0, 0, 0), (90, 0, 7))
+        assert finish(table.carry(0, NOW, key_of(0, NOW), b"text", NOW + WEEK, 90, 7))
+        assert finish(table.carry(0, NOW, key_of(1, NOW), b"other", NOW + WEEK, 5, 1))
+        cells.store(USED, 2)  # the first worker comes, and has that slot
+        for slot in (0, 1):
+            terms = [(NOW + WEEK, 5, 100, LIMIT_CLOSED)]
+            answer = finish(table.reserve(slot, NOW, [(key_of(0, NOW), b"text")], terms))
+            assert answer[0] == ADMITTED
+        assert finish(table.spent(key_of(0, NOW))) == (90, 10, 7)
+        assert finish(table.spent(key_of(1, NOW))) == (5, 0, 1)
+        assert {view.title for view in table.views()} == {b"text", b"other"}
+        assert cells.budgets_statistics()[3] == 0, "no entry is left half made"
+        if is_done:
+            return
+    raise AssertionError("it never ends")
+
+
 def test_a_reader_between_the_two_halves_of_settling_sees_too_much_and_never_too_little() -> None:
     cells: Any = open_on("twin", memoryview(bytearray(GEOMETRY.size_bytes)), GEOMETRY)
     cells.store(USED, GEOMETRY.slots_max)

@@ -130,13 +130,15 @@ def test_control_may_die_at_any_time(fleet: Books) -> None:
 
 
 @pytest.mark.directive("system/budget-keys")
-def test_the_table_is_as_large_as_is_said(fleet: Books) -> None:
+def test_the_table_is_as_large_as_is_said_and_small_without_budgets(fleet: Books) -> None:
+    budget = '}\nfilters {\n    token-budget "tokens" { tokens 1000; per "day"; key "header:x-tenant"; }'
+    fleet.write(upstreams=budget)
     fleet.begin("budget-keys 1000")
     region = fleet.region()
     assert region.geometry.budgets_max == 2048
     region.close()
     assert fleet.stop() == 0
-    fleet.write(system="budget-keys 0")
+    fleet.write(upstreams="")
     fleet.start()
     region = fleet.region()
     assert region.geometry.budgets_max == 64

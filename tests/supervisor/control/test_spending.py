@@ -32,6 +32,8 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     stage = Stage(tmp_path_factory.mktemp("stage"))
     try:
         stage.write(system=f'state-dir "{stage.directory / "state"}"; ledger-flush "100ms"')
+        with stage.config.open("a") as file:
+            file.write('filters { token-budget "tokens" { tokens 60; per "hour"; key "header:x-t"; }; }\n')
         stage.serving()
         slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
         for tenant, amount in TENANTS.items():
@@ -53,6 +55,7 @@ def test_windows_are_shown_with_those_first_that_have_most(spent: Stage) -> None
     first, hashed = document["budgets"][0], document["budgets"][2]
     assert (first["budget"], first["key"], first["open"], first["requests"]) == ("tokens", ["acme", "gpt"], 0, 1)
     assert first["start"] == stamp(START_S)
+    assert [(one["amount"], one["left"]) for one in document["budgets"]] == [(60, 0), (60, 30), (60, 40), (None, None)]
     assert hashed["is_hashed"] and hashed["key"][0].startswith("~")
     assert document["table"]["size"] == 64 and document["table"]["used"] == 5
 
