@@ -59,10 +59,8 @@ class Bookkeeper:
         """Flush for ever, as often as the plan that runs says."""
         begun_s = time.monotonic()
         while True:
-            plan = self._plan()
-            interval_s = plan.system.ledger_flush_ns / SECOND_NS if plan is not None else IDLE_S
-            await asyncio.sleep(min(interval_s, IDLE_S))
-            if time.monotonic() - begun_s >= interval_s:
+            await asyncio.sleep(min(self._interval_s(), IDLE_S))
+            if time.monotonic() - begun_s >= self._interval_s():
                 begun_s = time.monotonic()
                 await self.flush()
 
@@ -78,6 +76,10 @@ class Bookkeeper:
         """How old what the ledger has may be; None: there is no ledger."""
         plan = self._plan()
         return time.monotonic() - self._even_s if plan is not None and plan.system.state_dir else None
+
+    def _interval_s(self) -> float:
+        plan = self._plan()
+        return plan.system.ledger_flush_ns / SECOND_NS if plan is not None else IDLE_S
 
     def _flush(self, directory: str) -> None:
         if directory != self._directory:
