@@ -39,6 +39,8 @@ from supervisor.control.memory import Memory, MemoryFault
 IDLE_S: Final = 1.0
 """How often to look whether the plan says something else by now."""
 SECOND_NS: Final = 1_000_000_000
+JITTER_NS: Final = 50_000_000
+"""Ends are whole seconds; who made one has taken whole seconds of the clock, or was held up for a moment."""
 
 
 class Bookkeeper:
@@ -118,8 +120,13 @@ def _windows(views: Iterable[BudgetView]) -> Iterator[Spent]:
             key = read_key(view.title)
         except ValueError:
             continue  # not written by us, or half written
-        until_s = round((view.until_ns + ahead_ns) / SECOND_NS)
+        until_s = end_of(view, ahead_ns)
         yield Spent(view.title.decode(), key.budget, key.start_s, until_s, view.settled, view.requests)
+
+
+def end_of(view: BudgetView, ahead_ns: int) -> int:
+    """When a window ends, in unix seconds; `ahead_ns`: the wall clock's time less the monotonic one's."""
+    return (view.until_ns + ahead_ns + JITTER_NS) // SECOND_NS
 
 
 def restore(memory: Memory, ledger: Ledger, directory: str) -> None:

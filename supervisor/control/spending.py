@@ -18,13 +18,13 @@ from sentinel.core.budgets import read_key
 from sentinel.core.plan import Plan
 from shm.budgets import BudgetView
 from shm.region import Region
+from supervisor.control.bookkeeping import end_of
 from supervisor.control.ledger import SPENT_KEPT_S, TENANTS, Ledger, Spent
 
 LAST: Final = 100
 LAST_MAX: Final = 10_000
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SINCE: Final = re.compile(r"([0-9]{1,7})([smhd])", re.ASCII)
-SECOND_NS: Final = 1_000_000_000
 
 
 class Misread(Exception):
@@ -59,7 +59,8 @@ def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
     """The windows that are open, those first that have most spent and open; and how full their table is."""
     statistics = region.budgets_statistics()
     amounts = {one.name: one.tokens for one in plan.token_budgets}
-    now_ns, now_s = time.monotonic_ns(), time.time()
+    now_ns = time.monotonic_ns()
+    ahead_ns = time.time_ns() - now_ns
     found = []
     for view in region.budgets():
         if view.until_ns > now_ns and view.is_whole:
@@ -78,7 +79,7 @@ def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
         "budgets": [
             {
                 "budget": key.budget, "key": list(key.parts), "is_hashed": key.is_hashed, "start": stamp(key.start_s),
-                "end": stamp(round(now_s + (view.until_ns - now_ns) / SECOND_NS)),
+                "end": stamp(end_of(view, ahead_ns)),
             } | _amounts(view, amounts.get(key.budget))
             for _, view, key in found[: asked.last]
         ],
