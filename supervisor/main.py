@@ -128,7 +128,12 @@ def run(options: Options, worker_main: WorkerMain) -> int:
                 slots_max=options.slots_max, heir_until_ns=heir_until_ns,
             )  # fmt: skip
             run_dir.forget_bequest()  # not before: a start that fails leaves it to the next one
-            status = trio.run(loop.run)
+            try:
+                status = trio.run(loop.run)
+            except BaseException as fault:
+                if not _is_damage(fault):
+                    stack.pop_all()  # a fault of ours is a sudden death: what is left is left to the next start
+                raise
             _bequeath(region.estate(time.monotonic_ns()), run_dir)
             return status
     except (RunDirFault, RegionBusy, RegionFault, BindFault) as fault:
@@ -168,6 +173,10 @@ def _bequeath(estate: Estate, run_dir: RunDir) -> None:
         run_dir.bequeath(estate.to_bytes())
     except RunDirFault as fault:
         say(f"the next start begins with full limits and closed breakers: {fault}")
+
+
+def _is_damage(fault: BaseException) -> bool:
+    return isinstance(fault, BaseExceptionGroup) and fault.subgroup(RegionDamaged) is not None
 
 
 def _first(group: BaseExceptionGroup[RegionDamaged]) -> BaseException:

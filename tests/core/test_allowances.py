@@ -21,7 +21,7 @@ from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import Choice, Wish
 from sentinel.explain.assumed import Assumed
-from sentinel.explain.exhaustive import Preview, explain
+from sentinel.explain.exhaustive import explain
 from sentinel.explain.replay import Recorder, Replay, decode, encode, encode_steps
 from shm.layout import BUDGET_AMOUNT_MAX, LIMIT_CLOSED, LIMIT_OBSERVE
 from tests.core.build import match, plan, request, route
@@ -227,6 +227,8 @@ def test_a_description_has_the_window_that_is_open_and_no_later_one() -> None:
 
 def test_an_explanation_puts_nothing_aside() -> None:
     found = planned(SMALL)
-    told = explain(compile_routes(found), POST, Preview())
-    assert any("token budget `small`" in node.text for node in told.children)
-    assert Preview().window("day", "UTC") == Window(0, 86400, 0)
+    world = Assumed(found, State())
+    for _ in range(2):
+        told = explain(compile_routes(found), POST)
+        assert any("token budget `small`" in node.text for node in told.children)
+    assert world.window("day", "UTC") == Window(0, 86400, 0)
