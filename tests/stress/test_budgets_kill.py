@@ -28,7 +28,7 @@ PAGE = 16
 TURNS, PASSED, SURE, ABOUT, OUTSIDE = range(5)
 TURNSTILE = 10
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), NEEDS_NATIVE]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), NEEDS_NATIVE]
 
 
 def term(until: int, amount: int, limit: int) -> bytes:

@@ -25,7 +25,7 @@ TURNS, PASSED = 0, 1
 INSIDE = 8
 """Where a worker's words tell how often it came to hold the common key for sure, and ceased to."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), NEEDS_NATIVE]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), NEEDS_NATIVE]
 
 
 def hold_until_killed(region: Region, slot: int, seed: int, shared: memoryview) -> None:

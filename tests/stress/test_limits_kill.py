@@ -41,7 +41,7 @@ MANY = array("Q", (1000, 3000, LIMIT_OBSERVE) * LIMIT_KEYS_MAX).tobytes()
 BOTH = array("Q", (1000, 3000, LIMIT_CLOSED, 1000, 1000, LIMIT_CLOSED)).tobytes()
 ORPHAN_CHECK_TURNS = 1024
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), NEEDS_NATIVE]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), NEEDS_NATIVE]
 
 
 @dataclass

@@ -64,7 +64,7 @@ TURNS, PASSED, ASKED, HELD, ENDING, ENDED, SPENT, LED, CLOCK, INSIDE = range(10)
 FINDING, EJECTIONS = (PLACE.offset(name) // WORD for name in ("finding", "ejections"))
 WEDGED_MAX_MS = max(ONE.open_max_ms, ALL.open_max_ms, ONE.probe_ms, ALL.probe_ms)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), NEEDS_NATIVE]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), NEEDS_NATIVE]
 
 
 class Worker:

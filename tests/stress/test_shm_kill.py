@@ -34,7 +34,7 @@ ORPHAN_CHECK_TURNS = 256
 FAILING = min(FAILING_REASONS)
 """A reason that counts as a failure of the generation."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @dataclass
