@@ -22,7 +22,7 @@ from shm.limits import ADMITTED, SLOT_MASK, TICKET_BITS
 from shm.region import Region, Role
 from tests.shm.implementations import NEEDS_NATIVE
 
-KILLS, WORKERS, BUDGETS_MAX, LIMIT = 2000, 4, 64, 1 << 40
+KILLS, WORKERS, BUDGETS_MAX, LIMIT = 1000, 4, 64, 1 << 40
 WINDOW = 8 * LIMIT_GRACE_NS
 PAGE = 16
 TURNS, PASSED, SURE, ABOUT, OUTSIDE = range(5)
