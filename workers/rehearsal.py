@@ -280,7 +280,7 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
     authority = visit.authority or ("localhost" if name.startswith("unix:") else name)  # as workers.attempt
     written = build_request(head, request.target, authority, visit.lines, dropped, head.chunked)
     read = parse_request(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, ANSWER_BYTES_MAX)
-    return (("host", read.host or ""), *read.headers) if read is not None else ()
+    return tuple(read.headers) if read is not None else ()
 
 
 class _Ids:

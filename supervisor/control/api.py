@@ -205,7 +205,7 @@ class Api:
     async def reload(self, request: Request) -> Response:
         options = await read_body(request, Options)
         if options.canary < 0:
-            return failure(400, "`canary` is a number of lanes, 0 or more")
+            return failure(400, "`canary` is a number of lanes, 0 or more", "0 is all of them")
         outcome = await self._parts.reloader.reload(options)
         if not options.dry:
             await self._note(request, "reload --force" if options.force else "reload", outcome.outcome)
@@ -215,7 +215,7 @@ class Api:
     async def diff(self, request: Request) -> Response:
         options = await read_body(request, DiffOptions)
         if not 1 <= options.recent <= LAST_MAX:
-            return failure(400, f"`recent` is a number from 1 to {LAST_MAX}")
+            return failure(400, f"`recent` is a number from 1 to {LAST_MAX}", "ask for fewer")
         found = await self._parts.reloader.preview(options.recent)
         if isinstance(found, Outcome):
             return reply(found, found.status)

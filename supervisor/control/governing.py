@@ -7,6 +7,7 @@ the time since boot.
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from array import array
 from collections.abc import Sequence
@@ -130,7 +131,7 @@ def bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -> dict
     """One bucket of a rate limit, or what is held under a key of a concurrency limit; values: its key's parts."""
     ceiling = next((limit for limit in plan.concurrency_limits if limit.name == name), None)
     if ceiling is not None:
-        route, others = _parts(ceiling, values)
+        route, others = _parts(plan, ceiling, values)
         held = region.held(Ceiling(ceiling, route).key_of(others))
         return {
             "limit": name, "key": list(values), "held": held, "max": ceiling.most, "is_limited": held >= ceiling.most,
@@ -158,18 +159,33 @@ def _bucket(plan: Plan, name: str, values: Sequence[str]) -> tuple[Limiter, byte
         names = [one.name for one in plan.rate_limits] + [one.name for one in plan.concurrency_limits]
         known = ", ".join(f"`{name}`" for name in names) or "none"
         raise Unknown(f"there is no limit `{name}`; there are {known}")
-    route, others = _parts(limit, values)
+    route, others = _parts(plan, limit, values)
     limiter = Limiter(limit, route)
     return limiter, limiter.key_of(others)
 
 
-def _parts(limit: RateLimit | ConcurrencyLimit, values: Sequence[str]) -> tuple[str, list[str]]:
+def _parts(plan: Plan, limit: RateLimit | ConcurrencyLimit, values: Sequence[str]) -> tuple[str, list[str]]:
     """The route and the other parts of a key, as an operator named them."""
     if len(values) != len(limit.key):
         wanted = ", ".join(limit.key) or "none"
         raise Unknown(f"a bucket of `{limit.name}` is named by {len(limit.key)} values: {wanted}")
+    known = {"route": {one.name for one in plan.routes}, "listener": {one.name for one in plan.listeners}}
+    for part, value in zip(limit.key, values, strict=True):
+        if (part == "client-ip" and not _is_address(value)) or value not in known.get(part, (value,)):
+            raise Unknown(f"`{value}` is no {part}; a bucket of `{limit.name}` is named by {', '.join(limit.key)}")
     route = values[limit.key.index("route")] if "route" in limit.key else ""
     return route, [value for part, value in zip(limit.key, values, strict=True) if part != "route"]
+
+
+def _is_address(text: str) -> bool:
+    """Whether a client may have it: an address, the network that stands for it, or a Unix socket's peer."""
+    if text == "unix:":
+        return True
+    try:
+        ipaddress.ip_interface(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _endpoint(upstream: Upstream, endpoint: Endpoint, region: Region, now_ns: int) -> dict[str, Any]:

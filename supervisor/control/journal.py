@@ -2,20 +2,22 @@
 
 The rings hold octets that workers wrote (sentinel.core.record). A record that cannot
 be read, of a worker of another release or of a damaged ring, is counted and passed
-over: the question is about another one. There is no index; a look through all
-rings takes milliseconds, happens in a thread, and only when somebody asks.
+over: the question is about another one. There is no index; a glance at all records of the
+rings takes milliseconds, happens in a thread, and only when somebody asks. What is wanted is decoded.
 
 A record is explained with the plan of its own generation (supervisor.control.archive).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
-from sentinel.core.record import Record, RecordFault, decode
+from sentinel.core.record import Glance, Record, RecordFault, decode, glance, reason_word
 from sentinel.core.routes import RouteTable
 from sentinel.explain import explain_record, source_of
 from shm.region import Region
@@ -56,11 +58,13 @@ class Filters:
         return cls(last=int(last), status=status, route=query.get("route"), reason=query.get("reason"))
 
     def hold(self, record: Record) -> bool:
-        status = str(record.status)
-        return (
-            (not self.status or self.status in (status, f"{status[:1]}xx"))
-            and (self.route is None or self.route == record.route)
-            and (self.reason is None or self.reason == record.reason)
+        return self.may_hold(record) and (self.route is None or self.route == record.route)
+
+    def may_hold(self, seen: Glance | Record) -> bool:
+        """Whether what a glance shows of a record is as wanted."""
+        status = str(seen.status)
+        return (not self.status or self.status in (status, f"{status[:1]}xx")) and (
+            self.reason is None or self.reason == reason_word(seen.reason_number)
         )
 
 
@@ -83,33 +87,38 @@ class Journal:
 
     async def newest(self, count: int) -> list[Record]:
         """The newest records, newest first."""
-        return await self._memory.ask(
-            lambda region: sorted(self._records(region), key=_time, reverse=True)[:count]
-        )
+        return await self._memory.ask(lambda region: list(islice(self._newest(region, lambda _: True), count)))
 
     def _find(self, region: Region, request_id: str) -> Record | None:
-        found = [record for record in self._records(region) if record.request_id == request_id]
-        return max(found, key=_time) if found else None
+        name = request_id.encode("utf-8", "replace")
+        return next(self._newest(region, lambda seen: seen.request_id == name), None)
 
     def _list(self, region: Region, filters: Filters) -> list[dict[str, Any]]:
-        found = sorted((record for record in self._records(region) if filters.hold(record)), key=_time, reverse=True)
-        return [row(record) for record in found[: filters.last]]
+        found = filter(filters.hold, self._newest(region, filters.may_hold))
+        return [row(record) for record in islice(found, filters.last)]
 
-    def _records(self, region: Region) -> Iterator[Record]:
+    def _newest(self, region: Region, is_wanted: Callable[[Glance], bool]) -> Iterator[Record]:
+        """The records for which a glance is enough to want them, newest first; each is decoded when it is asked for."""
         self.unreadable_count = 0
+        found: list[tuple[int, bytes]] = []
         for octets in region.journal_read():
             try:
-                yield decode(octets)
+                seen = glance(octets)
+            except RecordFault:
+                self.unreadable_count += 1
+                continue
+            if is_wanted(seen):
+                found.append((seen.time_ns, octets))
+        found.sort(key=itemgetter(0))
+        while found:
+            try:
+                yield decode(found.pop()[1])
             except RecordFault:
                 self.unreadable_count += 1
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 6
-
-
-def _time(record: Record) -> int:
-    return record.time_ns
 
 
 def row(record: Record) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def test_a_body_is_as_long_as_it_is(config: str, tmp_path: Path) -> None:
 def test_what_the_upstream_and_the_client_read(config: str) -> None:
     told = json.loads(run("-c", config, "--json", "--request", API, "-H", "x-forwarded-for: 1.2.3.4").stdout)
     sent = dict(map(tuple, told["sent"]))
+    assert len(sent) == len(told["sent"]), "no line is told twice"
     assert (sent["host"], sent["x-forwarded-for"]) == ("api.example.com", "127.0.0.1"), "strangers are not believed"
     assert dict(map(tuple, told["answer"]))["ratelimit"] == '"per-client";r=1;t=1'
 

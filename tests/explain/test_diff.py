@@ -183,6 +183,14 @@ def test_a_record_that_went_another_way_is_not_judged() -> None:
     assert report.changed_share == 1000, "of those that are compared"
 
 
+def test_a_record_whose_path_is_redacted_is_not_judged_and_told_so() -> None:
+    whole = plan(route("a", match(prefixes=("/a",)), respond=Respond(200)))
+    found = recorded(whole, whole, record(path="~0badcafe"))
+    assert found is not None
+    report = differ(whole, whole, found)
+    assert (report.total, report.differing, report.unsure) == (1, 0, 1)
+
+
 def test_whoever_knows_a_clock_ends_it() -> None:
     whole = plan(route("a", match(prefixes=("/a",))))
     table = compile_routes(whole)

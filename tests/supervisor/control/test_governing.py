@@ -106,6 +106,8 @@ def test_a_bucket_is_shown_and_made_full(served: Stage) -> None:
     assert served.get("limits").document["table"]["live"] == 1
     reset = served.post("limits", "reset", limit="per-client", key=["10.0.0.9", "acme"]).document
     assert (reset["before"], reset["after"]) == ("used", "full")
+    mistyped = served.post("limits", "reset", limit="per-client", key=["10.0.0.999", "acme"])
+    assert mistyped.status == 404 and "`10.0.0.999` is no client-ip" in mistyped.document["error"]
     assert served.get("limits", "per-client", key=["10.0.0.9", "acme"]).document["remaining"] == 5
 
 
