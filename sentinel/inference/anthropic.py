@@ -100,7 +100,7 @@ def read_answer(sheet: Sheet, body: Members) -> None:
     for index, entry in enumerate(entries(body, "content", "$")):
         _begun(sheet, members(entry, f"$.content[{index}]"), f"$.content[{index}]")
     sheet.finish(text(body, "stop_reason", "$"))
-    _report(sheet, body, "$", is_final=True)
+    report(sheet, body, "$", is_final=True)
 
 
 def read_event(sheet: Sheet, name: str, event: Members) -> None:
@@ -114,10 +114,10 @@ def read_event(sheet: Sheet, name: str, event: Members) -> None:
     elif kind == "message_start":
         message = inner(event, "message", "$")
         sheet.name(text(message, "model", "$.message"))
-        _report(sheet, message, "$.message", is_final=False)
+        report(sheet, message, "$.message", is_final=False)
     elif kind == "message_delta":
         sheet.finish(text(inner(event, "delta", "$"), "stop_reason", "$.delta"))
-        _report(sheet, event, "$", is_final=True)
+        report(sheet, event, "$", is_final=True)
     elif kind == "message_stop":
         sheet.is_ended = True
     else:
@@ -134,7 +134,8 @@ def _begun(sheet: Sheet, block: Members, path: str) -> None:
         sheet.say(basket.texts[0])
 
 
-def _report(sheet: Sheet, holder: Members, path: str, *, is_final: bool) -> None:
+def report(sheet: Sheet, holder: Members, path: str, *, is_final: bool) -> None:
+    """Read the usage that stands in an answer, or in an event; what was read before goes on to count."""
     usage = inner(holder, "usage", path)
     if not usage:
         return
