@@ -68,6 +68,7 @@ class PlaceView:
     trips: int
     consecutive: int
     in_flight: int
+    tokens: int  # under way
     ewma_us: int
     budget: int  # thousandths of a retry
     toll: Toll
@@ -124,6 +125,7 @@ class Board:
             recovered_ms=self._word(index, RECOVERED), breaker=parts.state, breaker_until_ms=parts.until_ms,
             trips=parts.trips, consecutive=self._word(index, CONSECUTIVE),
             in_flight=self._cells.flights(array("I", [index]).tobytes())[0],
+            tokens=self._cells.burdens(array("I", [index]).tobytes())[0],
             ewma_us=self._word(index, EWMA) & QUANTITY_MAX, budget=self._word(index, BUDGET) & (1 << STAMP_BITS) - 1,
             toll=Toll(**dict(zip(_TOLLS, memoryview(sums).cast("Q").tolist(), strict=True))),
         )  # fmt: skip

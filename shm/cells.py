@@ -102,6 +102,15 @@ class Cells(Protocol):
     def least(self, places: bytes, weights: bytes, allowed: bytes, start: int, /) -> int:
         """The position with the least (in flight + 1) / weight of those allowed, from `start` on round; -1 for none."""
 
+    def lightest(self, places: bytes, weights: bytes, allowed: bytes, start: int, tokens: int, /) -> int:
+        """As `least`, by (tokens under way + tokens) / weight."""
+
+    def burden(self, slot: int, place: int, more: int, less: int, /) -> None:
+        """So many more and so many fewer tokens of the slot are under way at a place; never below 0."""
+
+    def burdens(self, places: bytes, /) -> tuple[int, ...]:
+        """The tokens that the fleet has under way at each place; BURDEN_MAX for more."""
+
     def pick(self, places: bytes, weights: bytes, now_ns: int, probes: int, start: int, /) -> int:
         """`least` of all of them, if each may be used (`standing`); -1 when there is one that may not."""
 

@@ -85,7 +85,8 @@ def c_header() -> str:
                "LIMIT_TERM_WORDS", "LIMIT_CLOSED", "LIMIT_OBSERVE", "LIMIT_GRACE_NS", "LIMIT_ATTEMPTS_MAX",
                "LIMIT_SPINS", "LIMIT_SPIN_DOUBLINGS", "TICKET_BITS", "OFFSET_BITS", "BUDGET_TERM_WORDS",
                "BUDGET_INDEX_BITS", "PLACES_LIMIT",
-               "SUBWINDOWS", "WINDOW_BITS", "STAMP_BITS", "PLACE_TERM_WORDS", "BUDGET_MAX", "BUDGET_PAID_MS",
+               "SUBWINDOWS", "WINDOW_BITS", "STAMP_BITS", "PLACE_TERM_WORDS", "BURDEN_MAX", "BUDGET_MAX",
+               "BUDGET_PAID_MS",
                "LEADER_SLOT_BITS", "LEADER_GENERATION_BITS")  # fmt: skip
     lines += [_define(name, getattr(layout, name)) for name in numbers]
     # Beyond an int: said to be words, or a shift of them would be undefined.
@@ -137,7 +138,7 @@ def _map(geometry: Geometry) -> str:
         (geometry.titles_offset, "titles", f"{geometry.budgets_max} x {TITLE.size}: their keys"),
         (geometry.spendings_offset, "spent", f"{geometry.slots_max} x {geometry.budgets_max} x {SPENDING.size}"),
         (geometry.places_offset, "places", f"{geometry.places_max} x {PLACE.size}: upstreams and endpoints"),
-        (geometry.flights_offset, "in flight", f"{geometry.slots_max} x {geometry.places_max} x {WORD}"),
+        (geometry.flights_offset, "in flight", f"{geometry.slots_max} x {2 * geometry.places_max} x {WORD}, + tokens"),
         (geometry.tolls_offset, "tolls", f"{geometry.slots_max} x {geometry.places_max} x {TOLL.size}"),
     ]
     lines = ["```", f"{'offset':>12}  (a region of {geometry.slots_max} slots and {geometry.series_max} series)"]

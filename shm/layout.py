@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 5
+VERSION: Final = 6
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -134,6 +134,8 @@ STAMP_BITS: Final = 28
 """Below the time (ms) in words that are a quantity and when it was right."""
 PLACE_TERM_WORDS: Final = 24
 """What an attempt says of its upstream: two breakers of ten words, two ceilings, a half life, what a budget earns."""
+BURDEN_MAX: Final = (1 << 31) - 1
+"""Tokens under way at one endpoint; more are compared as that. Times a weight of 32 bits it fits in a word."""
 BUDGET_MAX: Final = 100_000_000
 """Thousandths of a retry that can be saved up."""
 BUDGET_PAID_MS: Final = 10_000
@@ -454,12 +456,12 @@ class Geometry:
 
     @property
     def flights_offset(self) -> int:
-        """Requests in flight: a row of words for each slot, one word for each place."""
+        """Requests in flight: a row for each slot, of one word for each place, and of another for tokens under way."""
         return _aligned(self.places_offset + self.places_max * PLACE.size, PAGE)
 
     @property
     def flights_stride(self) -> int:
-        return _aligned(self.places_max * WORD, LINE)
+        return _aligned(2 * self.places_max * WORD, LINE)
 
     @property
     def tolls_offset(self) -> int:

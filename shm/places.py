@@ -14,7 +14,9 @@ Rule 3: a ceiling is never passed. Who begins counts himself first and adds up a
     away, but never do both stay.
 Rule 4: places are named and not numbered by people: a number is given once for the life of the
     region, so that a reload, which changes everything else, continues what was known.
-Rule 5: one process leads (`lead`) and judges health; it is the only writer of what it judges.
+Rule 5: tokens under way are counted like requests in flight, in the second half of the same row. They are no
+    ceiling and nobody pays by them: they say which endpoint has most work before it.
+Rule 6: one process leads (`lead`) and judges health; it is the only writer of what it judges.
 
 This file is the twin of `_native/places.h`, in plain Python, and the specification. The
 breaker's table is sentinel.core.machines.breaker.
@@ -33,6 +35,7 @@ from sentinel.core.machines.breaker import BreakerState, Terms
 from shm.layout import (
     BUDGET_MAX,
     BUDGET_PAID_MS,
+    BURDEN_MAX,
     HEADER,
     LEADER_GENERATION_BITS,
     LEADER_SLOT_BITS,
@@ -177,6 +180,26 @@ class Places:
                 best, least, its_weight = at, load, weight
         return best
 
+    def burden(self, slot: int, place: int, more: int, less: int) -> None:
+        at = self._flight(slot, self._places_max + place)
+        self._words[at] = max(min(self._words[at], BURDEN_MAX) + more - less, 0)
+
+    def burdens(self, place: int) -> int:
+        used = min(self._words[USED], self._slots_max)
+        at = self._places_max + place
+        return min(sum(min(self._words[self._flight(slot, at)], BURDEN_MAX) for slot in range(used)), BURDEN_MAX)
+
+    def lightest(self, places: list[int], weights: list[int], allowed: bytes, start: int, tokens: int) -> int:
+        best, least, its_weight = -1, 0, 1
+        for step in range(len(places)):
+            at = (start + step) % len(places)
+            if not allowed[at]:
+                continue
+            load, weight = min(self.burdens(places[at]) + tokens, BURDEN_MAX), weights[at] or 1
+            if best < 0 or load * its_weight < least * weight:
+                best, least, its_weight = at, load, weight
+        return best
+
     def ewma(self, place: int, now_ms: int, half_life_ms: int) -> int:
         word = self._words[self._place(place) + EWMA]
         return _decayed(word & QUANTITY_MAX, _passed(word, now_ms), half_life_ms)
@@ -203,7 +226,7 @@ class Places:
 
     def reap(self, slot: int) -> None:
         for place in range(min(self._words[COUNT], self._places_max)):
-            self._words[self._flight(slot, place)] = 0
+            self._words[self._flight(slot, place)] = self._words[self._flight(slot, self._places_max + place)] = 0
         if self._words[LEADER] & SLOT_MASK == slot + 1:
             self._words[LEADER] = 0
 

@@ -122,6 +122,7 @@ class Region:
         """(key): settled, open, requests of a budget; anybody."""
         self.begin, self.finish, self.standing = cells.begin, cells.finish, cells.standing
         self.flights, self.ewmas, self.least, self.pick = cells.flights, cells.ewmas, cells.least, cells.pick
+        self.lightest, self.burden, self.burdens = cells.lightest, cells.burden, cells.burdens
         self.spend, self.lead, self.toll = cells.spend, cells.lead, cells.toll
 
     @classmethod

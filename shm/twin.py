@@ -27,6 +27,7 @@ from shm.layout import (
     BUDGET_AMOUNT_MAX,
     BUDGET_TERM_WORDS,
     BUDGETS_LIMIT,
+    BURDEN_MAX,
     CELL,
     COUNTERS_MAX,
     FAILING_REASONS,
@@ -110,7 +111,7 @@ class Cells:
             (limits_offset, 0, limits_max * LIMIT.size),
             (guards_offset, 0, guards_of(limits_max) * WORD),
             (places_offset, 0, places_max * PLACE.size),
-            (flights_offset, (slots_max - 1) * flights_stride, places_max * WORD),
+            (flights_offset, (slots_max - 1) * flights_stride, 2 * places_max * WORD),
             (tolls_offset, (slots_max - 1) * tolls_stride, places_max * TOLL.size),
             (leases_offset, 0, leases_max * LIMIT.size),
             (lease_guards_offset, 0, guards_of(leases_max) * WORD),
@@ -422,6 +423,28 @@ class Cells:
             raise ValueError("each place has a weight, and is allowed or not")
         at = start % len(numbers) if numbers else 0
         return self._places.least(numbers, memoryview(weights).cast("I").tolist(), allowed, at)
+
+    def lightest(self, places: bytes, weights: bytes, allowed: bytes, start: int, tokens: int, /) -> int:
+        numbers = self._numbers(places)
+        if not isinstance(weights, bytes) or not isinstance(allowed, bytes):
+            raise TypeError("expected bytes")
+        _words(start, tokens)
+        _check("tokens", tokens, BURDEN_MAX + 1)
+        if len(weights) != len(places) or len(allowed) != len(numbers):
+            raise ValueError("each place has a weight, and is allowed or not")
+        at = start % len(numbers) if numbers else 0
+        return self._places.lightest(numbers, memoryview(weights).cast("I").tolist(), allowed, at, tokens)
+
+    def burden(self, slot: int, place: int, more: int, less: int, /) -> None:
+        _words(slot, place, more, less)
+        self._slot(slot)
+        self._check_places(place)
+        _check("tokens", more, BURDEN_MAX + 1)
+        _check("tokens", less, BURDEN_MAX + 1)
+        self._places.burden(slot, place, more, less)
+
+    def burdens(self, places: bytes, /) -> tuple[int, ...]:
+        return tuple(self._places.burdens(place) for place in self._numbers(places))
 
     def pick(self, places: bytes, weights: bytes, now_ns: int, probes: int, start: int, /) -> int:
         if not isinstance(weights, bytes):

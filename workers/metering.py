@@ -16,7 +16,8 @@ Rules:
 4. All ends of an exchange come through `close`, and it settles once. No answer, or one that is no success:
    all goes back. An answer that the provider reports: that. A stream that broke, or whose client left: what had
    passed. An answer that could not be read to its end: what was put aside, since nobody can say that it was less.
-5. However often a request is tried, there is one tab: retries and hedges are never charged twice.
+5. Where endpoints are balanced by tokens, what a try has under way becomes less as its stream is produced.
+6. However often a request is tried, there is one tab: retries and hedges are never charged twice.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from workers.http1.heads import ResponseHead
 if TYPE_CHECKING:
     from shm.region import Region
     from workers.exchange import Exchange
+    from workers.places import Burden
 
 LOOK_BYTES: Final = 4 * 1024
 """Of a stream: some sixteen tokens of OpenAI's chat. A look costs about what reading the events did."""
@@ -110,8 +112,8 @@ class Tab:
     """What one exchange has put aside, takes, and has settled."""
 
     __slots__ = (
-        "_accounts", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines", "_region", "_settled",
-        "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter",
+        "_accounts", "_burden", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines", "_region",
+        "_settled", "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +129,7 @@ class Tab:
         self._estimator = estimator
         self._region, self._slot = region, slot
         self._accounts: list[Account] = []
+        self._burden: Burden | None = None  # from the head of a good answer on, where there is one
         self._tokens = 0  # put aside at first
         self._settled = 0  # of each budget, so far
         self._unlooked_bytes = 0
@@ -164,10 +167,11 @@ class Tab:
 
     # The answer.
 
-    def begin(self, head: ResponseHead) -> None:
+    def begin(self, head: ResponseHead, burden: Burden | None) -> None:
         """The answer that the client gets begins: one that is no success takes nothing."""
         if not 200 <= head.status < 300:
             return
+        self._burden = burden
         fields = dict(head.headers)
         self.meter = Meter(
             self.ask, content_type=fields.get("content-type", ""), encoding=fields.get("content-encoding", ""),
@@ -197,7 +201,10 @@ class Tab:
         usage = reading.usage
         is_known = usage is not None and reading.is_input_reported
         input_tokens = usage.input_tokens if usage is not None and is_known else self._estimate.input_tokens
-        more = input_tokens + self._estimator.produced_tokens(self.ask.model, reading) - self._settled
+        spent = input_tokens + self._estimator.produced_tokens(self.ask.model, reading)
+        if self._burden is not None:
+            self._burden.become(self._tokens - spent)
+        more = spent - self._settled
         if more <= 0 or not self._accounts:
             return
         self._settled += more

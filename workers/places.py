@@ -27,12 +27,14 @@ from sentinel.core.balance.sticky import Tag, set_cookie
 from sentinel.core.balance.warming import warmed
 from sentinel.core.machines.breaker import Terms
 from sentinel.core.plan import SECOND, Breaker, Endpoint, Upstream
+from sentinel.core.wishes import BY_TOKENS
 from sentinel.core.world import Choice, Wish
 from shm.places import OPENED, RETRIES, pack_terms
 from workers import attempt
 from workers.pool import Pool, Rack
 
 if TYPE_CHECKING:
+    from shm.region import Region
     from workers.exchange import Exchange
     from workers.service import Service
 
@@ -86,13 +88,35 @@ class Place:
                 pool.close()
 
 
+class Burden:
+    """The tokens that one try has under way at its endpoint; told to the fleet, and taken back by the reaper."""
+
+    __slots__ = ("_place", "_region", "_slot", "tokens")
+
+    def __init__(self, region: Region, slot: int, place: int, tokens: int) -> None:
+        self._region, self._slot, self._place = region, slot, place
+        self.tokens = tokens
+        region.burden(slot, place, tokens, 0)
+
+    def become(self, tokens: int) -> None:
+        """So many are left; it only ever becomes lighter, and while the try lasts it is not nothing."""
+        left = max(tokens, 1)
+        if left < self.tokens:
+            self._region.burden(self._slot, self._place, 0, self.tokens - left)
+            self.tokens = left
+
+    def end(self) -> None:
+        self._region.burden(self._slot, self._place, 0, self.tokens)
+        self.tokens = 0
+
+
 class Group:
     """One upstream at run time; the chooser's scene."""
 
     __slots__ = (
         "_begin", "_chance", "_finish", "_has_names", "_is_quiet", "_numbers", "_pick", "_probes", "_region",
-        "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets", "chooser", "is_plain", "number",
-        "places", "purse", "upstream", "waiting", "weights",
+        "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets", "chooser", "is_plain", "is_weighed",
+        "number", "places", "purse", "upstream", "waiting", "weights",
     )  # fmt: skip
 
     def __init__(self, service: Service, upstream: Upstream, *, is_retried: bool = False) -> None:
@@ -115,6 +139,7 @@ class Group:
         # Nobody but an operator ever changes how these endpoints stand: to look at each tick is enough.
         judges = upstream.health or upstream.outlier or upstream.endpoint_breaker
         self.is_plain = not judges and not self._has_names
+        self.is_weighed = upstream.balance.kind in BY_TOKENS
         self._probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
         self._terms = pack_terms(
             _terms(upstream.endpoint_breaker), _terms(upstream.upstream_breaker),
@@ -143,6 +168,10 @@ class Group:
         if changed:
             self._tell(endpoint.name, changed & 3)
             self._tell("all endpoints", changed >> 2)
+
+    def burden(self, endpoint: Endpoint, wish: Wish) -> Burden:
+        """What a try that has begun has under way there; where `is_weighed`."""
+        return Burden(self._region, self._slot, endpoint.place, wish.tokens)
 
     def may_retry(self) -> bool:
         """Take one retry from the fleet's budget."""
@@ -209,6 +238,13 @@ class Group:
 
     def flights(self) -> Sequence[int]:
         return self._region.flights(self._numbers)
+
+    def burdens(self) -> Sequence[int]:
+        return self._region.burdens(self._numbers)
+
+    def lightest(self, allowed: bytes, tokens: int) -> int:
+        self._turn += 1
+        return self._region.lightest(self._numbers, self._weights_octets, allowed, self._turn, tokens)
 
     def latencies(self) -> Sequence[int]:
         return self._region.ewmas(self._numbers, time.monotonic_ns(), self.upstream.balance.half_life_ns)

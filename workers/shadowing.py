@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 from sentinel.core.plan import Endpoint
 from sentinel.core.reasons import Reason
 from sentinel.core.verdict import Copy
+from sentinel.core.world import Wish
 from shm.counters import Counter
 from shm.places import FAILURE, NEUTRAL, SUCCESS
 from workers import attempt
@@ -139,7 +140,7 @@ class Shadows:
         if type(permit) is int and permit < 0:
             service.region.add(service.slot, REFUSED)
             return None
-        shadow = Shadow(service, group, endpoint, permit, now_ns, exchange.head.method)
+        shadow = Shadow(service, group, endpoint, permit, now_ns, exchange.head.method, copy.wish)
         self.under_way.add(shadow)
         try:
             shadow.feed(b"".join((head, *pieces)), exchange.body_done)
@@ -153,18 +154,19 @@ class Shadow:
     """One copy (workers.pool.Caller)."""
 
     __slots__ = (
-        "_answer_bytes", "_answered_ns", "_body", "_connecting", "_endpoint", "_group", "_head", "_interims",
+        "_answer_bytes", "_answered_ns", "_body", "_burden", "_connecting", "_endpoint", "_group", "_head", "_interims",
         "_is_sent", "_left", "_life_ns", "_link", "_method", "_part", "_permit", "_pool", "_service", "_started_ns",
         "_waiting", "_waiting_bytes", "deadline_ns", "is_over",
     )  # fmt: skip
 
     def __init__(
-        self, service: Service, group: Group, endpoint: Endpoint, permit: Permit, now_ns: int, method: str
+        self, service: Service, group: Group, endpoint: Endpoint, permit: Permit, now_ns: int, method: str, wish: Wish
     ) -> None:
         self._service = service
         self._group = group
         self._endpoint = endpoint
         self._permit = permit
+        self._burden = group.burden(endpoint, wish) if group.is_weighed else None
         self._method = method
         self._started_ns = now_ns
         self._answered_ns = 0
@@ -243,6 +245,8 @@ class Shadow:
             link.abort()
         group, now_ns = self._group, time.monotonic_ns()
         group.finish(self._endpoint, self._permit, tells, now_ns, (self._answered_ns or now_ns) - self._started_ns)
+        if self._burden is not None:
+            self._burden.end()
         if group.waiting:
             group.wake()
         self._service.shadows.ended(self, outcome)

@@ -25,6 +25,7 @@ from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
 from sentinel.core.budgets import is_name
 from sentinel.core.span import NOWHERE, Span
+from sentinel.core.wishes import BY_TOKENS
 
 LISTENERS_MAX = 64
 BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
@@ -65,6 +66,7 @@ class Compiler:
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._uncounted(root, budgets)
+        self._unweighed(root, routes)
         self._unused(root, listeners, routes)
         if budgets and not system.value("state-dir"):
             self.warnings.add(
@@ -264,6 +266,18 @@ class Compiler:
                     inference.one("max-body-size").span,
                     "the route has another `max-body-size`, and the smaller one holds",
                     "remove one of the two", [(route.one("max-body-size").span, "the other one")],
+                )  # fmt: skip
+
+    def _unweighed(self, root: Block, routes: tuple[p.Route, ...]) -> None:
+        """Upstreams that are balanced by what nobody reads."""
+        read = {name for route in routes if route.inference is not None for name in route.upstream_names}
+        for block in root.one("upstreams").all("upstream"):
+            balance = block.one("balance")
+            kind = balance.args[0] if balance.args else None
+            if kind in BY_TOKENS and not block.is_faulty and block.args[0] not in read:
+                self.problems.add(
+                    balance.span, f"`{kind}` has nothing to count: no route with `inference` sends requests here",
+                    "add `inference` to a route, or use `least-request`",
                 )  # fmt: skip
 
     def _token_budget(self, block: Block) -> p.TokenBudget:

@@ -313,8 +313,8 @@ ROUTE: Final = Directive(
 
 BALANCE: Final = Directive(
     "balance", "How an endpoint is chosen. Counts of requests in flight and latencies are those of all workers together.",
-    (Argument("kind", k.one_of("round-robin", "random", "least-request", "power-of-two", "peak-ewma", "ip-hash", "maglev",
-                               "ring")),),
+    (Argument("kind", k.one_of("round-robin", "random", "least-request", "power-of-two", "peak-ewma",
+                               "least-tokens", "ip-hash", "maglev", "ring")),),
     children=(
         Directive("key", "What `maglev` and `ring` hash: parts of the request, as in a rate limit's `key`.",
                   (Argument("parts", k.KEY_PART, True),), example='key "cookie:user"'),
@@ -516,7 +516,8 @@ STATE: Final = Directive(
                       "usable", "draining", "maintenance", "unhealthy", "ejected", "breaker-open", "unresolved"), is_optional=True)),
                   (Property("upstream", k.NAME_KIND, "Of which upstream; needed where several have this address."),
                    Property("in-flight", k.integer(0, 1_000_000), "Requests under way there.", "0"),
-                   Property("latency", k.duration("0s"), 'Its measured latency, for `balance "peak-ewma"`.', '"0s"')),
+                   Property("latency", k.duration("0s"), 'Its measured latency, for `balance "peak-ewma"`.', '"0s"'),
+                   Property("tokens", k.integer(0, 2_000_000_000), "Tokens of language models under way there, for `balance \"least-tokens\"`.", "0")),
                   is_repeatable=True, example='endpoint "127.0.0.1:9001" "ejected"'),
         Directive("upstream", "An upstream as a whole.",
                   (Argument("name", k.NAME_KIND), Argument("breaker", k.one_of("breaker-open"), is_optional=True)),

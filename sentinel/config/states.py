@@ -108,15 +108,19 @@ class _Compiler:
                 upstream, endpoint = found
                 if "latency" in one.prop_spans and upstream.balance.kind != "peak-ewma":
                     self._idle(one, "latency", upstream, 'balance "peak-ewma"')
+                if "tokens" in one.prop_spans and upstream.balance.kind != "least-tokens":
+                    self._idle(one, "tokens", upstream, 'balance "least-tokens"')
                 endpoints[upstream.name, endpoint.name] = EndpointState(
                     STANDINGS[one.args[1]] if len(one.args) > 1 and one.args[1] else levels.USABLE,
                     one.props["in-flight"] or 0, (one.props["latency"] or 0) // US,
+                    tokens=one.props["tokens"] or 0,
                 )  # fmt: skip
         for one in block.all("upstream"):
             group = self._upstream(one, one.args[0] if one.args else None, one.span)
             if group is not None:
                 if "turn" in one.prop_spans and not _takes_turns(group):
-                    self._idle(one, "turn", group, 'balance "round-robin" of equal weights, or "least-request"')
+                    turns = 'balance "round-robin" of equal weights, "least-request" or "least-tokens"'
+                    self._idle(one, "turn", group, turns)
                 in_flight = one.props["in-flight"]
                 upstreams[group.name] = UpstreamState(
                     self._is_open(one, group), -1 if in_flight is None else in_flight, one.props["turn"] or 0
@@ -313,7 +317,7 @@ def _takes_turns(upstream: Upstream) -> bool:
     """Whether it matters whose turn it is (balance.chooser)."""
     kind = upstream.balance.kind
     is_even = len({endpoint.weight for endpoint in upstream.endpoints}) == 1 and not upstream.slow_start_ns
-    return kind == "least-request" or (kind == "round-robin" and is_even)
+    return kind in ("least-request", "least-tokens") or (kind == "round-robin" and is_even)
 
 
 def _is_numeric(host: str) -> bool:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from sentinel.core.allowances import Purse
+from sentinel.core.appraisal import Appraisal
 from sentinel.core.candidates import Candidate
 from sentinel.core.limits import Field
 from sentinel.core.request import Request
@@ -96,9 +97,10 @@ def _within_limits(
 
 
 def _admitted(
-    table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace, fields: tuple[Field, ...]
-) -> Verdict:
-    verdict = respond(candidate, trace) or forward(table, candidate, request, world, trace)
+    table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace, fields: tuple[Field, ...],
+    appraisal: Appraisal | None = None,
+) -> Verdict:  # fmt: skip
+    verdict = respond(candidate, trace) or forward(table, candidate, request, world, trace, appraisal)
     if type(verdict) is Respond:  # the route's own, which all its requests share
         return Respond(verdict.route, fields)
     verdict.fields = fields
@@ -125,7 +127,7 @@ async def _appraised(
         refusal.fields += fields
         return refusal
     try:
-        verdict = _admitted(table, candidate, request, world, trace, fields + told)
+        verdict = _admitted(table, candidate, request, world, trace, fields + told, appraisal)
     except BaseException:
         if spending is not None:
             world.refund(spending)

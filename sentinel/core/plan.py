@@ -276,7 +276,8 @@ class Balance:
     """
 
     kind: Literal[
-        "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "ip-hash", "maglev", "ring"
+        "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "ip-hash", "maglev",
+        "ring",
     ] = "round-robin"  # fmt: skip
     key: tuple[str, ...] = ()
     max_load: int = 0

@@ -111,6 +111,7 @@ class Reason(Enum):
     RETRIED = Meaning(86, "retried", 0, "none", "a try failed, and the route's `retry` sends the request again", "look at the endpoint that failed")
     RETRY_DENIED = Meaning(87, "retry-denied", 0, "none", "a try failed, and it is not tried again although the route's `retry` would: the fleet's budget of retries is used up, or the request cannot be sent twice", "look at the endpoint that failed; see `retry-budget`, and `max-body-size` and `unsafe-methods` of `retry`")
     STICKY_IGNORED = Meaning(84, "sticky-ignored", 0, "none", "the client's cookie names no endpoint that may be used, so another one is chosen and the cookie renewed", "nothing to do")
+    TOKENS_COMPARED = Meaning(89, "tokens-compared", 0, "none", "the balance compared the tokens that endpoints have under way, and this one has the fewest for its weight", "nothing to do; see `sentinelctl endpoints`")
 
     # A second try beside the first, and copies.
     HEDGED = Meaning(100, "hedged", 0, "none", "the endpoint had not begun to answer after `hedge-after`, so the request was sent to another one as well", "look at the endpoint that is slow, or raise `hedge-after` if this happens to more than a few requests in a hundred")

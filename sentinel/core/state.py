@@ -32,12 +32,16 @@ def _empty() -> dict[bytes, int]:
 
 @dataclass(frozen=True, slots=True)
 class EndpointState:
-    """How one endpoint stands (balance.levels). weight: present one of a slow start, scaled; 0: all of it."""
+    """How one endpoint stands (balance.levels). weight: present one of a slow start, scaled; 0: all of it.
+
+    tokens: under way there, of language models.
+    """
 
     standing: int = USABLE
     in_flight: int = 0
     latency_us: int = 0
     weight: int = 0
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

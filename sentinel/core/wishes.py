@@ -1,4 +1,4 @@
-"""What a request says about the endpoint that it wants: a key that is hashed, a cookie that names one.
+"""What a request says about the endpoint that it wants: a key that is hashed, a cookie that names one, its tokens.
 
 Intuition: what a guest tells at the door, before the head waiter looks at the tables.
 It is read once, with the decision; tries at other endpoints use the same wish.
@@ -6,28 +6,46 @@ It is read once, with the decision; tries at other endpoints use the same wish.
 
 from __future__ import annotations
 
+from typing import Final
+
+from sentinel.core.appraisal import Appraisal
+from sentinel.core.balance.loads import TOKENS_MAX
 from sentinel.core.keys import cookie_of, part_of
 from sentinel.core.plan import Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Wish
 
+BY_TOKENS: Final = frozenset({"least-tokens"})
+"""Ways to balance that look at tokens."""
+
 
 class Wisher:
     """Reads the wishes of one upstream's requests; made with the route table."""
 
-    __slots__ = ("_cookie", "_parts")
+    __slots__ = ("_cookie", "_is_weighed", "_parts")
 
     def __init__(self, upstream: Upstream) -> None:
         balance = upstream.balance
         self._parts = tuple(part_of(key, balance.ipv4_prefix, balance.ipv6_prefix) for key in balance.key)
         self._cookie = upstream.sticky.cookie if upstream.sticky is not None else ""
+        self._is_weighed = balance.kind in BY_TOKENS
 
     @staticmethod
     def of(upstream: Upstream | None) -> Wisher | None:
         """None where nothing of a request matters."""
-        return Wisher(upstream) if upstream is not None and (upstream.balance.key or upstream.sticky) else None
+        if upstream is None or not (upstream.balance.key or upstream.sticky or upstream.balance.kind in BY_TOKENS):
+            return None
+        return Wisher(upstream)
 
-    def wish(self, request: Request) -> Wish:
+    def wish(self, request: Request, appraisal: Appraisal | None = None) -> Wish:
         # Each part with its length before it: no two requests make one key of different parts.
         text = "".join([f"{len(value)}:{value}" for value in [part(request) for part in self._parts]])
-        return Wish(text.encode("utf-8", "surrogatepass"), cookie_of(request, self._cookie) if self._cookie else "")
+        return Wish(
+            text.encode("utf-8", "surrogatepass"), cookie_of(request, self._cookie) if self._cookie else "",
+            tokens_of(appraisal) if self._is_weighed else 0,
+        )
+
+
+def tokens_of(appraisal: Appraisal | None) -> int:
+    """What a request weighs."""
+    return 1 if appraisal is None else min(appraisal.tokens, TOKENS_MAX)

@@ -20,10 +20,14 @@ from sentinel.core.trace import Step
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What of a request matters for the choice of an endpoint. key: what is hashed. cookie: the sticky one's value."""
+    """What of a request matters for the choice of an endpoint. key: what is hashed. cookie: the sticky one's value.
+
+    tokens: what it may take at most, where endpoints are chosen by tokens; one that was not appraised counts as 1.
+    """
 
     key: bytes = b""
     cookie: str = ""
+    tokens: int = 0
 
 
 NO_WISH: Final = Wish()

@@ -31,7 +31,7 @@ from sentinel.core.allowances import Term, Window, open_window
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
 from sentinel.core.balance.chooser import Chooser
 from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
-from sentinel.core.balance.loads import least_request
+from sentinel.core.balance.loads import least_request, lightest
 from sentinel.core.balance.warming import warmed
 from sentinel.core.budgets import Offset, utc
 from sentinel.core.limits import ADMITTED, REFUSED, charged
@@ -86,14 +86,17 @@ class Scene:
     def flights(self) -> Sequence[int]:
         return [one.in_flight for one in self.known]
 
+    def burdens(self) -> Sequence[int]:
+        return [one.tokens for one in self.known]
+
     def latencies(self) -> Sequence[int]:
         return [one.latency_us for one in self.known]
 
     def least(self, allowed: bytes) -> int:
-        usable = [index for index, octet in enumerate(allowed) if octet]
-        start = self.turn() % max(len(allowed), 1)
-        usable = [index for index in usable if index >= start] + [index for index in usable if index < start]
-        return least_request(self.flights(), self.weights, usable, 0)
+        return least_request(self.flights(), self.weights, self._from_turn(allowed), 0)
+
+    def lightest(self, allowed: bytes, tokens: int) -> int:
+        return lightest(self.burdens(), self.weights, self._from_turn(allowed), 0, tokens)
 
     def least_of_all(self) -> int:
         return -1 if any(self.standing()) else self.least(b"\1" * len(self.weights))
@@ -107,6 +110,12 @@ class Scene:
 
     def now_s(self) -> int:
         return self._world.now_s()
+
+    def _from_turn(self, allowed: bytes) -> list[int]:
+        """Those that are allowed, from the one on whose turn it is."""
+        usable = [index for index, octet in enumerate(allowed) if octet]
+        start = self.turn() % max(len(allowed), 1)
+        return [index for index in usable if index >= start] + [index for index in usable if index < start]
 
     def refusal(self, endpoint: Endpoint) -> tuple[Reason | None, bool]:
         """Why an attempt may not begin there, and whether that holds for all endpoints (shm.places, `begin`)."""

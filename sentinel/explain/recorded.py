@@ -77,7 +77,7 @@ def _step(step: RecordStep, table: RouteTable | None) -> Node:
         return Node("loser", f"passed over: {text}", reason=step.reason, place=step.place)
     if table is not None and reason is Reason.ENDPOINT_CHOSEN:
         text += _rivals(table.upstreams.get(step.details[0]) if step.details else None)
-    if table is not None and reason is Reason.LOAD_COMPARED:
+    if table is not None and reason in (Reason.LOAD_COMPARED, Reason.TOKENS_COMPARED):
         text = _loads(step, table) or text
     return Node("step", text, reason=step.reason, place=step.place)
 
@@ -91,12 +91,15 @@ def _rivals(upstream: Upstream | None) -> str:
 def _loads(step: RecordStep, table: RouteTable) -> str:
     """Which endpoint had how many in flight, by name; "" when that does not fit the plan."""
     upstream = next((one for one in table.plan.upstreams if str(one.span) == step.place), None)
-    chosen, *flights = step.details or ("",)
-    if upstream is None or len(flights) != len(upstream.endpoints) or not chosen.isdecimal():
+    chosen, *counts = step.details or ("",)
+    what = "in flight were"
+    if step.reason_number == Reason.TOKENS_COMPARED.number and counts:
+        what = f"of {counts.pop(0)} tokens itself, and under way were"
+    if upstream is None or len(counts) != len(upstream.endpoints) or not chosen.isdecimal():
         return ""
     names = [endpoint.name for endpoint in upstream.endpoints]
-    told = ", ".join(f"{name} {count}" for name, count in zip(names, flights, strict=True))
-    return f"by {upstream.balance.kind}: in flight were {told}" if 1 <= int(chosen) <= len(names) else ""
+    told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    return f"by {upstream.balance.kind}: {what} {told}" if 1 <= int(chosen) <= len(names) else ""
 
 
 def _verdict(record: Record) -> Node:

@@ -76,6 +76,11 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"endpoint number {details[0]} has least to do: {details[1]} in flight"
         case Reason.LOAD_COMPARED if len(details) > 2:
             return f"endpoint number {details[0]} has least to do; in flight, in their order: {_listed(details[1:])}"
+        case Reason.TOKENS_COMPARED if len(details) == 3:
+            return f"endpoint number {details[0]} has fewest tokens under way for its weight: {details[2]}"
+        case Reason.TOKENS_COMPARED if len(details) > 3:
+            told = _listed(details[2:])
+            return f"endpoint number {details[0]} has fewest tokens under way for its weight; in their order: {told}"
         case Reason.ATTEMPTED if len(details) == 7:
             return _attempt_text(*map(str, details))
         case Reason.TRIED_ANOTHER if len(details) == 3:

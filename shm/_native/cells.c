@@ -727,6 +727,54 @@ static PyObject *cells_least(PyObject *self, PyObject *const *args, Py_ssize_t c
                                             places_count ? start % (uint64_t)places_count : 0));
 }
 
+static PyObject *cells_lightest(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[2];
+    const uint32_t *places;
+    char *weights, *allowed;
+    Py_ssize_t places_count, weights_length, allowed_length;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 5, 5) || (places_count = take_places(region, args[0], &places)) < 0
+        || PyBytes_AsStringAndSize(args[1], &weights, &weights_length) < 0
+        || PyBytes_AsStringAndSize(args[2], &allowed, &allowed_length) < 0 || !take_words(args + 3, 2, a)
+        || is_out("tokens", a[1], UINT64_C(1) + BURDEN_MAX))
+        return NULL;
+    if (weights_length != places_count * 4 || allowed_length != places_count || (uintptr_t)weights % 4) {
+        PyErr_SetString(PyExc_ValueError, "each place has a weight, and is allowed or not");
+        return NULL;
+    }
+    return PyLong_FromLongLong(places_lightest(region, places, (const uint32_t *)(const void *)weights,
+                                               (const unsigned char *)allowed, (uint64_t)places_count,
+                                               places_count ? a[0] % (uint64_t)places_count : 0, a[1]));
+}
+
+static PyObject *cells_burden(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(4, 4);
+    if (is_place_wrong(region, a[0], a[1], a[1]) || is_out("tokens", a[2], UINT64_C(1) + BURDEN_MAX)
+        || is_out("tokens", a[3], UINT64_C(1) + BURDEN_MAX))
+        return NULL;
+    burden_change(region, a[0], a[1], a[2], a[3]);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cells_burdens(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    const uint32_t *places;
+    Py_ssize_t places_count;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 1, 1) || (places_count = take_places(region, args[0], &places)) < 0)
+        return NULL;
+    PyObject *tuple = PyTuple_New(places_count);
+    uint64_t used = slots_in_use(region);
+    for (Py_ssize_t at = 0; tuple != NULL && at < places_count; at++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(burdens_of(region, places[at], used));
+        if (number == NULL || PyTuple_SetItem(tuple, at, number) < 0)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
 static PyObject *cells_pick(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     uint64_t a[3];
@@ -824,7 +872,7 @@ static int fill_region(struct region *region, struct region *leases, struct regi
         || !is_inside(bytes, a[9], 1, 0, a[8] * LIMIT_WORDS * 8)
         || !is_inside(bytes, a[10], 1, 0, guards_max * 8)
         || !is_inside(bytes, a[12], 1, 0, a[11] * PLACE_WORDS * 8)
-        || !is_inside(bytes, a[13], a[0], a[14], a[11] * 8)
+        || !is_inside(bytes, a[13], a[0], a[14], 2 * a[11] * 8)
         || !is_inside(bytes, a[15], a[0], a[16], a[11] * TOLL_WORDS * 8)
         || !is_inside(bytes, a[18], 1, 0, a[17] * LIMIT_WORDS * 8)
         || !is_inside(bytes, a[19], 1, 0, lease_guards * 8) || !is_inside(bytes, a[20], a[0], a[21], a[17] * 8)
@@ -929,7 +977,7 @@ static PyMethodDef methods[] = {
     FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(charge_used), FAST(peek),
     FAST(reset),
     FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
-    FAST(least), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held),
+    FAST(least), FAST(lightest), FAST(burden), FAST(burdens), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held),
     FAST(leases_reap), FAST(leases_statistics), FAST(release_lease), FAST(reserve), FAST(extend), FAST(settle),
     FAST(carry), FAST(spent), FAST(budgets_reap), FAST(budgets_statistics),
     {"release", cells_release, METH_NOARGS, NULL},

@@ -79,6 +79,19 @@ static inline uint64_t flights_of(const struct region *region, uint64_t place, u
     return sum;
 }
 
+static inline word_t *burden_of(const struct region *region, uint64_t slot, uint64_t place)
+{
+    return flight_of(region, slot, region->places_max + place);
+}
+
+static inline uint64_t burdens_of(const struct region *region, uint64_t place, uint64_t used)
+{
+    uint64_t sum = 0;
+    for (uint64_t slot = 0; slot < used; slot++)
+        sum += place_least_of(load_relaxed(burden_of(region, slot, place)), BURDEN_MAX);
+    return place_least_of(sum, BURDEN_MAX);
+}
+
 /* The breaker: sentinel/core/machines/breaker.py */
 
 static inline uint64_t breaker_join(uint64_t state, uint64_t until, uint64_t trips, uint64_t given, uint64_t passed)
@@ -443,6 +456,36 @@ static inline int64_t places_least(const struct region *region, const uint32_t *
     return best;
 }
 
+/* Tokens under way: one's own word, which no other process writes. `more` and `less` are at most BURDEN_MAX. */
+static inline void burden_change(const struct region *region, uint64_t slot, uint64_t place, uint64_t more,
+                                 uint64_t less)
+{
+    word_t *word = burden_of(region, slot, place);
+    uint64_t now = place_least_of(load_relaxed(word), BURDEN_MAX) + more;
+    store_relaxed(word, now > less ? now - less : 0);
+}
+
+/* The position of the least (tokens under way + tokens) / weight among those allowed, as places_least. */
+static inline int64_t places_lightest(const struct region *region, const uint32_t *places, const uint32_t *weights,
+                                      const unsigned char *allowed, uint64_t count, uint64_t start, uint64_t tokens)
+{
+    uint64_t used = slots_in_use(region), least = 0, its_weight = 1;
+    int64_t best = -1;
+    for (uint64_t step = 0; step < count; step++) {
+        uint64_t at = start + step < count ? start + step : start + step - count;
+        if (!allowed[at])
+            continue;
+        uint64_t load = place_least_of(burdens_of(region, places[at], used) + tokens, BURDEN_MAX);
+        uint64_t weight = weights[at] ? weights[at] : 1;
+        if (best < 0 || load * its_weight < least * weight) {
+            best = (int64_t)at;
+            least = load;
+            its_weight = weight;
+        }
+    }
+    return best;
+}
+
 /* Leadership */
 
 static inline bool places_lead(const struct region *region, uint64_t slot, uint64_t generation, uint64_t now,
@@ -470,8 +513,10 @@ static inline void places_reap(const struct region *region, uint64_t slot)
 {
     word_t *word = region->words + HEADER_LEADER;
     uint64_t seen = load_acquire(word), count = load_acquire(region->words + HEADER_PLACES_COUNT);
-    for (uint64_t place = 0; place < place_least_of(count, region->places_max); place++)
+    for (uint64_t place = 0; place < place_least_of(count, region->places_max); place++) {
         store_relaxed(flight_of(region, slot, place), 0);
+        store_relaxed(burden_of(region, slot, place), 0);
+    }
     if ((seen & LEADER_SLOT_MASK) == slot + 1)
         (void)compare_exchange_acq_rel(word, &seen, 0);
 }

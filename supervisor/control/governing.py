@@ -203,7 +203,8 @@ def _endpoint(upstream: Upstream, endpoint: Endpoint, region: Region, now_ns: in
         "health_ms": now_ms - view.changed_ms if view.changed_ms else None,
         "ejected_ms_left": max(0, view.ejected_until_ms - now_ms), "ejections": view.ejections,
         "weight": endpoint.weight, "priority": endpoint.priority, "locality": endpoint.locality,
-        "in_flight": view.in_flight, "requests": toll.requests, "failures": toll.failures, "refused": toll.refused,
+        "in_flight": view.in_flight, "tokens": view.tokens,
+        "requests": toll.requests, "failures": toll.failures, "refused": toll.refused,
         "connect_failures": toll.connect_failures, "consecutive_failures": view.consecutive,
         "latency_ms_mean": toll.latency_sum_us / toll.requests / 1000 if toll.requests else None,
     }  # fmt: skip

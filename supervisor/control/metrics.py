@@ -218,6 +218,10 @@ def _endpoints(places: tuple[PlaceView, ...]) -> Iterator[Metric]:
         "sentinel_endpoint_latency_seconds", "Time to the first octet of answers, all of them together.", labels=labels
     )
     in_flight = GaugeMetricFamily("sentinel_endpoint_in_flight", "Requests in flight in the fleet.", labels=labels)
+    tokens = GaugeMetricFamily(
+        "sentinel_endpoint_tokens", "Tokens of language models under way, where endpoints are balanced by them.",
+        labels=labels,
+    )
     healthy = GaugeMetricFamily(
         "sentinel_endpoint_healthy", "0: its health checks found it unhealthy, or it was taken out.", labels=labels
     )
@@ -234,9 +238,10 @@ def _endpoints(places: tuple[PlaceView, ...]) -> Iterator[Metric]:
             family.add_metric([upstream, endpoint], getattr(view.toll, name))
         latency.add_metric([upstream, endpoint], view.toll.latency_sum_us / 1e6)
         in_flight.add_metric([upstream, endpoint], view.in_flight)
+        tokens.add_metric([upstream, endpoint], view.tokens)
         is_well = view.health is not Health.UNHEALTHY and view.admin is Admin.READY
         healthy.add_metric([upstream, endpoint], int(is_well))
-    return iter((*counters.values(), latency, in_flight, healthy, breaker))
+    return iter((*counters.values(), latency, in_flight, tokens, healthy, breaker))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

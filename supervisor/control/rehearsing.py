@@ -102,12 +102,12 @@ def _endpoints(upstream: Upstream, region: Region, now_ns: int) -> dict[tuple[st
     probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
     known = zip(
         upstream.endpoints, region.standing(numbers, now_ns, probes), region.flights(numbers),
-        region.ewmas(numbers, now_ns, upstream.balance.half_life_ns), strict=True,
+        region.ewmas(numbers, now_ns, upstream.balance.half_life_ns), region.burdens(numbers), strict=True,
     )  # fmt: skip
     found = {}
-    for endpoint, standing, in_flight, latency in known:
+    for endpoint, standing, in_flight, latency, tokens in known:
         weight = 0
         if upstream.slow_start_ns and (since_ms := region.board.recovered_ms(endpoint.place)):
             weight = warmed(endpoint.weight, now_ns // MS - since_ms, upstream.slow_start_ns // MS)
-        found[upstream.name, endpoint.name] = EndpointState(standing, in_flight, latency, weight)
+        found[upstream.name, endpoint.name] = EndpointState(standing, in_flight, latency, weight, tokens)
     return found

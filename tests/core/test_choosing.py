@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from sentinel.core.balance.levels import (
     USABLE,
     allowed,
 )
-from sentinel.core.balance.loads import least_request, lighter, quicker, two_of
+from sentinel.core.balance.loads import TOKENS_MAX, least_request, lighter, lightest, quicker, two_of
 from sentinel.core.balance.outliers import Marks, ejected_for_ns, outliers
 from sentinel.core.balance.sticky import Tag, Tags, set_cookie
 from sentinel.core.balance.warming import SCALE, warmed
@@ -119,6 +120,38 @@ def test_least_request_is_the_least(pairs: list[tuple[int, int]], start: int, da
         assert at == -1
     else:
         assert at in may and (flights[at] + 1) / weights[at] <= min((flights[i] + 1) / weights[i] for i in may) + 1e-9
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, TOKENS_MAX), st.integers(1, 5)), min_size=1, max_size=8), st.integers(0, 9),
+    st.integers(1, TOKENS_MAX), st.data(),
+)  # fmt: skip
+def test_least_tokens_is_the_least_with_the_request_itself(
+    pairs: list[tuple[int, int]], start: int, tokens: int, data: st.DataObject
+) -> None:
+    burdens, weights = [one for one, _ in pairs], [two for _, two in pairs]
+    may = data.draw(st.lists(st.sampled_from(range(len(pairs))), unique=True))
+    at = lightest(burdens, weights, may, start, tokens)
+    if not may:
+        assert at == -1
+    else:
+        shares = {i: Fraction(min(burdens[i] + tokens, TOKENS_MAX), weights[i]) for i in may}
+        assert shares[at] == min(shares.values())
+
+
+def test_by_tokens_no_endpoint_has_much_more_than_another_where_by_requests_one_has() -> None:
+    """Requests of very unequal size that stay: ten thousand, on ten endpoints."""
+    dice = random.Random(11)
+    sizes = [int(min(dice.paretovariate(1.1) * 100, 128_000)) for _ in range(10_000)]
+    by_tokens, requests, by_requests = [0] * 10, [0] * 10, [0] * 10
+    for turn, size in enumerate(sizes):
+        by_tokens[lightest(by_tokens, [1] * 10, range(10), turn, size)] += size
+        at = least_request(requests, [1] * 10, range(10), turn)
+        requests[at] += 1
+        by_requests[at] += size
+    mean = sum(sizes) / 10
+    assert max(by_tokens) - min(by_tokens) <= max(sizes), "as near as the largest request"
+    assert max(by_tokens) / mean < 1.05 < max(by_requests) / mean
 
 
 def test_two_choices_keep_the_fullest_far_below_that_of_one() -> None:
@@ -314,6 +347,13 @@ class Stage:
     def flights(self) -> Sequence[int]:
         return self.under_way
 
+    def burdens(self) -> Sequence[int]:
+        return self.under_way
+
+    def lightest(self, allowed: bytes, tokens: int) -> int:
+        usable = [at for at, octet in enumerate(allowed) if octet]
+        return lightest(self.under_way, self.weights, usable, 0, tokens)
+
     def latencies(self) -> Sequence[int]:
         return [1] * len(self.weights)
 
@@ -367,7 +407,7 @@ def test_when_there_is_nobody_the_reason_is_told(standing: list[int], refusal: R
 
 
 @pytest.mark.parametrize("kind", [
-    "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "ip-hash", "maglev", "ring",
+    "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "ip-hash", "maglev", "ring",
 ])  # fmt: skip
 @given(data=st.data())
 def test_every_balance_chooses_somebody_who_may_be_tried(kind: Any, data: st.DataObject) -> None:
@@ -411,6 +451,13 @@ class Crowd:
     def flights(self) -> Sequence[int]:
         return self._flights
 
+    def burdens(self) -> Sequence[int]:
+        return self._flights
+
+    def lightest(self, allowed: bytes, tokens: int) -> int:
+        usable = [at for at, octet in enumerate(allowed) if octet]
+        return lightest(self._flights, self.weights, usable, 0, tokens)
+
     def latencies(self) -> Sequence[int]:
         return [0] * len(self._flights)
 
@@ -450,6 +497,13 @@ def test_what_was_in_flight_is_told_where_that_decides(kind: Any) -> None:
         (Reason.ENDPOINT_PASSED_OVER, ("10.0.0.1:80", "ejected"))
     ], "one alone is not compared"
     assert told(levelled(2), [USABLE, USABLE], [7, 3])[1] == []
+
+
+def test_tokens_that_were_under_way_are_told_with_those_of_the_request() -> None:
+    two = replace(levelled(2), balance=Balance("least-tokens"))
+    choice = Chooser(two).choose(Crowd(bytes(2), [900, 300]), (), Wish(tokens=70))
+    assert choice.endpoint is two.endpoints[1]
+    assert [(reason, details) for reason, _, details in choice.notes] == [(Reason.TOKENS_COMPARED, (2, 70, 900, 300))]
 
 
 def test_of_many_only_the_chosen_ones_load_is_told() -> None:

@@ -52,7 +52,8 @@ CEILINGS = st.builds(
 )  # fmt: skip
 BALANCES = st.one_of(
     st.builds(
-        Balance, kind=st.sampled_from(["round-robin", "random", "least-request", "power-of-two", "peak-ewma"])
+        Balance, kind=st.sampled_from(["round-robin", "random", "least-request", "power-of-two", "peak-ewma",
+                                               "least-tokens"])
     ),
     st.builds(
         Balance, kind=st.sampled_from(["maglev", "ring"]), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
@@ -133,7 +134,9 @@ def requests(draw: st.DrawFn) -> Request:
 def gateways(draw: st.DrawFn) -> Gateway:
     plan = draw(plans())
     endpoints = {
-        (upstream.name, endpoint.name): EndpointState(_standing(draw, upstream), draw(st.integers(0, 2)))
+        (upstream.name, endpoint.name): EndpointState(
+            _standing(draw, upstream), draw(st.integers(0, 2)), tokens=draw(st.sampled_from([0, 0, 1, 7, 5000]))
+        )
         for upstream in plan.upstreams for endpoint in upstream.endpoints
     }  # fmt: skip
     whole = {

@@ -128,6 +128,7 @@ class Fleet:
                 state = gateway.state.endpoints[upstream.name, endpoint.name]
                 for _ in range(state.in_flight):
                     self.region.begin(self.other, endpoint.place, upstream.place, self.now_ns, terms)
+                self.region.burden(self.other, endpoint.place, state.tokens, 0)
                 match state.standing:
                     case levels.DRAIN:
                         board.set_admin(endpoint.place, Admin.DRAIN)

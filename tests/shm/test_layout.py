@@ -70,6 +70,7 @@ def test_tables_follow_one_another(geometry: Geometry) -> None:
     assert geometry.guard(geometry.guards_max) <= geometry.places_offset
     assert geometry.place(geometry.places_max) <= geometry.flights_offset
     assert geometry.flight(geometry.slots_max, 0) <= geometry.tolls_offset
+    assert geometry.flight(last_slot, 2 * geometry.places_max) <= geometry.flight(geometry.slots_max, 0)
     assert geometry.toll(last_slot, geometry.places_max) <= geometry.size_bytes
     for table in (geometry.names_offset, geometry.rings_offset, geometry.ring_stride, geometry.counters_offset,
                   geometry.limits_offset, geometry.guards_offset, geometry.places_offset, geometry.flights_offset,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sentinel.core.machines.breaker import BreakerState, Terms, join, split
 from shm.cells import Cells
-from shm.layout import HEADER, PLACE, Geometry
+from shm.layout import BURDEN_MAX, HEADER, PLACE, Geometry
 from shm.places import (
     CLOSED,
     ENDPOINT_BREAKER,
@@ -248,6 +248,43 @@ def test_the_least_loaded_by_weight_is_found(cells: Cells) -> None:
     assert cells.least(b"", b"", b"", 5) == -1
 
 
+def test_tokens_under_way_are_the_sum_over_all_slots_and_die_with_their_own(cells: Cells) -> None:
+    cells.burden(0, ENDPOINT, 700, 0)
+    cells.burden(1, ENDPOINT, 300, 0)
+    cells.burden(1, UPSTREAM, 5, 0)
+    assert cells.burdens(places(ENDPOINT, UPSTREAM, 2)) == (1000, 5, 0)
+    cells.burden(0, ENDPOINT, 0, 650)
+    assert cells.burdens(places(ENDPOINT)) == (350,)
+    cells.burden(0, ENDPOINT, 0, 51)
+    assert cells.burdens(places(ENDPOINT)) == (300,), "never below nothing"
+    assert cells.flights(places(ENDPOINT, UPSTREAM)) == (0, 0), "they are not requests"
+    cells.begin(1, ENDPOINT, UPSTREAM, MS, pack_terms())
+    cells.places_reap(1)
+    assert (cells.burdens(places(ENDPOINT, UPSTREAM)), cells.flights(places(ENDPOINT))) == ((0, 0), (0,))
+
+
+def test_the_one_with_fewest_tokens_by_weight_is_found(cells: Cells) -> None:
+    cells.burden(0, 0, 4000, 0)
+    cells.burden(1, 1, 1000, 0)
+    cells.burden(2, 2, 1500, 0)
+    weights, everybody = array("I", [1, 1, 1]).tobytes(), b"\1\1\1"
+    assert cells.lightest(places(0, 1, 2), weights, everybody, 0, 1) == 1
+    assert cells.lightest(places(0, 1, 2), weights, b"\1\0\1", 0, 1) == 2
+    assert cells.lightest(places(0, 1, 2), array("I", [5, 1, 1]).tobytes(), everybody, 0, 1) == 0, "4001 / 5"
+    assert cells.lightest(places(1, 2), array("I", [1, 2]).tobytes(), b"\1\1", 0, 100) == 1, "1600 / 2"
+    assert cells.lightest(places(0, 1, 2), weights, b"\0\0\0", 0, 1) == -1
+    assert [cells.lightest(places(3, 3), array("I", [1, 1]).tobytes(), b"\1\1", start, 1) for start in (0, 1)] == [0, 1]
+    assert cells.lightest(b"", b"", b"", 5, 1) == -1
+
+
+def test_tokens_beyond_all_measure_are_the_largest_number(cells: Cells) -> None:
+    cells.store(SMALL.flight(0, SMALL.places_max), (1 << 64) - 1)
+    assert cells.burdens(places(0)) == (BURDEN_MAX,), "a damaged word"
+    assert cells.lightest(places(0, 1), array("I", [2**32 - 1, 1]).tobytes(), b"\1\1", 0, BURDEN_MAX) == 0
+    cells.burden(0, 0, 0, BURDEN_MAX)
+    assert cells.burdens(places(0)) == (0,), "and whoever ends there mends it"
+
+
 def test_ties_are_broken_from_the_start_on(cells: Cells) -> None:
     weights = array("I", [1, 1, 1]).tobytes()
     assert [cells.least(places(0, 1, 2), weights, b"\1\1\1", start) for start in range(4)] == [0, 1, 2, 0]
@@ -283,6 +320,7 @@ PACKED = st.builds(
 ROUNDS = st.integers(0, 3000)
 PERMITS = st.one_of(st.just(0), st.just(0), st.tuples(ROUNDS, ROUNDS), st.tuples(ROUNDS))
 NUMBERS = st.lists(PLACES, max_size=4).map(lambda found: places(*found))
+TOKENS = st.one_of(st.integers(0, 5000), st.sampled_from([BURDEN_MAX - 1, BURDEN_MAX, BURDEN_MAX + 1]))
 OPERATIONS = st.one_of(
     st.tuples(st.just("begin"), st.tuples(SLOTS, PLACES, PLACES, TIMES, PACKED)),
     st.tuples(st.just("finish"), st.tuples(
@@ -294,6 +332,12 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("least"), st.tuples(
         st.just(places(0, 1, 2)), st.just(array("I", [1, 0, 5]).tobytes()), st.binary(min_size=3, max_size=3), ROUNDS,
     )),
+    st.tuples(st.just("lightest"), st.tuples(
+        st.just(places(0, 1, 2)), st.just(array("I", [1, 0, 5]).tobytes()), st.binary(min_size=3, max_size=3), ROUNDS,
+        TOKENS,
+    )),
+    st.tuples(st.just("burden"), st.tuples(SLOTS, PLACES, TOKENS, TOKENS)),
+    st.tuples(st.just("burdens"), st.tuples(NUMBERS)),
     st.tuples(st.just("pick"), st.tuples(
         st.just(places(0, 1, 2)), st.just(array("I", [1, 0, 5]).tobytes()), TIMES, st.integers(0, 3), ROUNDS,
     )),

@@ -1,7 +1,7 @@
 """Which endpoint: the arithmetic of all ways to balance, without the state and without the dice.
 
     turns      round-robin, random: by weights alone
-    loads      least-request, power-of-two, peak-ewma: by what is in flight, and how long it takes
+    loads      least-request, power-of-two, peak-ewma, least-tokens: by what is in flight, and how long it takes
     hashing    maglev, ring, ip-hash: by a key of the request
     sticky     by a signed cookie
     levels     who is asked at all: health, priority, locality, panic

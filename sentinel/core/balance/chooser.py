@@ -48,6 +48,12 @@ class Scene(Protocol):
     def flights(self) -> Sequence[int]:
         """In flight at each, in the whole fleet."""
 
+    def burdens(self) -> Sequence[int]:
+        """Tokens under way at each, in the whole fleet."""
+
+    def lightest(self, allowed: bytes, tokens: int) -> int:
+        """The index with the least (tokens under way + tokens) / weight of those whose octet is not 0; -1 for none."""
+
     def latencies(self) -> Sequence[int]:
         """Peak latency of each, any unit; 0 where none was measured."""
 
@@ -76,7 +82,7 @@ class Chooser:
 
     __slots__ = (
         "_all", "_all_usable", "_choices", "_compares", "_everybody", "_has_levels", "_is_quick", "_localities",
-        "_lookup", "_max_load", "_names", "_pick", "_priorities", "_upstream", "tags",
+        "_lookup", "_max_load", "_names", "_pick", "_priorities", "_upstream", "_weighs", "tags",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
@@ -98,6 +104,7 @@ class Chooser:
         elif balance.kind == "ring":
             self._lookup = Ring(self._names, weights)
         self._compares = balance.kind in BY_LOAD
+        self._weighs = balance.kind == "least-tokens"
         self._pick = self._picker(balance.kind)
         sticky = upstream.sticky
         self.tags = Tags(upstream.name, self._names, sticky.secrets) if sticky is not None else None
@@ -131,6 +138,8 @@ class Chooser:
             index = self._pick(scene, indices, wish)
             if self._compares:
                 notes += (self._compared(scene.flights(), index),)
+            elif self._weighs:
+                notes += (self._weighed(scene.burdens(), index, wish.tokens),)
         return Choice(self._upstream.endpoints[index], None, notes) if notes else self._choices[index]
 
     # Who may be tried.
@@ -175,6 +184,11 @@ class Chooser:
         told = flights if len(flights) <= COMPARED_MAX else (flights[index],)
         return LOAD_COMPARED, self._upstream.span, (index + 1, *told)
 
+    def _weighed(self, burdens: Sequence[int], index: int, tokens: int) -> Step:
+        """The same of tokens under way, behind what the request itself weighs."""
+        told = burdens if len(burdens) <= COMPARED_MAX else (burdens[index],)
+        return Reason.TOKENS_COMPARED, self._upstream.span, (index + 1, tokens, *told)
+
     def _refusal(self, standing: bytes, tried: tuple[Endpoint, ...]) -> Reason:
         if tried:
             return Reason.NO_ENDPOINT
@@ -204,7 +218,8 @@ class Chooser:
     def _picker(self, kind: str) -> Pick:
         picks: dict[str, Pick] = {
             "random": _random, "least-request": self._least_request, "power-of-two": _power_of_two,
-            "peak-ewma": _peak_ewma, "ip-hash": self._hashed, "maglev": self._hashed, "ring": self._hashed,
+            "peak-ewma": _peak_ewma, "least-tokens": self._least_tokens, "ip-hash": self._hashed,
+            "maglev": self._hashed, "ring": self._hashed,
         }  # fmt: skip
         weights = {endpoint.weight for endpoint in self._upstream.endpoints}
         if kind == "round-robin" and len(weights) == 1 and not self._upstream.slow_start_ns:
@@ -212,12 +227,19 @@ class Chooser:
         return picks.get(kind, _by_weight)
 
     def _least_request(self, scene: Scene, indices: list[int], wish: Wish) -> int:
+        return scene.least(self._octets(indices))
+
+    def _least_tokens(self, scene: Scene, indices: list[int], wish: Wish) -> int:
+        return scene.lightest(self._octets(indices), wish.tokens)
+
+    def _octets(self, indices: list[int]) -> bytes:
+        """An octet for each endpoint: not 0 for those that may be tried."""
         if indices is self._all:
-            return scene.least(b"\1" * len(indices))
+            return b"\1" * len(indices)
         octets = bytearray(len(self._all))
         for index in indices:
             octets[index] = 1
-        return scene.least(bytes(octets))
+        return bytes(octets)
 
     def _hashed(self, scene: Scene, indices: list[int], wish: Wish) -> int:
         assert self._lookup is not None

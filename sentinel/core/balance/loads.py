@@ -8,6 +8,9 @@ does not send everybody to the same till at the same moment.
 Peak EWMA looks at time besides: a queue of two at a slow till is longer than one of five
 at a fast one. The latency rises at once with a slow answer, and is forgotten slowly.
 
+For language models requests are a poor measure: one asks for ten tokens and the next for ten thousand. There the
+queue is counted in tokens, those of the request that comes with it.
+
 An endpoint that was never measured has no latency, and is compared by its queue alone:
 a guess would either shun it or flood it.
 """
@@ -15,6 +18,10 @@ a guess would either shun it or flood it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
+
+TOKENS_MAX: Final = (1 << 31) - 1
+"""Tokens under way at one endpoint, as they are compared; more is this much (shm.layout.BURDEN_MAX)."""
 
 
 def least_request(flights: Sequence[int], weights: Sequence[int], allowed: Sequence[int], start: int) -> int:
@@ -23,6 +30,19 @@ def least_request(flights: Sequence[int], weights: Sequence[int], allowed: Seque
     for step in range(len(allowed)):
         index = allowed[(start + step) % len(allowed)]
         if best < 0 or (flights[index] + 1) * weights[best] < (flights[best] + 1) * weights[index]:
+            best = index
+    return best
+
+
+def lightest(
+    burdens: Sequence[int], weights: Sequence[int], allowed: Sequence[int], start: int, tokens: int
+) -> int:
+    """Return the index with the least (tokens under way + tokens) / weight, ties from `start` on; -1 for none."""
+    best = -1
+    loads = [min(burden + tokens, TOKENS_MAX) for burden in burdens]
+    for step in range(len(allowed)):
+        index = allowed[(start + step) % len(allowed)]
+        if best < 0 or loads[index] * weights[best] < loads[best] * weights[index]:
             best = index
     return best
 

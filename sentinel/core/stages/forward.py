@@ -8,6 +8,7 @@ with the reason and the upstream's place in the configuration. What is forwarded
 
 from __future__ import annotations
 
+from sentinel.core.appraisal import Appraisal
 from sentinel.core.candidates import Candidate
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
@@ -18,8 +19,9 @@ from sentinel.core.world import NO_WISH, World
 
 
 def forward(
-    table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace
-) -> Forward | Reject:
+    table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace,
+    appraisal: Appraisal | None = None,
+) -> Forward | Reject:  # fmt: skip
     """Return where the request goes, or the refusal when no endpoint may be tried."""
     upstream, wisher = candidate.upstream, candidate.wisher
     if upstream is None:
@@ -27,7 +29,7 @@ def forward(
         branch = candidate.split.choose(request, world)
         upstream, wisher = branch.upstream, branch.wisher
         trace.add(branch.step)
-    wish = NO_WISH if wisher is None else wisher.wish(request)
+    wish = NO_WISH if wisher is None else wisher.wish(request, appraisal)
     endpoint, refusal, notes = world.choose_endpoint(upstream, (), wish)
     for note in notes:
         trace.add(note)
