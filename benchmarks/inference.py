@@ -21,6 +21,7 @@ from collections.abc import Callable
 from time import process_time
 from typing import Any
 
+from sentinel.core.prices import read_prices
 from sentinel.inference.adapters import read_request
 from sentinel.inference.ask import Ask, Input
 from sentinel.inference.dialect import Call, Dialect
@@ -28,7 +29,7 @@ from sentinel.inference.estimate import Estimator
 from sentinel.inference.insist import asking_for_usage
 from sentinel.inference.look import decode_request
 from sentinel.inference.meter import Meter
-from sentinel.inference.prices import cost, read_prices
+from sentinel.inference.prices import cost
 from sentinel.inference.usage import fit
 
 CHUNKS = 5_000

@@ -17,7 +17,8 @@ Rules:
    all goes back. An answer that the provider reports: that. A stream that broke, or whose client left: what had
    passed. An answer that could not be read to its end: what was put aside, since nobody can say that it was less.
 5. Where endpoints are balanced by tokens, what a try has under way becomes less as its stream is produced.
-6. However often a request is tried, there is one tab: retries and hedges are never charged twice.
+6. What tokens cost is what the price book said when the request was appraised; a reload meanwhile changes nothing.
+7. However often a request is tried, there is one tab: retries and hedges are never charged twice.
 """
 
 from __future__ import annotations
@@ -25,19 +26,21 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
+from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, priced
 from sentinel.core.plan import Inference, Route
+from sentinel.core.prices import Rates, money
 from sentinel.core.reasons import Reason
 from sentinel.inference.adapters import read_request
 from sentinel.inference.ask import Ask
 from sentinel.inference.dialect import Dialect
 from sentinel.inference.encodings import accepted
-from sentinel.inference.estimate import Estimate, Estimator
+from sentinel.inference.estimate import Estimate
 from sentinel.inference.fault import InferenceFault
 from sentinel.inference.insist import asking_for_usage
 from sentinel.inference.meter import Meter
+from sentinel.inference.prices import cost
 from sentinel.inference.sheet import Doubt, Reading
-from sentinel.inference.usage import Usage
+from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.limits import ADMITTED
@@ -47,9 +50,9 @@ from workers.http1.faults import ClientFault
 from workers.http1.heads import ResponseHead
 
 if TYPE_CHECKING:
-    from shm.region import Region
     from workers.exchange import Exchange
     from workers.places import Burden
+    from workers.service import Service
 
 LOOK_BYTES: Final = 4 * 1024
 """Of a stream: some sixteen tokens of OpenAI's chat. A look costs about what reading the events did."""
@@ -93,45 +96,52 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
         output_tokens = 0
     elif output_tokens is None:
         output_tokens = inference.output_tokens * ask.choices_count
-    exchange.tab = Tab(inference, ask, estimate, body, service.estimator, service.region, service.slot)
-    return Appraisal("ask", ask.model, estimate.input_tokens, output_tokens)
+    rates = service.prices.rates(ask.model)
+    tokens = estimate.input_tokens, output_tokens
+    most, account = priced(ask.model, service.prices.book, rates, tokens)
+    exchange.tab = Tab(service, inference, ask, estimate, body, rates)
+    return Appraisal("ask", ask.model, *tokens, money=most, account=account)
 
 
 class Account:
-    """What of one budget is put aside for one exchange."""
+    """What of one budget is put aside for one exchange, in the budget's unit."""
 
-    __slots__ = ("lease", "limit", "open")
+    __slots__ = ("amount", "is_money", "lease", "limit", "open", "settled")
 
-    def __init__(self, lease: int, limit: int, tokens: int) -> None:
-        self.lease = lease
-        self.limit = limit
-        self.open = tokens
+    def __init__(self, reservation: Reservation) -> None:
+        self.lease = reservation.lease
+        self.limit = reservation.limit
+        self.is_money = reservation.is_money
+        self.amount = reservation.amount  # put aside at first
+        self.open = reservation.amount
+        self.settled = 0
 
 
 class Tab:
     """What one exchange has put aside, takes, and has settled."""
 
     __slots__ = (
-        "_accounts", "_burden", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines", "_region",
-        "_settled", "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter",
+        "_accounts", "_book", "_burden", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines",
+        "_region", "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
-        self, inference: Inference, ask: Ask, estimate: Estimate, body: bytes, estimator: Estimator, region: Region,
-        slot: int,
-    ) -> None:  # fmt: skip
+        self, service: Service, inference: Inference, ask: Ask, estimate: Estimate, body: bytes, rates: Rates | None
+    ) -> None:
         self.ask = ask
         self.body = body
         self.meter: Meter | None = None  # from the head of a good answer on
         self.is_closed = False
         self._inference = inference
         self._estimate = estimate
-        self._estimator = estimator
-        self._region, self._slot = region, slot
+        self._estimator = service.estimator
+        self._region, self._slot = service.region, service.slot
+        self._book = service.prices.book
+        self.rates = rates
+        """What the model costs: as of the moment in which the request was appraised, to the end."""
         self._accounts: list[Account] = []
         self._burden: Burden | None = None  # from the head of a good answer on, where there is one
         self._tokens = 0  # put aside at first
-        self._settled = 0  # of each budget, so far
         self._unlooked_bytes = 0
         self._is_usage_asked = False
         self._lines = b""
@@ -142,11 +152,7 @@ class Tab:
         """This was put aside, and is to be settled here."""
         if spending is not None:
             self._tokens = spending.tokens
-            self._accounts = [
-                Account(one.lease, one.limit, spending.tokens)
-                for one in spending.reservations
-                if one.lease != BUDGET_UNCOUNTED
-            ]
+            self._accounts = [Account(one) for one in spending.reservations if one.lease != BUDGET_UNCOUNTED]
 
     def prepare(self, exchange: Exchange) -> None:
         """The request as it will be sent: with a length, and asking for usage if its client did not."""
@@ -198,25 +204,44 @@ class Tab:
 
     def _settle_on(self, reading: Reading) -> None:
         """What was produced so far is spent, whatever becomes of this worker."""
-        usage = reading.usage
-        is_known = usage is not None and reading.is_input_reported
-        input_tokens = usage.input_tokens if usage is not None and is_known else self._estimate.input_tokens
-        spent = input_tokens + self._estimator.produced_tokens(self.ask.model, reading)
-        if self._burden is not None:
-            self._burden.become(self._tokens - spent)
-        more = spent - self._settled
-        if more <= 0 or not self._accounts:
+        if self._burden is None and not self._accounts:
             return
-        self._settled += more
+        known = reading.usage if reading.is_input_reported else None
+        so_far = fit(
+            input_tokens=self._estimate.input_tokens if known is None else known.input_tokens,
+            cached=0 if known is None else known.cached_tokens,
+            cache_write=0 if known is None else known.cache_write_tokens,
+            cache_write_long=0 if known is None else known.cache_write_long_tokens,
+            audio_input=0 if known is None else known.audio_input_tokens,
+            output=self._estimator.produced_tokens(self.ask.model, reading),
+        )  # fmt: skip
+        if self._burden is not None:
+            self._burden.become(self._tokens - so_far.total_tokens)
         for one in self._accounts:
+            more = self._taken(one, so_far) - one.settled
+            if more <= 0:
+                continue
+            one.settled += more
             if one.open <= more:
-                wanted = more - one.open + EXTENSION_TOKENS
+                wanted = more - one.open + self._extension(one)
                 outcome, _ = self._region.extend(self._slot, one.lease, wanted, one.limit)
                 if outcome == ADMITTED:
                     one.open += wanted
             released = min(more, one.open - 1)  # something stays open, so that the entry stays the key's
             self._region.settle(self._slot, one.lease, more, released, 0)
             one.open -= released
+
+    def _taken(self, account: Account, usage: Usage) -> int:
+        """What usage is in the unit of an account."""
+        if not account.is_money:
+            return usage.total_tokens
+        assert self.rates is not None, "without a price nothing is put aside of money"
+        return cost(usage, self.rates).total
+
+    def _extension(self, account: Account) -> int:
+        if account.is_money and self.rates is not None:
+            return max(self.rates.at_most(0, EXTENSION_TOKENS), 1)
+        return EXTENSION_TOKENS
 
     # The end.
 
@@ -232,26 +257,30 @@ class Tab:
         meter.finish()
         reading = meter.reading()
         usage = self._estimator.fallback(self.ask, reading)
-        tokens = usage.total_tokens
-        if not usage.is_reported and any(doubt is not Doubt.CUT for doubt in reading.doubts):
-            tokens = max(tokens, self._tokens)
-        self._end(tokens - self._settled, 1)
+        is_doubted = not usage.is_reported and any(doubt is not Doubt.CUT for doubt in reading.doubts)
+        while self._accounts:
+            one = self._accounts.pop()
+            taken = self._taken(one, usage)
+            self._end(one, max(taken, one.amount) if is_doubted else taken, 1)
         self._tell(exchange, reading, usage)
 
     def refund(self) -> None:
         """Nothing was taken."""
-        self._end(-self._settled, 0)
+        while self._accounts:
+            self._end(self._accounts.pop(), 0, 0)
 
-    def _end(self, spent: int, is_end: int) -> None:
-        accounts = self._accounts
-        while accounts:
-            one = accounts.pop()
-            self._region.settle(self._slot, one.lease, spent, one.open, is_end)
+    def _end(self, one: Account, taken: int, is_end: int) -> None:
+        self._region.settle(self._slot, one.lease, taken - one.settled, one.open, is_end)
 
     def _tell(self, exchange: Exchange, reading: Reading, usage: Usage) -> None:
         reason = Reason.TOKENS_REPORTED if usage.is_reported else Reason.TOKENS_COUNTED
         model = self.ask.model
         exchange.trace.step(reason, self._inference.span, model, usage.input_tokens, usage.output_tokens)
+        if self.rates is not None and self._book is not None:
+            text = f"{money(cost(usage, self.rates).total)} {self._book.currency}"
+            exchange.trace.step(Reason.PRICED, self._book.span, text, self._book.version)
+        elif self._book is not None:
+            exchange.trace.step(Reason.UNPRICED, self._book.span, model)
         region, slot = self._region, self._slot
         region.add(slot, Counter.INFERENCE_REQUESTS)
         region.add(slot, Counter.INFERENCE_INPUT_TOKENS, usage.input_tokens)

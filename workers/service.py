@@ -26,6 +26,7 @@ from workers.accesslog import AccessLog
 from workers.health import Round
 from workers.ids import RequestIds
 from workers.ledger import Ledger
+from workers.pricing import Prices
 from workers.shadowing import Shadows
 from workers.telling import tell
 from workers.timers import NEVER, Ticker
@@ -53,7 +54,8 @@ class Service:
 
     __slots__ = (
         "_tracebacks", "connections", "estimator", "ids", "is_draining", "ledger", "log", "loop", "on_quiet",
-        "open_requests", "open_requests_max", "plan", "region", "round", "shadows", "slot", "table", "ticker", "world",
+        "open_requests", "open_requests_max", "plan", "prices", "region", "round", "shadows", "slot", "table", "ticker",
+        "world",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +74,7 @@ class Service:
         self.round = Round(self, self.world.groups(), generation)
         self.shadows = Shadows(self)
         self.estimator = Estimator()
+        self.prices = Prices(plan.prices)
         self.connections: set[Downstream] = set()
         self.open_requests = 0
         self.open_requests_max = plan.system.max_worker_requests or NEVER

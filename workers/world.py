@@ -97,7 +97,7 @@ class LiveWorld:
     def refund(self, spending: Spending) -> None:
         for one in spending.reservations:
             if one.lease != BUDGET_UNCOUNTED:
-                self._region.settle(self._slot, one.lease, 0, spending.tokens, 0)
+                self._region.settle(self._slot, one.lease, 0, one.amount, 0)
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         group = self._groups[upstream.name]

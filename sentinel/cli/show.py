@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from sentinel.core.prices import money
 from sentinel.core.reasons import BY_WORD
 
 Document = Mapping[str, Any]
@@ -98,6 +99,9 @@ def config(document: Document) -> None:
     click.echo(f"fingerprint {document.get('fingerprint', DASH)}")
     for source in document.get("sources") or ():
         click.echo(f"source {source}")
+    book = (document.get("plan") or {}).get("prices")
+    if book:
+        click.echo(f"prices {book.get('version', DASH)} in {book.get('currency', DASH)}")
     click.echo(json.dumps(document.get("plan"), indent=2))
 
 
@@ -165,8 +169,8 @@ def budgets(document: Document) -> None:
         left = one.get("left")
         table.add_row(
             _text(one.get("budget")), _text(_key(one)), _text(f"{one.get('start', DASH)} to {one.get('end', DASH)}"),
-            _text(one.get("settled")), _text(one.get("open")), _text(one.get("amount")),
-            Text(DASH if left is None else str(left), style=BAD if left == 0 else "default"),
+            _text(_amount(one, "settled")), _text(_amount(one, "open")), _text(_amount(one, "amount")),
+            Text(DASH if left is None else _amount(one, "left"), style=BAD if left == 0 else "default"),
             _text(one.get("requests")),
         )  # fmt: skip
     console, sizes = _console(), document.get("table") or {}
@@ -180,16 +184,21 @@ def usage(document: Document) -> None:
     table = _table(columns, right={"spent", "requests", "windows"})
     found = document.get("usage") or ()
     for one in found:
-        key = _key(one) if document.get("by") == "key" else "all"
+        key = "all" if document.get("by") == "budget" else _key(one)
         table.add_row(
-            _text(one.get("budget")), _text(key), _text(one.get("settled")), _text(one.get("requests")),
+            _text(one.get("budget")), _text(key), _text(_amount(one, "settled")), _text(one.get("requests")),
             _text(one.get("windows")), _text(one.get("start")), _text(one.get("end")),
         )  # fmt: skip
     console = _console()
     console.print(table)
     _tell_rest(console, document, len(found))
-    total, requests = document.get("settled", DASH), document.get("requests", DASH)
-    console.print(Text(f"{total} in {requests} requests, in windows since {document.get('since', DASH)}"))
+    for total in document.get("totals") or ():
+        unit = f" {total['unit']}" if total.get("unit") == "tokens" else ""
+        spent, requests = _amount(total, "settled"), total.get("requests", DASH)
+        console.print(Text(f"{spent}{unit} in {requests} requests, in windows since {document.get('since', DASH)}"))
+    book = document.get("prices")
+    if book:
+        console.print(Text(f"price book {book.get('version', DASH)}, in {book.get('currency', DASH)}, is used now"))
     if document.get("is_durable") is False:
         console.print(Text("there is no `state-dir`: only what shared memory knows is shown", style=MEDIUM))
 
@@ -197,17 +206,28 @@ def usage(document: Document) -> None:
 def usage_csv(document: Document) -> None:
     """One line for each; the key is one field, as JSON: it may have any number of parts."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("budget", "key", "settled", "requests", "windows", "start", "end"))
+    writer.writerow(("budget", "unit", "key", "settled", "requests", "windows", "start", "end"))
     for one in document.get("usage") or ():
-        key = json.dumps(one.get("key"), ensure_ascii=False) if document.get("by") == "key" else ""
-        numbers = (one.get(name) for name in ("settled", "requests", "windows", "start", "end"))
-        writer.writerow((_cell(one.get("budget")), key, *numbers))
+        key = json.dumps(one.get("key"), ensure_ascii=False) if document.get("by") != "budget" else ""
+        numbers = (one.get(name) for name in ("requests", "windows", "start", "end"))
+        settled = one.get("settled")
+        if one.get("unit") != "tokens" and isinstance(settled, int):
+            settled = money(settled)
+        writer.writerow((_cell(one.get("budget")), one.get("unit"), key, settled, *numbers))
 
 
 def _cell(value: object) -> str:
     """What a spreadsheet would take for a formula gets a quote before it."""
     text = str(value)
     return "'" + text if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _amount(document: Document, name: str) -> str:
+    """An amount of a budget: tokens as they are, money with its currency."""
+    amount, unit = document.get(name), document.get("unit", "tokens")
+    if not isinstance(amount, int):
+        return DASH
+    return str(amount) if unit == "tokens" else f"{money(amount)} {unit}"
 
 
 def _key(document: Document) -> str:

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentinel.config.check import Block, meant
+from sentinel.config.pricing import read_book
 from sentinel.config.problem import Problems
 from sentinel.config.source import Source
 from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
-from sentinel.core.budgets import is_name
+from sentinel.core.budgets import is_name, unit_name
+from sentinel.core.prices import PriceBook
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.wishes import BY_TOKENS
 
@@ -60,7 +62,10 @@ class Compiler:
         upstreams = tuple(compile_upstream(block, self.problems, self.warnings) for block in groups)
         limits = tuple(self._rate_limit(block) for block in root.one("filters").all("rate-limit"))
         ceilings = tuple(_concurrency_limit(block) for block in root.one("filters").all("concurrency-limit"))
-        budgets = tuple(self._token_budget(block) for block in root.one("filters").all("token-budget"))
+        prices = self._prices(root)
+        budgets = tuple(
+            self._token_budget(block, prices, root.has("prices")) for block in root.one("filters").all("token-budget")
+        )
         self._filter_names(root.one("filters"))
         filters = {one.name for one in limits} | {one.name for one in ceilings} | {one.name for one in budgets}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters
@@ -78,7 +83,8 @@ class Compiler:
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
-            concurrency_limits=ceilings, token_budgets=budgets, sources=sources, secrets=tuple(sorted(secrets)),
+            concurrency_limits=ceilings, token_budgets=budgets, prices=prices, sources=sources,
+            secrets=tuple(sorted(secrets)),
         )  # fmt: skip
 
     def _tls(self, block: Block) -> p.Tls | None:
@@ -280,18 +286,46 @@ class Compiler:
                     "add `inference` to a route, or use `least-request`",
                 )  # fmt: skip
 
-    def _token_budget(self, block: Block) -> p.TokenBudget:
+    def _token_budget(self, block: Block, prices: PriceBook | None, has_prices: bool) -> p.TokenBudget:
         name = block.args[0] if block.args and block.args[0] else ""
-        if not is_name(name):
+        money, currency = block.value("money") or 0, prices.currency if prices is not None else "XXX"
+        if block.has("money") == block.has("tokens") and not block.is_faulty:
+            said = "both tokens and money" if block.has("money") else "no amount"
+            self.problems.add(
+                block.span, f'token-budget "{name}" has {said}', "give it `tokens 1000000`, or `money \"25.00\"`"
+            )
+        if block.has("money") and not has_prices:
+            self.problems.add(
+                block.one("money").span, "there is no price book, so nobody knows what anything costs",
+                'add `prices { currency "USD"; price "gpt-*" { input "2.50"; output "10"; }; }`',
+            )  # fmt: skip
+        if block.has("unpriced") and not block.has("money"):
+            self.problems.add(block.one("unpriced").span, "`unpriced` has no effect without `money`", "remove it")
+        if "model" in block.one("key").args and not has_prices:
+            self.warnings.add(
+                block.one("key").span, "each name of a model that a client invents takes a place of `budget-keys`",
+                "list the models in `prices`: others share one place then",
+            )  # fmt: skip
+        if not is_name(unit_name(name, currency)):
             self.problems.add(block.arg_spans[0], f"`{name}` is too long for a budget's name", "take a shorter one")
         return p.TokenBudget(
-            name=name, tokens=block.value("tokens") or 1, per=block.value("per"),
+            name=name, tokens=0 if money else block.value("tokens") or 1, money=money,
+            currency=currency if money else "", unpriced=block.value("unpriced"), per=block.value("per"),
             time_zone=block.value("time-zone") or "UTC",
             key=tuple(sorted({one for one in block.one("key").args if one is not None} - {"all"})),
             on_limit=block.value("on-limit"), when_full=block.value("when-full"),
             exempt=tuple(one for one in block.one("exempt").args if one is not None),
             ipv4_prefix=block.value("ipv4-prefix"), ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
         )  # fmt: skip
+
+    def _prices(self, root: Block) -> PriceBook | None:
+        block = root.one("prices")
+        if not root.has("prices"):
+            return None
+        if not root.is_faulty and not any(one.has("inference") for one in root.one("routes").all("route")):
+            remedy = "add `inference` to a route, or remove them"
+            self.warnings.add(block.span, "nobody looks at the prices: no route is for language models", remedy)
+        return read_book(block, self.source, self.problems)
 
     def _hedge(self, route: Block, retry: Block) -> None:
         """A second try that would begin when the first is over already."""

@@ -21,6 +21,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from sentinel.core.conditions import host_pattern, path_literal
+from sentinel.core.prices import CURRENCY, PATTERN_CHARS_MAX, PRICE_MAX, is_date, money, read_money
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.regex import BadPattern, compile_pattern
 
@@ -55,6 +56,8 @@ UNITS_NS: Final = {
     "d": 86_400 * 10**9,
 }
 KEY_WORDS: Final = ("client-ip", "host", "listener", "method", "route", "all")
+MONEY_MAX: Final = 10**15
+"""Micro-units: a milliard, which is far from the edge of a shared word."""
 RATE_PERIOD_MAX_NS: Final = 30 * UNITS_NS["d"]
 DURATION_MAX_NS: Final = 365 * UNITS_NS["d"]
 UNITS_BYTES: Final = {
@@ -190,6 +193,11 @@ def key_part(value: Any) -> str:
     known = [f"`{word}`" for word in KEY_WORDS]
     named = "`header:NAME`, `cookie:NAME`, `query:NAME`, `path-segment:N`"
     raise Unfit("not a part of a key", f"one of {', '.join(known)}, {named}")
+
+
+def model_key_part(value: Any) -> str:
+    """The same where the model of a request is known."""
+    return "model" if value == "model" else key_part(value)
 
 
 def percent(value: Any) -> int:
@@ -359,6 +367,52 @@ def time_zone(value: Any) -> str:
     return name
 
 
+def amount(value: Any) -> int:
+    """Micro-units of money."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    found = read_money(value) if isinstance(value, str) else None
+    if found is None:
+        raise Unfit("an amount of money is expected, with six decimals at most", 'in quotes, for example "25.00"')
+    return found
+
+
+def price(value: Any) -> int:
+    """Micro-units for a million tokens."""
+    found = amount(value)
+    if found > PRICE_MAX:
+        raise Unfit(f"a price for a million tokens is at most {money(PRICE_MAX)}")
+    return found
+
+
+def money_above_nought(value: Any) -> int:
+    found = amount(value)
+    if not 0 < found <= MONEY_MAX:
+        raise Unfit(f"it must be above 0, and at most {money(MONEY_MAX)}")
+    return found
+
+
+def currency(value: Any) -> str:
+    if not CURRENCY.fullmatch(_text(value)):
+        raise Unfit("a currency is expected, in three capital letters", 'for example "USD"')
+    return str(value)
+
+
+def day(value: Any) -> str:
+    if not is_date(_text(value)):
+        raise Unfit("a day is expected", 'for example "2026-01-31"')
+    return str(value)
+
+
+def model(value: Any) -> str:
+    """A model's name, or a pattern for names."""
+    if not 0 < len(_text(value)) <= PATTERN_CHARS_MAX or not value.isprintable():
+        raise Unfit(f"the name of a model has 1 to {PATTERN_CHARS_MAX} characters", 'for example "gpt-*"')
+    if "**" in value:
+        raise Unfit("two wildcards side by side say no more than one", "write one")
+    return str(value)
+
+
 def network(value: Any) -> str:
     try:
         return str(ipaddress.ip_network(_text(value)))
@@ -447,6 +501,12 @@ ENDPOINT: Final = Kind(
 ADDRESS: Final = Kind("address", 'an IP address like "192.0.2.7"', address)
 MOMENT: Final = Kind("time", 'a time like "2026-03-29T12:00:00Z"', moment)
 TIME_ZONE: Final = Kind("time-zone", 'a time zone like "UTC" or "Europe/Vienna"', time_zone)
+MONEY: Final = Kind("money", 'an amount of money like "25.00"', money_above_nought)
+SPENT_MONEY: Final = Kind("money", 'an amount of money like "25.00"', amount)
+PRICE: Final = Kind("price", 'a price for a million tokens like "2.50"', price)
+CURRENCY_KIND: Final = Kind("currency", 'a currency like "USD"', currency)
+DAY: Final = Kind("day", 'a day like "2026-01-31"', day)
+MODEL: Final = Kind("model", 'the name of a model, or a pattern like "gpt-*"', model)
 NETWORK: Final = Kind("network", 'a network like "10.0.0.0/8"', network)
 HOST: Final = Kind("host", 'a host like "example.com" or "*.example.com"', host)
 PATH: Final = Kind("path", 'a path like "/v1"', path)
@@ -456,6 +516,7 @@ FIELD_NAME: Final = Kind("header-name", 'a header name like "x-tenant"', field_n
 FIELD_VALUE_KIND: Final = Kind("header-value", "the value of a header", field_value)
 RATE: Final = Kind("rate", 'a rate like "100/s"', rate)
 KEY_PART: Final = Kind("key-part", 'a part of a key like "client-ip" or "header:x-tenant"', key_part)
+MODEL_KEY_PART: Final = Kind("key-part", 'a part of a key like "header:x-tenant" or "model"', model_key_part)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
 RETRY_ON: Final = Kind("retry-condition", 'a reason to try again like "reset" or 503', retry_on)
 LOAD: Final = Kind("load", 'a share of the average like "125%"', load, unit="%")

@@ -487,14 +487,19 @@ CONCURRENCY_LIMIT: Final = Directive(
 )  # fmt: skip
 
 TOKEN_BUDGET: Final = Directive(
-    "token-budget", "How many tokens of language models may be taken in a window of the calendar, exact over all workers, and kept over "
-    "reloads. What a request may take at most is put aside before it is sent on; what it did not take comes back.",
+    "token-budget", "How many tokens of language models may be taken in a window of the calendar, or how much money they may cost, exact over all workers, and "
+    "kept over reloads. What a request may take at most is put aside before it is sent on; what it did not take comes back.",
     (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
     children=(
-        _one("tokens", k.integer(1, 1_000_000_000_000), "How many, input and output together.", is_required=True, example="tokens 1000000"),
+        _one("tokens", k.integer(1, 1_000_000_000_000), "How many, input and output together.", example="tokens 1000000"),
+        _one("money", k.MONEY, "How much, in the currency of the price book (see `prices`), instead of `tokens`: what they cost by their kind.",
+             example='money "25.00"'),
+        _one("unpriced", k.one_of("reject", "admit"), "With `money`: what happens to a request whose model has no price today: answer 400, or let it "
+             "pass uncounted. A budget that only observes passes it.", '"reject"'),
         _one("per", k.one_of("hour", "day", "week", "month"), "The window. Weeks begin on Monday.", '"day"'),
         _one("time-zone", k.TIME_ZONE, "Where the clock hangs by which windows begin.", '"UTC"'),
-        Directive("key", "What has a budget of its own: as in `rate-limit`.", (Argument("parts", k.KEY_PART, True),), default='"client-ip"',
+        Directive("key", "What has a budget of its own: as in `rate-limit`, or `model`. With a price book, models that are not in it share one.",
+                  (Argument("parts", k.MODEL_KEY_PART, True),), default='"client-ip"',
                   example='key "header:x-tenant"'),
         _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length share a budget.", "32"),
         _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length share a budget.", "64"),
@@ -505,6 +510,30 @@ TOKEN_BUDGET: Final = Directive(
                   example='exempt "10.0.0.0/8"'),
     ),
     example='token-budget "per-tenant" { tokens 1000000; per "day"; key "header:x-tenant"; }',
+)  # fmt: skip
+
+PRICES: Final = Directive(
+    "prices", "The price book: what tokens of language models cost. Changing it is a reload; its version is a hash of the prices, and is told with what "
+    "they are used for.",
+    children=(
+        _one("currency", k.CURRENCY_KIND, "What prices are in. A `file` may say it too.", example='currency "USD"'),
+        _one("file", k.FILE, "Read more prices from this JSON file, relative to the file that says it: `currency`, and `prices` in whole micro-units "
+             "for a million tokens. Prices that stand here go first.", example='file "prices.json"'),
+        Directive("price", "What a million tokens of these models cost. Of several lines that fit a model, the most specific one holds.",
+                  (Argument("models", k.MODEL, True),), children=(
+            _one("input", k.PRICE, "Tokens that are read.", is_required=True, example='input "2.50"'),
+            _one("output", k.PRICE, "Tokens that are made.", is_required=True, example='output "10.00"'),
+            _one("cached-input", k.PRICE, "Input that came from the provider's cache. Without it: as `input`.", example='cached-input "1.25"'),
+            _one("cache-write", k.PRICE, "Input that was written into the cache. Without it: as `input`.", example='cache-write "3.125"'),
+            _one("cache-write-long", k.PRICE, "The same for an hour. Without it: as `cache-write`.", example='cache-write-long "5.00"'),
+            _one("audio-input", k.PRICE, "Sound that was heard. Without it: as `input`.", example='audio-input "40.00"'),
+            _one("reasoning", k.PRICE, "Thoughts. Without it: as `output`.", example='reasoning "10.00"'),
+            _one("audio-output", k.PRICE, "Sound that was made. Without it: as `output`.", example='audio-output "80.00"'),
+            _one("from", k.DAY, "The first day (UTC) on which it holds. Without it: always.", example='from "2026-01-01"'),
+            _one("until", k.DAY, "The first day on which it holds no more. Without it: for ever.", example='until "2027-01-01"'),
+        ), is_repeatable=True, example='price "gpt-4o" "gpt-4o-2*" { input "2.50"; cached-input "1.25"; output "10.00"; }'),
+    ),
+    example='prices { currency "USD"; price "gpt-*" { input "2.50"; output "10"; }; }',
 )  # fmt: skip
 
 STATE: Final = Directive(
@@ -535,10 +564,12 @@ STATE: Final = Directive(
                   is_repeatable=True, example='held "uploads" "acme" count=5'),
         Directive("spent", "What of a token budget is used in the window that is open, named as in `limit`.",
                   (Argument("budget", k.NAME_KIND), Argument("key", k.TEXT, True, True)),
-                  (Property("tokens", k.integer(0, 1_000_000_000_000), "How many.", "0"),),
+                  (Property("tokens", k.integer(0, 1_000_000_000_000), "How many.", "0"),
+                   Property("money", k.SPENT_MONEY, "Of a budget of money: how much.", '"0"')),
                   is_repeatable=True, example='spent "per-tenant" "acme" tokens=999000'),
         Directive("tokens", "What requests to language models ask for from here on. Without it: no input, and `default-output-tokens`.",
-                  props=(Property("input", k.integer(0, 1_000_000_000), "Tokens of input.", "0"),
+                  props=(Property("model", k.MODEL, "Of which model.", '"model"'),
+                         Property("input", k.integer(0, 1_000_000_000), "Tokens of input.", "0"),
                          Property("output", k.integer(0, 1_000_000_000), "Tokens of output at most.", "0")),
                   example="tokens input=1200 output=500"),
         Directive("waiting", "How many requests wait for their turn at a rate limit that delays.",
@@ -616,6 +647,7 @@ ROOT: Final = Directive(
         Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_BUDGET),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
+        PRICES,
         Directive("tests", "Policy tests: what this configuration shall do, for `sentinelctl test`. They are no part of the plan that "
                   "workers get.", children=(CASE,), is_table=True),
     ),

@@ -19,7 +19,7 @@ from sentinel.config.document import SyntaxFault, parse
 from sentinel.config.problem import Problem, Problems
 from sentinel.config.schema import STATE
 from sentinel.core.balance import levels
-from sentinel.core.budgets import write_key
+from sentinel.core.budgets import unit_name, write_key
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.keys import network_of
 from sentinel.core.limits import Limiter
@@ -127,7 +127,7 @@ class _Compiler:
                 )
         return replace(
             before, endpoints=endpoints, upstreams=upstreams, used=self._used(block), held=self._held(block),
-            spent=self._spent(block), tokens=_tokens(block) or before.tokens,
+            spent=self._spent(block), tokens=_tokens(block) or before.tokens, model=self._model(block) or before.model,
             waiting={**before.waiting, **self._waiting(block)},
             chance=block.value("chance") if block.has("chance") else before.chance,
             now_s=block.value("at") or 0 if block.has("at") else before.now_s,
@@ -228,8 +228,20 @@ class _Compiler:
                 for at, part in enumerate(budget.key):
                     if part == "client-ip":
                         named[at] = network_of(named[at], budget.ipv4_prefix, budget.ipv6_prefix)
-                spent[write_key(budget.name, 0, named)] = one.props["tokens"] or 0
+                unit, other = ("money", "tokens") if budget.currency else ("tokens", "money")
+                if other in one.prop_spans:
+                    self._problems.add(
+                        one.prop_spans[other], f"`{budget.name}` is not in {other}", f"say `{unit}=` instead"
+                    )
+                spent[write_key(unit_name(budget.name, budget.currency), 0, named)] = one.props[unit] or 0
         return spent
+
+    def _model(self, block: Block) -> str:
+        one = block.one("tokens")
+        model = (one.props["model"] or "") if block.has("tokens") else ""
+        if "*" in model:
+            self._problems.add(one.prop_spans["model"], "a request is for one model", "write its whole name")
+        return model
 
     def _waiting(self, block: Block) -> dict[str, int]:
         waiting: dict[str, int] = {}

@@ -12,20 +12,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sentinel.core.budgets import Offset, window, write_key
+from sentinel.core.appraisal import Appraisal
+from sentinel.core.budgets import Offset, unit_name, window, write_key
 from sentinel.core.keys import is_within, part_of
 from sentinel.core.limits import CLOSED, Field
 from sentinel.core.plan import Inference, TokenBudget
+from sentinel.core.prices import money
 from sentinel.core.request import Request
 
 OBSERVE: Final = 2
 """Flag of a term: never refuses."""
+MONEY_MAX: Final = 1 << 51
 TOKENS_MAX: Final = 1 << 40
 """No request is appraised higher: far beyond what anybody means, and far from the edge of a shared word."""
 UNLIMITED: Final = (1 << 52) - 1
 
 Term = tuple[int, int, int, int]
-"""Seconds until the window ends, tokens, limit, flags."""
+"""Seconds until the window ends, amount, limit, flags."""
 
 
 class Window(NamedTuple):
@@ -50,20 +53,25 @@ class Allowance:
     """One budget as one route asks it; made with the route table."""
 
     __slots__ = (
-        "_networks", "_parts", "flags", "has_exemptions", "is_observer", "limit", "name", "period", "span", "time_zone",
-        "tokens",
+        "_networks", "_parts", "_title", "amount", "currency", "flags", "has_exemptions", "is_observer", "limit",
+        "name", "period", "rejects_unpriced", "span", "time_zone", "unit",
     )  # fmt: skip
 
     def __init__(self, budget: TokenBudget, route: str) -> None:
         self.name = budget.name
         self.span = budget.span
-        self.tokens = budget.tokens
+        self.currency = budget.currency
+        self.unit = f"micro-{budget.currency}" if budget.currency else "tokens"
+        self.amount = budget.money if budget.currency else budget.tokens
+        self._title = unit_name(budget.name, budget.currency)
         self.period = budget.per
         self.time_zone = budget.time_zone
         self.is_observer = budget.on_limit == "observe"
-        self.limit = UNLIMITED if self.is_observer else budget.tokens
+        self.limit = UNLIMITED if self.is_observer else self.amount
+        self.rejects_unpriced = budget.unpriced == "reject" and not self.is_observer
         self.flags = (CLOSED if budget.when_full == "reject" else 0) | (OBSERVE if self.is_observer else 0)
         self._parts = tuple(
+            None if kind == "model" else
             (lambda _: route) if kind == "route" else part_of(kind, budget.ipv4_prefix, budget.ipv6_prefix)
             for kind in budget.key
         )
@@ -73,15 +81,24 @@ class Allowance:
     def is_exempt(self, request: Request) -> bool:
         return bool(self._networks) and is_within(request.client_ip, self._networks)
 
-    def key(self, request: Request, start_s: int) -> bytes:
+    def asked(self, appraisal: Appraisal) -> int:
+        """How much of it a request may take at most, in its unit; -1: that has no price."""
+        return min(appraisal.money, MONEY_MAX) if self.currency else min(appraisal.tokens, TOKENS_MAX)
+
+    def key(self, request: Request, appraisal: Appraisal, start_s: int) -> bytes:
         """What names the window of a request's budget."""
-        return write_key(self.name, start_s, [part(request) for part in self._parts])
+        parts = [appraisal.account if part is None else part(request) for part in self._parts]
+        return write_key(self._title, start_s, parts)
+
+    def told(self, amount: int) -> int | str:
+        """An amount as steps have it: a number of tokens, or a text."""
+        return f"{money(amount)} {self.currency}" if self.currency else amount
 
     def policy(self, window: Window) -> str:
-        return f'"{self.name}";q={self.tokens};qu="tokens";w={window.end_s - window.start_s}'
+        return f'"{self.name}";q={self.amount};qu="{self.unit}";w={window.end_s - window.start_s}'
 
     def state(self, used: int, window: Window) -> str:
-        return f'"{self.name}";r={max(self.tokens - used, 0)};t={window.left_s}'
+        return f'"{self.name}";r={max(self.amount - used, 0)};t={window.left_s}'
 
 
 class Purse:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from sentinel.core.prices import PriceBook, Rates
+
 
 @dataclass(frozen=True, slots=True)
 class Appraisal:
@@ -27,6 +29,10 @@ class Appraisal:
     input_tokens: int = 0
     output_tokens: int = 0
     fault: str = ""
+    money: int = -1
+    """Micro-units that it costs at most, by the price book; -1: its model has no price."""
+    account: str = ""
+    """The model as keys have it: its name, or OTHER when there is a price book and it is not in it."""
 
     @property
     def tokens(self) -> int:
@@ -36,19 +42,30 @@ class Appraisal:
 
 FREE: Final = Appraisal("free")
 UNKNOWN: Final = Appraisal("unknown")
+OTHER: Final = "(other)"
+"""Stands for all models that are not in the price book: names that clients invent must not fill a table."""
+
+
+def priced(model: str, book: PriceBook | None, rates: Rates | None, tokens: tuple[int, int]) -> tuple[int, str]:
+    """What so many tokens cost at most, and under which name: `money` and `account` of an appraisal."""
+    if rates is None:
+        return -1, model if book is None else OTHER
+    return rates.at_most(*tokens), model
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """So many tokens of one budget; `limit`: what the budget has in its window, or UNLIMITED where it only observes."""
+    """So much of one budget; `limit`: what the budget has in its window, or UNLIMITED where it only observes."""
 
     lease: int
     limit: int
+    amount: int
+    is_money: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What an exchange has put aside: `tokens` of each of these budgets."""
+    """What an exchange has put aside, of each budget in its unit. tokens: the most that it may take."""
 
     tokens: int
     reservations: tuple[Reservation, ...] = ()

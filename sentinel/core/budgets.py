@@ -5,7 +5,7 @@ since when; whoever finds an old one in the attic can read that without asking a
 
 The name of a window is a key of shared memory (shm.budgets), and the same octets are its name in the durable
 ledger: a JSON array in UTF-8, `["tenants",1767225600,"acme","gpt-4"]`: the budget, when the window begins (unix
-seconds), and a value for each part of the budget's key.
+seconds), and a value for each part of the budget's key. The name of a budget of money is followed by its currency.
 
 Rule 1: a key has one spelling. What does not write as it was read is not read.
 Rule 2: a key is at most KEY_BYTES_MAX long, so that a title in shared memory holds the whole of it. When it would be
@@ -60,6 +60,15 @@ class BudgetKey(NamedTuple):
     parts: tuple[str, ...]
 
     @property
+    def name(self) -> str:
+        return self.budget.partition(" ")[0]
+
+    @property
+    def currency(self) -> str:
+        """What it is in; "": tokens."""
+        return self.budget.partition(" ")[2]
+
+    @property
     def is_hashed(self) -> bool:
         return _looks_hashed(self.parts)
 
@@ -67,6 +76,11 @@ class BudgetKey(NamedTuple):
 def utc(_: int) -> int:
     """The zone UTC."""
     return 0
+
+
+def unit_name(name: str, currency: str) -> str:
+    """How a budget is called in keys. Money and tokens are never one account: names of budgets have no spaces."""
+    return f"{name} {currency}" if currency else name
 
 
 def is_name(name: str) -> bool:
@@ -159,15 +173,21 @@ def _following(period: str, first: int) -> int:
 
 
 def _day_of_month(day: int) -> int:
-    """Of a day counted from 1970-01-01, in the Gregorian calendar, which repeats itself after 146,097 days.
+    return civil(day)[2]
+
+
+def civil(day: int) -> tuple[int, int, int]:
+    """Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar (it repeats after 146,097 days).
 
     Years begin in March here, so that the leap day is a year's last day, and months follow one line: 153 days in five.
     """
-    day_of_era = (day + 719_468) % 146_097
+    era, day_of_era = divmod(day + 719_468, 146_097)
     year = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
     day_of_year = day_of_era - (365 * year + year // 4 - year // 100)
     month = (5 * day_of_year + 2) // 153
-    return day_of_year - (153 * month + 2) // 5 + 1
+    is_next_year = month >= 10
+    day_of_month = day_of_year - (153 * month + 2) // 5 + 1
+    return era * 400 + year + is_next_year, month - 9 if is_next_year else month + 3, day_of_month
 
 
 def _hashed(budget: str, start_s: int, parts: Sequence[str]) -> bytes:

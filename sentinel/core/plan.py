@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sentinel.core.prices import PriceBook
 from sentinel.core.span import NOWHERE, Span
 
 PLAN_VERSION = 1
@@ -118,10 +119,14 @@ class ConcurrencyLimit:
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """So many tokens of language models in each window of the calendar, for each value of the key (as in RateLimit)."""
+    """So much of language models in each window of the calendar, for each value of the key (as in RateLimit).
+
+    The amount is in tokens, or in micro-units of money; the other one is 0. unpriced: what becomes of a request whose
+    model has no price, at a budget of money that refuses. key: also `model`.
+    """
 
     name: str
-    tokens: int
+    tokens: int = 0
     per: Literal["hour", "day", "week", "month"] = "day"
     time_zone: str = "UTC"  # of the window's beginning: a name of the IANA database
     key: tuple[str, ...] = ("client-ip",)
@@ -130,6 +135,9 @@ class TokenBudget:
     exempt: tuple[str, ...] = ()
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
+    money: int = 0
+    currency: str = ""  # "": it is in tokens
+    unpriced: Literal["reject", "admit"] = "reject"
     span: Span = NOWHERE
 
 
@@ -520,4 +528,5 @@ class Plan:
     rate_limits: tuple[RateLimit, ...] = field(default=())
     concurrency_limits: tuple[ConcurrencyLimit, ...] = ()
     token_budgets: tuple[TokenBudget, ...] = ()
+    prices: PriceBook | None = None
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

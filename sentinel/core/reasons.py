@@ -137,6 +137,11 @@ class Reason(Enum):
     TOKENS_REPORTED = Meaning(114, "tokens-reported", 0, "none", "what the answer took, as the provider reported it", "nothing to do")
     TOKENS_COUNTED = Meaning(115, "tokens-counted", 0, "none", "what the answer took, counted from the text that passed, since the provider did not report it", "nothing to do; a stream that breaks or whose client leaves is counted so")
 
+    # What it costs.
+    PRICED = Meaning(30, "priced", 0, "none", "what the answer cost, by the price book", "nothing to do")
+    NO_PRICE = Meaning(32, "no-price", 400, "operator", "the route has a budget of money, and the price book has no price for the model today", "ask for another model; or add a line for it to `prices`, or say `unpriced \"admit\"` in the budget")
+    UNPRICED = Meaning(31, "unpriced", 0, "none", "the price book has no price for the model today, so what the answer cost is not known", "add a line for the model to `prices`")
+
     @property
     def number(self) -> int:
         return self.value.number

@@ -28,7 +28,7 @@ from hashlib import blake2b
 from typing import Final
 
 from sentinel.core.allowances import Term, Window, open_window
-from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
+from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending, priced
 from sentinel.core.balance.chooser import Chooser
 from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
 from sentinel.core.balance.loads import least_request, lightest
@@ -36,6 +36,7 @@ from sentinel.core.balance.warming import warmed
 from sentinel.core.budgets import Offset, utc
 from sentinel.core.limits import ADMITTED, REFUSED, charged
 from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
+from sentinel.core.prices import date_of
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, Ledger, State, UpstreamState
@@ -151,6 +152,7 @@ class Assumed:
         """Whether it is in a dialect of language models; who knows them says so."""
         self.offset_of: Callable[[str], Offset] = lambda time_zone: utc
         """Where zones are; who knows them says so."""
+        self._book = plan.prices
         self._leases: dict[int, bytes] = {}
         self._lease = self._asked = 0
         self._pieces = Pieces(plan) if pieces is None else pieces
@@ -230,7 +232,13 @@ class Assumed:
         if request.method == "POST" and not self.recognises(route, request):
             return UNKNOWN
         asked = self.state.tokens or (0, route.inference.output_tokens)
-        return appraised(request, *asked)
+        if request.method != "POST":
+            return FREE
+        model, rates = self.state.model, None
+        if self._book is not None:
+            rates = self._book.price(model, date_of(self.now_s()))
+        money, account = priced(model, self._book, rates, asked)
+        return Appraisal("ask", model, *asked, money=money, account=account)
 
     def window(self, period: str, time_zone: str) -> Window:
         return open_window(period, self.offset_of(time_zone), self.now_s())
@@ -253,7 +261,7 @@ class Assumed:
         for one in spending.reservations:
             key = self._leases.pop(one.lease, None)
             if key is not None and key in self._spent:
-                self._spent[key] -= spending.tokens
+                self._spent[key] -= one.amount
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         scene = self._scene(upstream)
@@ -297,11 +305,6 @@ class Assumed:
         if scene is None:
             scene = self._scenes[upstream.name] = Scene(self, *self._pieces.of(upstream.name))
         return scene
-
-
-def appraised(request: Request, input_tokens: int, output_tokens: int) -> Appraisal:
-    """A request whose body nobody has seen: POST alone costs tokens."""
-    return Appraisal("ask", "", input_tokens, output_tokens) if request.method == "POST" else FREE
 
 
 def _unopened(key: bytes) -> bytes:

@@ -65,7 +65,7 @@ class Recorder:
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         appraisal = await self._world.appraise(route, request)
         found = appraisal.kind, appraisal.model, appraisal.input_tokens, appraisal.output_tokens, appraisal.fault
-        self._keep("appraise", [route.name], list(found))
+        self._keep("appraise", [route.name], [*found, appraisal.money, appraisal.account])
         return appraisal
 
     def window(self, period: str, time_zone: str) -> Window:
@@ -167,7 +167,7 @@ def _reserve_asked(keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> list[Any
 
 
 def _refund_asked(spending: Spending) -> list[Any]:
-    return [spending.tokens, [one.lease for one in spending.reservations]]
+    return [spending.tokens, [[one.lease, one.amount] for one in spending.reservations]]
 
 
 def _choice_asked(upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> list[Any]:

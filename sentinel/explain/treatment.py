@@ -187,6 +187,9 @@ def _filters(side: Side, route: Route, request: Request, kind: Kind) -> Iterator
             if exempt and is_within(request.client_ip, exempt):
                 continue
             facts.pop("exempt", None)
+        book = side.table.plan.prices
+        if book is not None and hasattr(one, "currency") and one.currency:
+            facts["price-book"] = Value(book.version)
         if "route" in getattr(one, "key", ()):
             facts["bucket"] = Value(f"of route `{route.name}`")
         found.append(Step(CAMEL.sub("-", type(one).__name__).lower(), name, facts, one.span))

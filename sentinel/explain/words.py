@@ -111,6 +111,15 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.TOKENS_REPORTED | Reason.TOKENS_COUNTED if len(details) == 3:
             how = "reported" if reason is Reason.TOKENS_REPORTED else "counted here"
             return f"model {quoted(str(details[0]))} took {details[1]} tokens and made {details[2]} ({how})"
+        case Reason.PRICED if len(details) == 2:
+            return f"it cost {details[0]} (price book {details[1]})"
+        case Reason.UNPRICED if len(details) == 2:
+            model = quoted(str(details[0]))
+            return f"token budget `{details[1]}` is of money, and model {model} has no price: it passes uncounted"
+        case Reason.UNPRICED if len(details) == 1:
+            return f"the price book has no price for model {quoted(str(details[0]))}"
+        case Reason.NO_PRICE if len(details) == 2:
+            return f"token budget `{details[1]}` is of money, and model {quoted(str(details[0]))} has no price"
         case Reason.WOULD_BE_LIMITED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up, and only observes{_bucket(details[1])}"
         case Reason.NO_ENDPOINT if len(details) == 1:

@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
 
+from sentinel.core.globs import Glob
 from sentinel.inference.ask import Ask, Detail, Input
 from sentinel.inference.dialect import Dialect
-from sentinel.inference.globs import Glob
 from sentinel.inference.sheet import Count, Produced, Reading
 from sentinel.inference.usage import Usage, fit
 

@@ -304,10 +304,10 @@ class Api:
     @answered
     async def usage(self, request: Request) -> Response:
         asked = spending.Asked.of(request.query_params)
-        directory = (await self._plan()).system.state_dir
+        plan = await self._plan()
         windows = await self._parts.memory.ask(lambda region: list(windows_of(region)))
         ledger = self._parts.ledger
-        return reply(await asyncio.to_thread(spending.usage, ledger, directory, windows, asked))
+        return reply(await asyncio.to_thread(spending.usage, plan, ledger, windows, asked))
 
     @answered
     async def dry_run(self, request: Request) -> Response:

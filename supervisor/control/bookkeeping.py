@@ -121,7 +121,7 @@ def _windows(views: Iterable[BudgetView]) -> Iterator[Spent]:
         except ValueError:
             continue  # not written by us, or half written
         until_s = end_of(view, ahead_ns)
-        yield Spent(view.title.decode(), key.budget, key.start_s, until_s, view.settled, view.requests)
+        yield Spent(view.title.decode(), key.name, key.start_s, until_s, view.settled, view.requests)
 
 
 def end_of(view: BudgetView, ahead_ns: int) -> int:

@@ -167,7 +167,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint(
         "budgets", "GET", f"{API}/budgets",
         "the windows of budgets that are open: spent, reserved, left; those first that have most",
-        {200: "the table, how many there are, and a list of windows", 400: "a filter is not understood",
+        {200: "the table, how many there are, and a list of windows; amounts of money are in micro-units",
+         400: "a filter is not understood",
          503: UNREADABLE},
         parameters=(
             Parameter("budget", "only this budget"),
@@ -176,10 +177,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "usage", "GET", f"{API}/usage", "who spent how much of budgets, from the durable ledger and shared memory",
-        {200: "sums, and a list of who spent most", 400: "a filter is not understood",
+        {200: "sums of each unit, and a list of who spent most; amounts of money are in micro-units",
+         400: "a filter is not understood",
          503: UNREADABLE + ", or the ledger"},
         parameters=(
-            Parameter("by", "`budget` (the default), or `key`: each budget and key by itself"),
+            Parameter("by", "`budget` (the default), `key`: each key by itself, or `model`: of keys that have one"),
             Parameter("since", "windows that are open, or ended within `90m`, `24h` (the default), `35d` at most"),
             Parameter("budget", "only this budget"),
             Parameter("last", "how many at most; 100 unless told, 10000 at most", "integer"),

@@ -25,12 +25,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -46,6 +47,7 @@ SPENT_KEPT_S: Final = 35 * 86_400
 SPENT_MAX: Final = 500_000
 """Rows of windows that are over: 100 MB, in which a thousand keys have each hour of three weeks."""
 PRUNED_EVERY_S: Final = 600.0
+UNKNOWN_MODEL: Final = "(in a hashed key)"
 BUSY_S: Final = 2.0
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS words (
@@ -89,12 +91,24 @@ DELETE FROM lately;
 """
 # Without its second member (when it begins) a key is the same for all windows of a budget's key.
 USAGE: Final = """
-SELECT {tenant}, sum(settled), sum(requests), count(*), min(start_s), max(until_s), count(*) OVER () AS rows,
-    sum(sum(settled)) OVER (), sum(sum(requests)) OVER () FROM (
-    SELECT * FROM lately UNION ALL SELECT * FROM spent WHERE key NOT IN (SELECT key FROM lately)
-) WHERE until_s > ?1 AND (?2 = '' OR name = ?2) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?3
+SELECT {tenant} AS tenant, sum(settled), sum(requests), count(*), min(start_s), max(until_s), count(*) OVER () AS rows
+FROM asked WHERE tenant IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?
 """
-TENANTS: Final = {"budget": "json_array(name)", "key": "json_remove(key, '$[1]')"}
+ASKED: Final = """
+CREATE TEMP TABLE IF NOT EXISTS asked (key TEXT, settled INTEGER, requests INTEGER, start_s INTEGER, until_s INTEGER);
+"""
+ASK: Final = """
+INSERT INTO asked SELECT key, settled, requests, start_s, until_s FROM (
+    SELECT * FROM lately UNION ALL SELECT * FROM spent WHERE key NOT IN (SELECT key FROM lately)
+) WHERE until_s > ?1 AND (?2 = '' OR name = ?2)
+"""
+# Budgets of money are called by their currency too (core.budgets.unit_name): sums are of one unit.
+TOTALS: Final = """
+SELECT CASE instr(title, ' ') WHEN 0 THEN '' ELSE substr(title, instr(title, ' ') + 1) END AS unit, sum(settled),
+    sum(requests) FROM (SELECT json_extract(key, '$[0]') AS title, * FROM asked WHERE {tenant} IS NOT NULL) GROUP BY 1
+"""
+TENANTS: Final = {"budget": "json_array(json_extract(key, '$[0]'))", "key": "json_remove(key, '$[1]')",
+                  "model": "model_of(key)"}  # fmt: skip
 
 
 class Spent(NamedTuple):
@@ -109,7 +123,7 @@ class Spent(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What was spent by somebody, in so many windows: `tenant` is the budget's name, and a value for each part."""
+    """What was spent by somebody, in so many windows: `tenant` is the budget as keys name it, and their parts."""
 
     tenant: str
     settled: int
@@ -120,12 +134,11 @@ class Usage(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The largest users, and what all of them come to."""
+    """The largest users, and what all of them come to: of each currency ("": tokens) what was settled, and requests."""
 
     rows: list[Usage]
     users: int
-    settled: int
-    requests: int
+    totals: dict[str, tuple[int, int]]
 
 
 class LedgerFault(Exception):
@@ -191,23 +204,30 @@ class Ledger:
             raise LedgerFault(f"{Path(directory) / FILE}: {fault}") from None
 
     def usage(
-        self, directory: str, windows: Iterable[Spent], *, by: str, since_s: int, name: str, most: int
+        self, directory: str, windows: Iterable[Spent], *, by: str, since_s: int, name: str, most: int,
+        models: Mapping[str, int] | None = None,
     ) -> Report:  # fmt: skip
-        """Who spent most in windows that end after `since_s`, by `windows` and the ledger; raises LedgerFault."""
-        question = USAGE.format(tenant=TENANTS[by])
+        """Who spent most in windows that end after `since_s`, by `windows` and the ledger; raises LedgerFault.
+
+        models: of each budget whose keys have one, which of their parts the model is.
+        """
+        tenant = TENANTS[by]
         try:
             with self._lock, contextlib.ExitStack() as stack:
                 database = self._use(directory) if directory else stack.enter_context(contextlib.closing(_nothing()))
-                database.executescript(LATELY)
+                database.create_function("model_of", 1, _models_of(models or {}), deterministic=True)
+                database.executescript(LATELY + ASKED)
                 database.executemany("INSERT INTO lately VALUES (?, ?, ?, ?, ?, ?, 0)", windows)
-                rows = database.execute(question, (since_s, name, most)).fetchall()
+                database.execute(ASK, (since_s, name))
+                rows = database.execute(USAGE.format(tenant=tenant), (most,)).fetchall()
+                totals = database.execute(TOTALS.format(tenant=tenant)).fetchall()
                 database.execute("DELETE FROM lately")
+                database.execute("DELETE FROM asked")
                 database.commit()
         except sqlite3.Error as fault:
             raise LedgerFault(f"{Path(directory) / FILE}: {fault}") from None
-        if not rows:
-            return Report([], 0, 0, 0)
-        return Report([Usage(*row[:6]) for row in rows], *rows[0][6:])
+        users = rows[0][6] if rows else 0
+        return Report([Usage(*row[:6]) for row in rows], users, {unit: (spent, count) for unit, spent, count in totals})
 
     def close(self) -> None:
         with self._lock:
@@ -291,6 +311,19 @@ def _checked(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _models_of(models: Mapping[str, int]) -> Callable[[str], str | None]:
+    """Makes of a window's key the budget and the model; None where its keys have none."""
+
+    def model_of(key: str) -> str | None:
+        title, _, *parts = json.loads(key)
+        at = models.get(title.partition(" ")[0], -1)
+        if at < 0:
+            return None
+        return json.dumps([title, parts[at] if at < len(parts) else UNKNOWN_MODEL], ensure_ascii=False)
+
+    return model_of
 
 
 def _nothing() -> sqlite3.Connection:

@@ -21,6 +21,8 @@ from shm.region import Region
 from supervisor.control.bookkeeping import end_of
 from supervisor.control.ledger import SPENT_KEPT_S, TENANTS, Ledger, Spent
 
+TOKENS: Final = "tokens"
+"""The unit of a budget that is not of money; amounts of money are in micro-units of their currency."""
 LAST: Final = 100
 LAST_MAX: Final = 10_000
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -58,7 +60,7 @@ class Asked:
 def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
     """The windows that are open, those first that have most spent and open; and how full their table is."""
     statistics = region.budgets_statistics()
-    amounts = {one.name: one.tokens for one in plan.token_budgets}
+    amounts = {(one.name, one.currency): one.money or one.tokens for one in plan.token_budgets}
     now_ns = time.monotonic_ns()
     ahead_ns = time.time_ns() - now_ns
     found = []
@@ -68,7 +70,7 @@ def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
                 key = read_key(view.title)
             except ValueError:
                 continue
-            if asked.budget in ("", key.budget):
+            if asked.budget in ("", key.name):
                 found.append((view.settled + view.open, view, key))
     found.sort(key=lambda one: (-one[0], one[1].title))
     return {
@@ -78,28 +80,38 @@ def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
         "count": len(found),
         "budgets": [
             {
-                "budget": key.budget, "key": list(key.parts), "is_hashed": key.is_hashed, "start": stamp(key.start_s),
-                "end": stamp(end_of(view, ahead_ns)),
-            } | _amounts(view, amounts.get(key.budget))
+                "budget": key.name, "unit": key.currency or TOKENS, "key": list(key.parts),
+                "is_hashed": key.is_hashed, "start": stamp(key.start_s), "end": stamp(end_of(view, ahead_ns)),
+            } | _amounts(view, amounts.get((key.name, key.currency)))
             for _, view, key in found[: asked.last]
         ],
     }  # fmt: skip
 
 
-def usage(ledger: Ledger, directory: str, windows: list[Spent], asked: Asked) -> dict[str, Any]:
+def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dict[str, Any]:
     """Who spent how much in windows that were open at some time since then; blocks, and raises LedgerFault."""
     since_s = int(time.time()) - asked.since_s
-    report = ledger.usage(directory, windows, by=asked.by, since_s=since_s, name=asked.budget, most=asked.last)
+    directory = plan.system.state_dir
+    report = ledger.usage(
+        directory, windows, by=asked.by, since_s=since_s, name=asked.budget, most=asked.last,
+        models={one.name: one.key.index("model") for one in plan.token_budgets if "model" in one.key},
+    )  # fmt: skip
     rows = []
     for row in report.rows:
-        name, *parts = json.loads(row.tenant)
+        title, *parts = json.loads(row.tenant)
+        name, _, currency = title.partition(" ")
         rows.append({
-            "budget": name, "key": parts, "settled": row.settled, "requests": row.requests, "windows": row.windows,
-            "start": stamp(row.start_s), "end": stamp(row.until_s),
+            "budget": name, "unit": currency or TOKENS, "key": parts, "settled": row.settled,
+            "requests": row.requests, "windows": row.windows, "start": stamp(row.start_s), "end": stamp(row.until_s),
         })  # fmt: skip
+    book = plan.prices
     return {
         "since": stamp(since_s), "by": asked.by, "is_durable": bool(directory), "count": report.users,
-        "settled": report.settled, "requests": report.requests, "usage": rows,
+        "totals": [
+            {"unit": currency or TOKENS, "settled": settled, "requests": requests}
+            for currency, (settled, requests) in sorted(report.totals.items())
+        ],
+        "prices": None if book is None else {"currency": book.currency, "version": book.version}, "usage": rows,
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
 from sentinel.core.decide import Rest, decide, decide_now
 from sentinel.core.drive import WaitedHere, Wanted, advance, run
 from sentinel.core.plan import ConcurrencyLimit, Endpoint, Inference, Plan, RateLimit, Route, TokenBudget, Upstream
+from sentinel.core.prices import read_prices
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import compile_routes
@@ -223,6 +224,59 @@ def test_a_description_has_the_window_that_is_open_and_no_later_one() -> None:
     assert isinstance(run(decide(compile_routes(found), asked, world, Trace())), Forward), "later"
     world.assume(State(spent={b'["small",0,"acme"]': 95}, tokens=(5, 6), now_s=1_800_000_000))
     assert isinstance(run(decide(compile_routes(found), asked, world, Trace())), Reject), "of the hour that is open"
+
+
+BOOK = read_prices(json.dumps({"currency": "USD", "prices": [
+    {"models": ["m"], "input": 1_000_000, "cached_input": 100_000, "cache_write": 2_000_000, "output": 3_000_000},
+    {"models": ["old"], "until": "1970-01-01", "input": 1, "output": 1},
+]}))[0]  # fmt: skip
+assert BOOK is not None
+PURSE = TokenBudget("purse", key=("model",), money=100, currency="USD")
+
+
+def test_money_is_put_aside_by_the_dearest_price_beside_tokens() -> None:
+    found = dataclasses.replace(planned(SMALL, PURSE), prices=BOOK)
+    world = Assumed(found, State(tokens=(10, 20), model="m"))
+    trace = Trace()
+    verdict = run(decide(compile_routes(found), POST, world, trace))
+    assert isinstance(verdict, Forward) and verdict.spending is not None
+    assert [(one.amount, one.is_money) for one in verdict.spending.reservations] == [(30, False), (80, True)]
+    assert [step[2] for step in trace.steps if step[0] is Reason.WITHIN_BUDGET] == [
+        ("small", 30, 100, 30), ("purse", "0.00008 USD", "0.0001 USD", "0.00008 USD"),
+    ]  # fmt: skip
+    assert '"purse";r=20;t=86400' in dict(verdict.fields)["ratelimit"]
+    assert '"purse";q=100;qu="micro-USD";w=86400' in dict(verdict.fields)["ratelimit-policy"]
+    world.refund(verdict.spending)
+    verdict = run(decide(compile_routes(found), POST, world, trace))
+    assert isinstance(verdict, Forward), "what went back can be put aside again"
+    assert isinstance(run(decide(compile_routes(found), POST, world, trace)), Reject)
+
+
+@pytest.mark.parametrize("model", ["old", "other", ""])
+def test_a_model_without_a_price_is_refused_or_passes_by_and_is_never_free(model: str) -> None:
+    for budget, is_refused in ((PURSE, True), (dataclasses.replace(PURSE, unpriced="admit"), False),
+                               (dataclasses.replace(PURSE, on_limit="observe"), False)):  # fmt: skip
+        found = dataclasses.replace(planned(SMALL, budget), prices=BOOK)
+        world, trace = Assumed(found, State(tokens=(10, 20), model=model)), Trace()
+        verdict = run(decide(compile_routes(found), POST, world, trace))
+        reasons = [step[0] for step in trace.steps]
+        if is_refused:
+            assert isinstance(verdict, Reject) and (verdict.status, verdict.reason) == (400, Reason.NO_PRICE)
+        else:
+            assert isinstance(verdict, Forward) and Reason.UNPRICED in reasons and Reason.WITHIN_BUDGET in reasons
+            assert verdict.spending is not None and len(verdict.spending.reservations) == 1
+
+
+def test_names_that_clients_invent_share_one_account_when_there_is_a_book() -> None:
+    budget = TokenBudget("models", 1000, key=("model",))
+    for book, names in ((None, {"a", "b", "m"}), (BOOK, {"(other)", "m"})):
+        found = dataclasses.replace(planned(budget), prices=book)
+        keys = set()
+        for model in ("a", "b", "m"):
+            recorder = Recorder(Assumed(found, State(tokens=(1, 1), model=model)))
+            run(decide(compile_routes(found), POST, recorder, Trace()))
+            keys |= {json.loads(key)[2] for line in recorder.lines if line[0] == "reserve" for key in line[1][0]}
+        assert keys == names
 
 
 def test_an_explanation_puts_nothing_aside() -> None:

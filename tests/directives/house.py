@@ -40,6 +40,7 @@ routes {{
         {route}
     }}
 }}
+{top}
 filters {{
     {filters}
 }}
@@ -61,7 +62,8 @@ def plan_from(text: str) -> Plan:
 def written(directory: Path, port: int, *, origin: int = 0, **parts: str) -> str:
     """The text of a configuration; parts go where the template names them."""
     settings = {"system": "", "listener": "", "routes": "", "route": "", "upstream": "", "filters": "", "name": "web"}
-    settings |= {"log": str(directory / "access.log"), "endpoints": f'endpoint "127.0.0.1:{origin or closed_port()}"'}
+    settings |= {"top": "", "log": str(directory / "access.log")}
+    settings |= {"endpoints": f'endpoint "127.0.0.1:{origin or closed_port()}"'}
     return TEXT.format(port=port, **(settings | parts))
 
 

@@ -28,6 +28,12 @@ routes {{
         max-body-size "1KiB"
     }}
     route "llm" {{ matches {{ path-prefix "/llm"; }}; filters "tokens"; inference; upstream "api"; }}
+    route "purse" {{
+        matches {{ path-prefix "/llm"; header "x-purse"; }}
+        filters "purse"
+        inference
+        upstream "api"
+    }}
     route "slow" {{ matches {{ path "/slow"; }}; filters "patient"; respond 200; }}
     route "peak" {{ matches {{ path "/peak"; }}; upstream "peak"; }}
     route "lot" {{ matches {{ path "/lot"; }}; split {{ upstream "api"; upstream "peak"; }}; }}
@@ -40,7 +46,9 @@ filters {{
     rate-limit "patient" {{ rate "1/s"; burst 1; on-limit "delay"; max-waiting 5; max-delay "10s"; }}
     concurrency-limit "few" {{ max 2; key "header:x-t"; }}
     token-budget "tokens" {{ tokens 1000; key "header:x-t"; }}
+    token-budget "purse" {{ money "1.00"; key "all"; }}
 }}
+prices {{ currency "USD"; price "m" {{ input "1"; output "2"; }}; }}
 upstreams {{
     upstream "api" {{
         endpoint "10.0.0.1:80"; endpoint "10.0.0.2:80"

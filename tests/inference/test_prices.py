@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentinel.inference.globs import Glob
-from sentinel.inference.prices import MILLION, PRICE_MAX, PriceBook, Rates, cost, is_date, read_prices
+from sentinel.core.globs import Glob
+from sentinel.core.prices import MILLION, PRICE_MAX, PriceBook, Rates, is_date, read_prices
+from sentinel.inference.prices import cost
 from sentinel.inference.usage import Usage, fit
 from tests.system.fleet import ROOT
 

@@ -35,28 +35,53 @@ def budget(
     """Put aside what the request may take."""
     if appraisal.kind != "ask":
         return _unread(candidate, purse, request, appraisal, trace), (), None
-    allowances, tokens = purse.of(request), min(appraisal.tokens, TOKENS_MAX)
-    for one in allowances:
-        if tokens > one.limit:
-            trace.add((Reason.LARGER_THAN_BUDGET, one.span, (one.name, tokens, one.tokens)))
+    tokens = min(appraisal.tokens, TOKENS_MAX)
+    allowances, refusal = _priced(candidate, purse.of(request), appraisal, trace)
+    if refusal is not None:
+        return refusal, (), None
+    amounts = [max(one.asked(appraisal), 1) for one in allowances]
+    for one, amount in zip(allowances, amounts, strict=True):
+        if amount > one.limit:
+            trace.add((Reason.LARGER_THAN_BUDGET, one.span, (one.name, one.told(amount), one.told(one.amount))))
             return _reject(candidate, Reason.LARGER_THAN_BUDGET, (NO_RETRY,)), (), None
     if not allowances:
         return None, (), Spending(tokens)
     windows = [world.window(one.period, one.time_zone) for one in allowances]
     asked = list(zip(allowances, windows, strict=True))
     outcome, index, *answer = world.reserve(
-        tuple([one.key(request, window.start_s) for one, window in asked]),
-        tuple([(window.left_s, tokens, one.limit, one.flags) for one, window in asked]),
+        tuple([one.key(request, appraisal, window.start_s) for one, window in asked]),
+        tuple([
+            (window.left_s, amount, one.limit, one.flags)
+            for (one, window), amount in zip(asked, amounts, strict=True)
+        ]),
     )  # fmt: skip
     used, leases = answer[: len(asked)], answer[len(asked) :]
     if outcome != ADMITTED:
-        return _refused(candidate, outcome, asked[index], used[index], tokens, trace), (), None
-    for one, total in zip(allowances, used, strict=True):
-        reason = Reason.WITHIN_BUDGET if total <= one.tokens else Reason.BUDGET_EXCEEDED
-        trace.add((reason, one.span, (one.name, total, one.tokens, tokens)))
+        return _refused(candidate, outcome, asked[index], used[index], amounts[index], trace), (), None
+    for one, total, amount in zip(allowances, used, amounts, strict=True):
+        reason = Reason.WITHIN_BUDGET if total <= one.amount else Reason.BUDGET_EXCEEDED
+        trace.add((reason, one.span, (one.name, one.told(total), one.told(one.amount), one.told(amount))))
     enforced = [(one, total, window) for (one, window), total in zip(asked, used, strict=True) if not one.is_observer]
-    reservations = [Reservation(lease, one.limit) for one, lease in zip(allowances, leases, strict=True)]
+    reservations = [
+        Reservation(lease, one.limit, amount, bool(one.currency))
+        for one, lease, amount in zip(allowances, leases, amounts, strict=True)
+    ]
     return None, fields_of(enforced), Spending(tokens, tuple(reservations))
+
+
+def _priced(
+    candidate: Candidate, allowances: tuple[Allowance, ...], appraisal: Appraisal, trace: Trace
+) -> tuple[tuple[Allowance, ...], Reject | None]:
+    """The budgets that can tell what the request would take: of money only for a model that has a price."""
+    if appraisal.money >= 0:
+        return allowances, None
+    unable = [one for one in allowances if one.currency]
+    for one in unable:
+        reason = Reason.NO_PRICE if one.rejects_unpriced else Reason.UNPRICED
+        trace.add((reason, one.span, (appraisal.model, one.name)))
+        if one.rejects_unpriced:
+            return (), _reject(candidate, Reason.NO_PRICE, (NO_RETRY,))
+    return (tuple([one for one in allowances if not one.currency]) if unable else allowances), None
 
 
 def _unread(
@@ -76,13 +101,13 @@ def _unread(
 
 
 def _refused(
-    candidate: Candidate, outcome: int, asked: tuple[Allowance, Window], used: int, tokens: int, trace: Trace
+    candidate: Candidate, outcome: int, asked: tuple[Allowance, Window], used: int, amount: int, trace: Trace
 ) -> Reject:
     one, window = asked
     if outcome == FULL:
         trace.add((Reason.BUDGETS_FULL, one.span, (one.name,)))
         return _reject(candidate, Reason.BUDGETS_FULL, (("retry-after", "1"),))
-    trace.add((Reason.BUDGET_EXHAUSTED, one.span, (one.name, used, one.tokens, tokens)))
+    trace.add((Reason.BUDGET_EXHAUSTED, one.span, (one.name, one.told(used), one.told(one.amount), one.told(amount))))
     told = ("retry-after", str(window.left_s)), NO_RETRY, *fields_of([(one, used, window)])
     return _reject(candidate, Reason.BUDGET_EXHAUSTED, told)
 

@@ -293,12 +293,12 @@ def test_usage_is_of_the_ledger_with_what_is_newer_on_top(house: House, houses: 
     assert [(row.tenant, row.settled, row.requests, row.windows) for row in report.rows] == [
         ('["tokens"]', 150, 6, 2), ('["money"]', 7, 2, 1),
     ]  # fmt: skip
-    assert (report.users, report.settled, report.requests) == (2, 157, 8)
+    assert (report.users, report.totals) == (2, {"": (157, 8)})
     report = house.ledger.usage(house.state, windows, by="key", since_s=NOW_S, name="tokens", most=10)
     assert [(row.tenant, row.settled) for row in report.rows] == [('["tokens","acme"]', 100)]
     report = house.ledger.usage(house.state, windows, by="key", since_s=old, name="", most=1)
-    assert (len(report.rows), report.users, report.settled) == (1, 2, 157), "what is left out is counted"
-    assert house.ledger.usage("", windows, by="key", **asked).settled == 100  # type: ignore[arg-type]
+    assert (len(report.rows), report.users, report.totals[""][0]) == (1, 2, 157), "what is left out is counted"
+    assert house.ledger.usage("", windows, by="key", **asked).totals == {"": (100, 1)}  # type: ignore[arg-type]
     assert house.ledger.usage("", [], by="key", **asked).users == 0  # type: ignore[arg-type]
 
 

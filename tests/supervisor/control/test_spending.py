@@ -73,10 +73,10 @@ def test_usage_by_budget_and_by_key(spent: Stage) -> None:
     assert [(one["budget"], one["settled"], one["requests"]) for one in document["usage"]] == [
         ("tokens", 120, 3), ("-sum", 5, 1),
     ]  # fmt: skip
-    assert (document["settled"], document["requests"], document["is_durable"]) == (125, 4, True)
+    assert document["totals"] == [{"unit": "tokens", "settled": 125, "requests": 4}] and document["is_durable"]
     document = spent.get("usage", by="key", budget="tokens", since="35d", last=2).document
     assert [one["key"] for one in document["usage"]] == [["acme", "gpt"], ["=2+2", "gpt"]]
-    assert (document["count"], document["settled"]) == (3, 120)
+    assert (document["count"], document["totals"][0]["settled"]) == (3, 120)
 
 
 @pytest.mark.parametrize("query", [{"by": "tenant"}, {"since": "1y"}, {"since": "36d"}, {"since": "0s"}, {"last": "0"}])
@@ -97,12 +97,12 @@ def test_tables_for_people(spent: Stage) -> None:
     output = run(spent, "budgets", "tokens", "--last", "1").output
     assert "acme gpt" in output and "2 more are not shown" in output and "-sum" not in output
     output = run(spent, "usage", "--since", "90m").output
-    assert "125 in 4 requests" in output and "acme" not in output
+    assert "125 tokens in 4 requests" in output and "acme" not in output
     assert "acme gpt" in run(spent, "usage", "--by", "key").output
 
 
 def test_for_programs_and_spreadsheets(spent: Stage) -> None:
-    assert json.loads(run(spent, "usage", "--json").stdout)["settled"] == 125
+    assert json.loads(run(spent, "usage", "--json").stdout)["totals"][0]["settled"] == 125
     rows = list(csv.DictReader(io.StringIO(run(spent, "usage", "--by", "key", "--csv").stdout)))
     assert [(row["budget"], row["settled"]) for row in rows][:2] == [("tokens", "70"), ("tokens", "30")]
     assert json.loads(rows[1]["key"]) == ["=2+2", "gpt"]
@@ -116,9 +116,43 @@ def test_without_a_state_dir_usage_is_what_shared_memory_has(stage: Stage) -> No
     slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
     spend(stage.region, slot, write_key("tokens", START_S, ("acme",)), 70)
     document = stage.get("usage").document
-    assert (document["settled"], document["is_durable"]) == (70, False)
+    assert (document["totals"][0]["settled"], document["is_durable"]) == (70, False)
     assert "there is no `state-dir`" in run(stage, "usage").output
     assert "sentinel_ledger" not in stage.client.text("/metrics")
+
+
+def test_money_is_told_in_its_currency_and_never_added_to_tokens(stage: Stage) -> None:
+    with stage.config.open("a") as file:
+        file.write('''filters {
+            token-budget "both" { money "2.50"; key "header:x-t" "model"; on-limit "observe"; }
+            token-budget "count" { tokens 1000; key "model"; }
+        }
+        prices { currency "EUR"; price "*" { input "1"; output "1"; }; }\n''')
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    for tenant, model, amount in (("acme", "m", 1_500_000), ("acme", "n", 250_000), ("zoo", "m", 7)):
+        spend(stage.region, slot, write_key("both EUR", START_S, (tenant, model)), amount)
+    spend(stage.region, slot, write_key("both EUR", START_S, ("x" * 300, "m")), 1)
+    spend(stage.region, slot, write_key("count", START_S, ("m",)), 70)
+    first = stage.get("budgets").document["budgets"][0]
+    assert (first["budget"], first["unit"], first["amount"], first["left"]) == ("both", "EUR", 2_500_000, 1_000_000)
+    assert "1.50 EUR" in run(stage, "budgets").output
+    document = stage.get("usage", by="model").document
+    assert [(one["budget"], one["unit"], one["key"], one["settled"]) for one in document["usage"]] == [
+        ("both", "EUR", ["m"], 1_500_007), ("both", "EUR", ["n"], 250_000), ("count", "tokens", ["m"], 70),
+        ("both", "EUR", ["(in a hashed key)"], 1),
+    ]  # fmt: skip
+    assert [(one["unit"], one["settled"], one["requests"]) for one in document["totals"]] == [
+        ("tokens", 70, 1), ("EUR", 1_750_008, 4),
+    ]  # fmt: skip
+    assert document["prices"]["currency"] == "EUR" and len(document["prices"]["version"]) == 12
+    printed = run(stage, "usage", "--by", "model").output
+    assert "1.500007 EUR" in printed and f"price book {document['prices']['version']}" in printed
+    rows = list(csv.DictReader(io.StringIO(run(stage, "usage", "both", "--by", "model", "--csv").stdout)))
+    assert [(row["unit"], row["settled"], row["key"]) for row in rows][:2] == [
+        ("EUR", "1.500007", '["m"]'), ("EUR", "0.25", '["n"]'),
+    ]  # fmt: skip
+    assert f"prices {document['prices']['version']} in EUR" in run(stage, "config").output
 
 
 @pytest.mark.directive("system/ledger-flush")

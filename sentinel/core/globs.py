@@ -7,16 +7,11 @@ linear, whatever names clients invent. Names are compared as they are written.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Glob:
     pattern: str
-
-    @cached_property
-    def _pieces(self) -> tuple[str, ...]:
-        return tuple(self.pattern.split("*"))
 
     @property
     def is_exact(self) -> bool:
@@ -28,7 +23,7 @@ class Glob:
         return self.is_exact, len(self.pattern) - self.pattern.count("*")
 
     def matches(self, name: str) -> bool:
-        first, *rest = self._pieces
+        first, *rest = self.pattern.split("*")
         if not rest:
             return name == first
         if not name.startswith(first):
