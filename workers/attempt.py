@@ -246,7 +246,8 @@ def _send(exchange: Exchange, link: Link) -> None:
     exchange.reached = KEPT if link.uses > 1 else AGAIN if exchange.is_repeated else NEW
     authority = exchange.authority or _own_name(exchange.endpoint_name)
     dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
-    raw = build_request(head, request.target, authority, exchange.lines, dropped, head.chunked)
+    target = request.target if exchange.outward is None else exchange.outward.target
+    raw = build_request(head, target, authority, exchange.lines, dropped, head.chunked)
     if exchange.tab is not None:
         raw = exchange.tab.head(raw)
     if exchange.backlog:
@@ -283,7 +284,8 @@ def request_head(exchange: Exchange, name: str, more: bytes = b"") -> bytes:
     if exchange.downstream.is_trusted:
         dropped = DROPPED_FROM_SHADOWS if more else DROPPED
     lines, head = exchange.lines + more, exchange.head
-    raw = build_request(head, request.target, authority, lines, dropped, head.chunked)
+    target = request.target if exchange.outward is None or more else exchange.outward.target
+    raw = build_request(head, target, authority, lines, dropped, head.chunked)
     return raw if exchange.tab is None else exchange.tab.head(raw)
 
 

@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Any, Final
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.decide import Rest, decide_now
 from sentinel.core.drive import Pause, Wanted, advance
+from sentinel.core.models import Errand
 from sentinel.core.plan import Endpoint, Retry, Route, Upstream
+from sentinel.core.plan import Respond as Said
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Trace
@@ -44,6 +46,7 @@ from workers.blanks import copy_of
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
+from workers.outward import Outward, outward_of
 from workers.pool import Link, Pool
 from workers.telling import written
 from workers.timers import NEVER, SLACK_NS
@@ -77,12 +80,12 @@ class Exchange:
         "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
         "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
         "burden", "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
-        "decision", "downstream", "ended_ns", "endpoint", "endpoint_name", "framing", "group", "has_body", "head",
-        "hedge", "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive", "kept",
-        "kept_bytes", "kept_max", "leases", "lines", "link", "pause", "permit", "pool", "reached", "request",
-        "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "tab", "total_ns", "trace", "tried",
-        "tried_pools", "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent", "wanted", "was_sent",
-        "wish",
+        "decision", "downstream", "ended_ns", "endpoint", "endpoint_name", "errand", "framing", "group", "has_body",
+        "head", "hedge", "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive",
+        "kept", "kept_bytes", "kept_max", "leases", "lines", "link", "outward", "pause", "permit", "pool", "reached",
+        "request", "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "tab", "total_ns",
+        "trace", "tried", "tried_pools", "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent",
+        "wanted", "was_sent", "wish",
     )  # fmt: skip
 
     # An exchange's own from its beginning.
@@ -107,6 +110,8 @@ class Exchange:
         self.leases: tuple[int, ...] = ()
         self.wanted: Route | None = None  # while the decision waits for the body, which this route reads
         self.tab: Tab | None = None  # of a request to a language model
+        self.errand: Errand | None = None  # for which model it is sent on, where a line of `models` says so
+        self.outward: Outward | None = None  # what the upstream is told instead of what the client said
         self.route: Route | None = None
         self.upstream: Upstream | None = None
         self.group: Group | None = None
@@ -251,6 +256,10 @@ class Exchange:
             self.upstream = verdict.upstream
             self.wish = verdict.wish
             self.group = service.world.group(verdict.upstream)
+            if verdict.errand is not None:
+                self.errand = verdict.errand
+                assert self.request is not None
+                self.outward = outward_of(self.request, verdict.route.inference, verdict.errand)
             if self.tab is not None:
                 self.tab.prepare(self)
             if verdict.route.retry is not None:
@@ -267,16 +276,15 @@ class Exchange:
         elif type(verdict) is Reject:
             self.refuse(verdict.reason, verdict.status, verdict.fields)
         elif type(verdict) is Respond:
-            self._respond(verdict.route, verdict.fields)
+            self._respond(verdict.said, verdict.fields)
 
-    def _respond(self, route: Route, fields: Fields) -> None:
-        assert route.respond is not None
+    def _respond(self, said: Said, fields: Fields) -> None:
         head, keep = self.head, self.may_keep_alive()
         raw = errors.fixed(
-            route.respond, self.request_id, keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD",
+            said, self.request_id, keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD",
             fields=fields,
         )
-        self._say(raw, route.respond.status)
+        self._say(raw, said.status)
         self.end(Reason.RESPONDED, keep)
 
     def may_keep_alive(self) -> bool:

@@ -24,9 +24,11 @@ Rules:
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, priced
+from sentinel.core.models import Errand
 from sentinel.core.plan import Inference, Route
 from sentinel.core.prices import Rates, money
 from sentinel.core.reasons import Reason
@@ -40,6 +42,7 @@ from sentinel.inference.insist import asking_for_usage
 from sentinel.inference.meter import Meter
 from sentinel.inference.prices import cost
 from sentinel.inference.sheet import Doubt, Reading
+from sentinel.inference.spans import replaced
 from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
@@ -90,7 +93,10 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
         ask = read_request(call, body)
     except InferenceFault as fault:
         return Appraisal("malformed", fault=str(fault))
-    estimate = service.estimator.estimate(ask)
+    directory = service.table.directories.get(route.name)
+    target = None if directory is None else directory.find(ask.model)
+    billed = ask if target is None else replace(ask, model=target.sent(ask.model))
+    estimate = service.estimator.estimate(billed)
     output_tokens = estimate.output_cap_tokens
     if ask.dialect in WITHOUT_OUTPUT:
         output_tokens = 0
@@ -99,7 +105,7 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
     rates = service.prices.rates(ask.model)
     tokens = estimate.input_tokens, output_tokens
     most, account = priced(ask.model, service.prices.book, rates, tokens)
-    exchange.tab = Tab(service, inference, ask, estimate, body, rates)
+    exchange.tab = Tab(service, inference, billed, estimate, body, rates)
     return Appraisal("ask", ask.model, *tokens, money=most, account=account)
 
 
@@ -122,7 +128,7 @@ class Tab:
 
     __slots__ = (
         "_accounts", "_book", "_burden", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines",
-        "_region", "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter", "rates",
+        "_prices", "_region", "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -136,9 +142,9 @@ class Tab:
         self._estimate = estimate
         self._estimator = service.estimator
         self._region, self._slot = service.region, service.slot
-        self._book = service.prices.book
+        self._prices, self._book = service.prices, service.prices.book
         self.rates = rates
-        """What the model costs: as of the moment in which the request was appraised, to the end."""
+        """What the model costs: as of the moment in which the request was appraised, or sent to it."""
         self._accounts: list[Account] = []
         self._burden: Burden | None = None  # from the head of a good answer on, where there is one
         self._tokens = 0  # put aside at first
@@ -155,7 +161,10 @@ class Tab:
             self._accounts = [Account(one) for one in spending.reservations if one.lease != BUDGET_UNCOUNTED]
 
     def prepare(self, exchange: Exchange) -> None:
-        """The request as it will be sent: with a length, and asking for usage if its client did not."""
+        """The request as it will be sent: with a length, the provider's name for the model, and asking for usage."""
+        if exchange.errand is not None:
+            self.body = self._renamed(exchange, exchange.errand)
+            self.rates = self._prices.rates(exchange.errand.sent)
         edited = asking_for_usage(self.ask, self.body)
         if edited is not None:
             self._is_usage_asked = True
@@ -166,6 +175,16 @@ class Tab:
         exchange.kept = [self.body]
         exchange.kept_bytes = len(self.body)
         self.body = b""
+
+    def _renamed(self, exchange: Exchange, errand: Errand) -> bytes:
+        """The body with the name by which the provider knows the model; also where a path's name has overruled it."""
+        request = exchange.request
+        assert request is not None
+        call = call_of(self._inference, request.method, request.path)
+        if errand.sent == errand.asked and (call is None or call.model is None):
+            return self.body
+        found = replaced(self.body, ("model",), errand.sent)
+        return self.body if found is None else found
 
     def head(self, raw: bytes) -> bytes:
         """The head of the request, with what is said anew."""
@@ -293,11 +312,11 @@ class Tab:
 
 # What a provider's client understands.
 
-OPENAI_TYPES: Final = {400: "invalid_request_error", 408: "invalid_request_error", 413: "invalid_request_error",
-                       429: "rate_limit_exceeded"}  # fmt: skip
-ANTHROPIC_TYPES: Final = {400: "invalid_request_error", 408: "invalid_request_error", 413: "request_too_large",
-                          429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
-GEMINI_STATES: Final = {400: "INVALID_ARGUMENT", 413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED",
+OPENAI_TYPES: Final = {400: "invalid_request_error", 404: "invalid_request_error", 408: "invalid_request_error",
+                       413: "invalid_request_error", 429: "rate_limit_exceeded"}  # fmt: skip
+ANTHROPIC_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error", 408: "invalid_request_error",
+                          413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
+GEMINI_STATES: Final = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED",
                         504: "DEADLINE_EXCEEDED"}  # fmt: skip
 
 
@@ -320,6 +339,7 @@ def refusal_of(exchange: Exchange, inference: Inference, status: int, reason: Re
             return {"error": f"{reason.word}: {message}"}
         case _:
             kind = OPENAI_TYPES.get(status, "server_error")
+            code = "model_not_found" if reason is Reason.MODEL_UNKNOWN else reason.word
             if reason is Reason.BUDGET_EXHAUSTED:
                 kind = "insufficient_quota"
-            return {"error": {"message": message, "type": kind, "param": None, "code": reason.word}}
+            return {"error": {"message": message, "type": kind, "param": None, "code": code}}

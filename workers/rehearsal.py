@@ -42,6 +42,7 @@ from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, l
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
 from workers.intake import Intake
+from workers.outward import outward_of
 from workers.zones import offset_of
 
 if TYPE_CHECKING:
@@ -262,9 +263,7 @@ def _answer(verdict: Verdict, method: str) -> Fields:
             status, verdict.reason, ID, as_json=False, keep_alive=True, minor=1, head_only=True, fields=verdict.fields
         )
     else:
-        respond = verdict.route.respond
-        assert respond is not None, "a route that answers by itself"
-        written = errors.fixed(respond, ID, keep_alive=True, minor=1, head_only=True, fields=verdict.fields)
+        written = errors.fixed(verdict.said, ID, keep_alive=True, minor=1, head_only=True, fields=verdict.fields)
     head = parse_response(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, "HEAD")
     return tuple(head.headers) if head is not None else ()
 
@@ -278,7 +277,9 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
     dropped = DROPPED if visit.downstream.is_trusted else DROPPED_FROM_STRANGERS
     name = verdict.endpoint.name
     authority = visit.authority or ("localhost" if name.startswith("unix:") else name)  # as workers.attempt
-    written = build_request(head, request.target, authority, visit.lines, dropped, head.chunked)
+    outward = outward_of(request, verdict.route.inference, verdict.errand)
+    target = request.target if outward is None else outward.target
+    written = build_request(head, target, authority, visit.lines, dropped, head.chunked)
     read = parse_request(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, ANSWER_BYTES_MAX)
     return tuple(read.headers) if read is not None else ()
 

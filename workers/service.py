@@ -70,11 +70,11 @@ class Service:
         self.ids = RequestIds()
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
         self.ledger = Ledger(region, self.log, self.table, slot=slot, generation=generation)
+        self.prices = Prices(plan.prices)
         self.world = LiveWorld(self, plan)
         self.round = Round(self, self.world.groups(), generation)
         self.shadows = Shadows(self)
         self.estimator = Estimator()
-        self.prices = Prices(plan.prices)
         self.connections: set[Downstream] = set()
         self.open_requests = 0
         self.open_requests_max = plan.system.max_worker_requests or NEVER

@@ -25,11 +25,13 @@ from sentinel.config.source import Source
 from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
 from sentinel.core.budgets import is_name, unit_name
+from sentinel.core.globs import Glob
 from sentinel.core.prices import PriceBook
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.wishes import BY_TOKENS
 
 LISTENERS_MAX = 64
+MODELS_MAX = 1000
 BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
 
 
@@ -68,7 +70,7 @@ class Compiler:
         )
         self._filter_names(root.one("filters"))
         filters = {one.name for one in limits} | {one.name for one in ceilings} | {one.name for one in budgets}
-        names = {one.name for one in listeners}, {one.name for one in upstreams}, filters
+        names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, {one.name for one in budgets}
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._uncounted(root, budgets)
         self._unweighed(root, routes)
@@ -186,17 +188,19 @@ class Compiler:
         )  # fmt: skip
 
     def _route(
-        self, block: Block, order: int, listeners: set[str], upstreams: set[str], limits: set[str]
+        self, block: Block, order: int, listeners: set[str], upstreams: set[str], limits: set[str], budgets: set[str]
     ) -> p.Route:
         name = block.args[0] if block.args and block.args[0] else ""
         said = [one for one in ("respond", "upstream", "split") if block.has(one)]
-        is_answered, is_forwarded = "respond" in said, "upstream" in said or "split" in said
+        is_answered = "respond" in said
+        is_forwarded = "upstream" in said or "split" in said or block.has("models")
+        has_models = block.has("models")
         for other in said[1:]:
             self.problems.add(
                 block.one(other).span, f"route \"{name}\" has both `{said[0]}` and `{other}`", "remove one of the two",
                 [(block.one(said[0]).span, "the other one")],
             )  # fmt: skip
-        if not said and not block.is_faulty:
+        if not said and not has_models and not block.is_faulty:
             self.problems.add(
                 block.span, f"route \"{name}\" does nothing with what it matches",
                 'add `upstream "name"`, or `respond 404 body="nothing here"`',
@@ -236,6 +240,7 @@ class Compiler:
             ),
             retry=_retry(block.one("retry")) if block.has("retry") else None,
             inference=_inference(block.one("inference")) if block.has("inference") else None,
+            models=self._models(block, upstreams, budgets) if has_models else None,
             timeout_ns=block.value("timeout") or 0,
             max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
         )  # fmt: skip
@@ -253,14 +258,22 @@ class Compiler:
                         "add `inference` to the route", [(known[name].span, "the budget")],
                     )  # fmt: skip
                 continue
-            if not route.has("upstream") and not route.has("split") and not route.is_faulty:
+            is_forwarded = route.has("upstream") or route.has("split") or route.has("models")
+            if not is_forwarded and not route.is_faulty:
                 self.problems.add(inference.span, "`inference` has no effect where nothing is forwarded", "remove it")
             for shadow in route.all("shadow"):
                 self.problems.add(
                     shadow.span, "copies of requests to language models would take tokens that nobody counts",
                     "remove the `shadow`, or the `inference`", [(inference.span, "the `inference`")],
                 )  # fmt: skip
-            if inference.has("unrecognised") and not any(known[name].on_limit == "reject" for name, _ in asked):
+            models = route.one("models")
+            if inference.has("unrecognised") and route.has("models") and models.value("unknown") == "reject":
+                self.problems.add(
+                    inference.one("unrecognised").span,
+                    "`unrecognised` has no effect: `models` refuses what it cannot read",
+                    "remove it, or say `unknown \"forward\"` in `models`", [(models.span, "the `models`")],
+                )  # fmt: skip
+            elif inference.has("unrecognised") and not any(known[name].on_limit == "reject" for name, _ in asked):
                 self.problems.add(
                     inference.one("unrecognised").span,
                     "`unrecognised` has no effect: no token-budget of the route refuses",
@@ -285,6 +298,61 @@ class Compiler:
                     balance.span, f"`{kind}` has nothing to count: no route with `inference` sends requests here",
                     "add `inference` to a route, or use `least-request`",
                 )  # fmt: skip
+
+    def _models(self, route: Block, upstreams: set[str], budgets: set[str]) -> p.Models:
+        block = route.one("models")
+        own = next((name for name in ("upstream", "split") if route.has(name)), "")
+        if not route.has("inference") and not route.is_faulty:
+            self.problems.add(block.span, "`models` needs to read requests", "add `inference` to the route")
+        if route.has("respond"):
+            self.problems.add(
+                block.span, "`models` has no effect where the route answers by itself", "remove one of the two",
+                [(route.one("respond").span, "the `respond`")],
+            )  # fmt: skip
+        if block.value("unknown") == "forward" and not own and not block.is_faulty:
+            self.problems.add(
+                block.one("unknown").span, "there is nowhere to forward what no line names",
+                'add `upstream "name"` to the route, or say `unknown "reject"`',
+            )  # fmt: skip
+        lines = tuple(self._model(route, one, upstreams, budgets) for one in block.all("model"))
+        if len(lines) > MODELS_MAX:
+            self.problems.add(lines[MODELS_MAX].span, f"more than {MODELS_MAX} lines of models", "use patterns")
+        self._vain_patterns(block)
+        return p.Models(lines, unknown=block.value("unknown"), is_listed=block.value("list"), span=block.span)
+
+    def _model(self, route: Block, block: Block, upstreams: set[str], budgets: set[str]) -> p.Model:
+        self._reference(block.one("upstream"), upstreams, "upstream")
+        named = block.one("filters")
+        if block.has("filters"):
+            self._reference(named, budgets, "token-budget", "filters")
+        own = route.one("filters").args
+        for name, span in zip(named.args, named.arg_spans, strict=True):
+            if name is not None and (name in own or named.args.count(name) > 1):
+                self.problems.add(span, f"`{name}` is asked twice here", "name it once")
+        return p.Model(
+            patterns=tuple(one for one in block.args if one is not None), upstream=block.value("upstream") or "",
+            sent=block.value("send-as") or "", filters=tuple(one for one in named.args if one), span=block.span,
+        )  # fmt: skip
+
+    def _vain_patterns(self, block: Block) -> None:
+        """Patterns of which one before takes every name."""
+        whole: dict[str, Span] = {}
+        globs: list[tuple[Glob, Span]] = []
+        for line in block.all("model"):
+            for pattern, span in zip(line.args, line.arg_spans, strict=False):
+                if pattern is None:
+                    continue
+                # It takes all names of another one if it takes that one's text, whose stars only stars can meet.
+                first = whole.get(pattern) or next((where for glob, where in globs if glob.matches(pattern)), None)
+                if first is not None:
+                    self.problems.add(
+                        span, f"no request comes here: a pattern before takes every name that `{pattern}` takes",
+                        "move this line up, or remove it", [(first, "the one before")],
+                    )  # fmt: skip
+                if Glob(pattern).is_exact:
+                    whole.setdefault(pattern, span)
+                else:
+                    globs.append((Glob(pattern), span))
 
     def _token_budget(self, block: Block, prices: PriceBook | None, has_prices: bool) -> p.TokenBudget:
         name = block.args[0] if block.args and block.args[0] else ""
@@ -493,6 +561,7 @@ class Compiler:
                     block.span, f'no route forwards to upstream "{block.args[0]}"', "remove it, or use it"
                 )
         asked = {name for route in routes for name in route.filters}
+        asked |= {name for route in routes if route.models for line in route.models.lines for name in line.filters}
         for block in root.one("filters").children:
             if block.args and block.args[0] not in asked:
                 what = block.directive.name

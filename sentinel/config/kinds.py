@@ -413,6 +413,13 @@ def model(value: Any) -> str:
     return str(value)
 
 
+def model_name(value: Any) -> str:
+    """The name of one model."""
+    if "*" in _text(value):
+        raise Unfit("`*` stands for any characters, and one model is meant here", 'for example "gpt-4o"')
+    return model(value)
+
+
 def network(value: Any) -> str:
     try:
         return str(ipaddress.ip_network(_text(value)))
@@ -527,6 +534,7 @@ STATUSES: Final = Kind("statuses", 'a status like 200, or a range like "200-299"
 REQUEST: Final = Kind("request", 'a request like "GET https://example.com/a"', request)
 TARGET: Final = Kind("target", 'a path like "/healthz"', target)
 COOKIE_NAME: Final = Kind("cookie-name", 'the name of a cookie like "srv"', cookie_name)
+MODEL_NAME: Final = Kind("model-name", 'the name of a model like "gpt-4o"', model_name)
 FILE: Final = Kind("file", "the path of a file", file_path)
 
 

@@ -303,6 +303,19 @@ ROUTE: Final = Directive(
             _one("unrecognised", k.one_of("reject", "admit"), "What happens, where a `token-budget` refuses, to a request that cannot be "
                  "read and so cannot be counted: 400, or pass uncounted. GET, HEAD, OPTIONS and DELETE always pass.", '"reject"'),
         ), example='inference { family "openai"; }'),
+        Directive("models", "Which upstream a request is for, by the model that it names: the first line that takes the name. Needs `inference`; "
+                  "an `upstream` or `split` of the route is for what names no model, and for `unknown \"forward\"`.", children=(
+            Directive("model", "Requests for these models. `*` stands for any characters.", (Argument("patterns", k.MODEL, True),), children=(
+                _one("upstream", k.NAME_KIND, "Where they go.", is_required=True, example='upstream "openai"'),
+                _one("send-as", k.MODEL_NAME, "The name that the upstream is asked for, in the body or in the path. Without it: the name that the "
+                     "client said.", example='send-as "gpt-4o-2024-11-20"'),
+                Directive("filters", "Token budgets that hold for these models, besides the route's own.", (Argument("names", k.NAME_KIND, True),),
+                          example='filters "openai-monthly"'),
+            ), is_repeatable=True, is_required=True, example='model "gpt-*" { upstream "openai"; }'),
+            _one("unknown", k.one_of("reject", "forward"), "What happens to a model that no line takes, and to what cannot be read: refuse it "
+                 "as the provider would (404), or send it to the route's own `upstream` or `split`.", '"reject"'),
+            _one("list", k.BOOLEAN, "Answer `GET …/models` here, with the names that the lines say without `*`.", "false"),
+        ), example='models { model "gpt-*" { upstream "openai"; }; }'),
         _one("timeout", k.duration("1ms"), "Time for the whole exchange; longer is answered 504. Without it: no limit.",
              example='timeout "30s"'),
         _one("max-body-size", k.size("0B", "1024TiB"), "Octets of a request's body, instead of the listener's limit.",

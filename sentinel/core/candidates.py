@@ -29,6 +29,7 @@ from sentinel.core.conditions import (
     path_literal,
 )
 from sentinel.core.limits import Limiter, Tariff, Tell, tell
+from sentinel.core.models import Directory
 from sentinel.core.plan import ConcurrencyLimit, Condition, Match, Plan, RateLimit, Route, TokenBudget, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
@@ -84,14 +85,16 @@ class Policies:
         self._limits |= {budget.name: budget for budget in plan.token_budgets}
         self._made: dict[tuple[tuple[str, ...], str], Policy] = {}
 
-    def of(self, route: Route) -> Policy:
-        wanted = [self._limits[name] for name in route.filters]
+    def of(self, route: Route, more: tuple[str, ...] = ()) -> Policy:
+        """What a route asks of requests; `more`: names of filters besides its own."""
+        filters = route.filters + more
+        wanted = [self._limits[name] for name in filters]
         owner = route.name if any("route" in limit.key for limit in wanted) else ""
-        policy = self._made.get((route.filters, owner))
+        policy = self._made.get((filters, owner))
         if policy is None:
             limiters = [Limiter(limit, owner) for limit in wanted if isinstance(limit, RateLimit)]
             ceilings = ceilings_of([limit for limit in wanted if isinstance(limit, ConcurrencyLimit)], owner)
-            policy = self._made[route.filters, owner] = (
+            policy = self._made[filters, owner] = (
                 Tariff(limiters, self._tell) if limiters else None, ceilings,
                 tuple([Allowance(limit, owner) for limit in wanted if isinstance(limit, TokenBudget)]),
             )  # fmt: skip
@@ -102,14 +105,16 @@ class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "failed_steps", "limits", "purse", "shades", "split", "step", "tests",
-        "trials", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "directory", "failed_steps", "limits", "purse", "shades", "split", "step",
+        "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
         self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None,
         ceilings: tuple[Ceiling, ...], purse: Purse | None, split: Splitter | None, shades: tuple[Shade, ...],
+        directory: Directory | None,
     ) -> None:  # fmt: skip
+        self.directory = directory
         self.split = split
         self.shades = shades
         self.limits = limits
@@ -132,9 +137,9 @@ class Candidate:
     """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "conditions", "failed_steps", "host", "host_kind", "is_limited", "key",
-        "limits", "match", "path", "path_kind", "pattern", "purse", "rank", "route", "shades", "split", "step", "tests",
-        "trials", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "conditions", "directory", "failed_steps", "host", "host_kind",
+        "is_limited", "key", "limits", "match", "path", "path_kind", "pattern", "purse", "rank", "route", "shades",
+        "split", "step", "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -160,6 +165,7 @@ class Candidate:
         self.limits = shared.limits
         self.ceilings = shared.ceilings
         self.purse = shared.purse
+        self.directory = shared.directory
         self.is_limited = self.limits is not None or bool(self.ceilings) or self.purse is not None
         self.wisher = shared.wisher
         self.answer = shared.answer
@@ -226,14 +232,24 @@ def candidates_of(route: Route, upstreams: dict[str, Upstream], policies: Polici
     purse = None if route.inference is None else Purse(route.inference, allowances)
     split = None if route.split is None else Splitter(route.split, upstreams)
     shades = shades_of(route.shadows, upstreams)
+    directory = _directory(route, upstreams, policies)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades)
+        shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades, directory)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)
                 found.append(Candidate(route, match, shared, index, host=host, path_kind=path_kind, path=path))
     return found
+
+
+def _directory(route: Route, upstreams: dict[str, Upstream], policies: Policies) -> Directory | None:
+    inference = route.inference
+    if route.models is None or inference is None:
+        return None
+    return Directory(
+        route.models, upstreams, lambda line: Purse(inference, policies.of(route, line.filters)[2])
+    )
 
 
 def _hosts(match: Match) -> list[str]:

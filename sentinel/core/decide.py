@@ -5,10 +5,11 @@ ask questions (the world), but never leaves the room. Whoever answers the same
 questions in the same way gets the same verdict and the same reasons. That is
 why a dry run can be believed.
 
-    match → hold → limit → (wait) → (body) → budget → respond               the route answers by itself
-              |      |                         |    → forward → Forward     the world chose an endpoint
-              |      |                         |              → Reject      it had none
-              |      |                         `→ Reject(429)    a token budget is used up
+    match → hold → limit → (wait) → (body) → model → budget → respond               the route answers by itself
+              |      |                         |       |    → forward → Forward     the world chose an endpoint
+              |      |                         |       |              → Reject      it had none
+              |      |                         |       `→ Reject(429)    a token budget is used up
+              |      |                         `→ Reject(404)    no line of the route's `models` takes the model
               |      `→ Reject(429)    a rate limit is used up
               `→ Reject(429)           too many of this key are under way
     no match → Reject(404)
@@ -22,20 +23,22 @@ a language model, may be waited for; where nobody can wait, `core.drive.run` run
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from sentinel.core.allowances import Purse
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.candidates import Candidate
 from sentinel.core.limits import Field
+from sentinel.core.models import Errand, Target
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.stages.budget import budget
-from sentinel.core.stages.forward import forward
+from sentinel.core.stages.forward import forward, forward_to
 from sentinel.core.stages.hold import hold
 from sentinel.core.stages.limit import Delay, limit
 from sentinel.core.stages.match import match
+from sentinel.core.stages.model import model
 from sentinel.core.stages.respond import respond
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Respond, Verdict
@@ -98,9 +101,13 @@ def _within_limits(
 
 def _admitted(
     table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace, fields: tuple[Field, ...],
-    appraisal: Appraisal | None = None,
+    appraisal: Appraisal | None = None, errand: Errand | None = None,
 ) -> Verdict:  # fmt: skip
-    verdict = respond(candidate, trace) or forward(table, candidate, request, world, trace, appraisal)
+    verdict: Verdict
+    if errand is not None:
+        verdict = forward_to(table, candidate, errand, request, world, trace, appraisal)
+    else:
+        verdict = respond(candidate, trace) or forward(table, candidate, request, world, trace, appraisal)
     if type(verdict) is Respond:  # the route's own, which all its requests share
         return Respond(verdict.route, fields)
     verdict.fields = fields
@@ -122,12 +129,32 @@ async def _appraised(
     fields: tuple[Field, ...],
 ) -> Verdict:  # fmt: skip
     appraisal = await world.appraise(candidate.route, request)
+    target: Target | None = None
+    if candidate.directory is not None:
+        found = model(candidate, candidate.directory, request, appraisal, trace)
+        if type(found) is Reject or type(found) is Respond:
+            found.fields += fields
+            return found
+        target = found
+    if target is None:
+        return _within_budgets(table, candidate, purse, request, appraisal, world, trace, fields)
+    errand = Errand(appraisal.model, target.sent(appraisal.model), target)
+    if errand.sent != errand.asked:  # it is the provider's name that has a price, and is a part of keys
+        money, account = world.price(errand.sent, appraisal.input_tokens, appraisal.output_tokens)
+        appraisal = replace(appraisal, model=errand.sent, money=money, account=account)
+    return _within_budgets(table, candidate, target.purse, request, appraisal, world, trace, fields, errand)
+
+
+def _within_budgets(
+    table: RouteTable, candidate: Candidate, purse: Purse, request: Request, appraisal: Appraisal, world: World,
+    trace: Trace, fields: tuple[Field, ...], errand: Errand | None = None,
+) -> Verdict:  # fmt: skip
     refusal, told, spending = budget(candidate, purse, request, appraisal, world, trace)
     if refusal is not None:
         refusal.fields += fields
         return refusal
     try:
-        verdict = _admitted(table, candidate, request, world, trace, fields + told, appraisal)
+        verdict = _admitted(table, candidate, request, world, trace, fields + told, appraisal, errand)
     except BaseException:
         if spending is not None:
             world.refund(spending)

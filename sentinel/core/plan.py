@@ -157,6 +157,35 @@ class Inference:
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """One line of `models`: requests for a model that one of the patterns takes (core.globs) go to this upstream.
+
+    sent: the name that the provider is asked for; "": the one that the client said. filters: names of token budgets
+    that hold besides the route's.
+    """
+
+    patterns: tuple[str, ...]
+    upstream: str
+    sent: str = ""
+    filters: tuple[str, ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Which upstream a route's requests are for, by the model that they name: the first line that fits (core.models).
+
+    unknown: what becomes of a model that no line names; "forward": it goes to the route's own upstream or split.
+    is_listed: whether the gateway itself answers who asks which models there are.
+    """
+
+    lines: tuple[Model, ...]
+    unknown: Literal["reject", "forward"] = "reject"
+    is_listed: bool = False
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLimit:
     """How many connections a listener has in the whole fleet; 0: no limit. per_client: of each client's network."""
 
@@ -220,7 +249,9 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route; exactly one of `respond`, `upstream` and `split` is set. Several matches are alternatives.
+    """One route; exactly one of `respond`, `upstream` and `split` is set, with `models` at most one of the last two.
+
+    Several matches are alternatives.
 
     `series` is its stable number in the metric tables (given by control). `listeners`
     empty: served on all.
@@ -239,6 +270,7 @@ class Route:
     shadows: tuple[Shadow, ...] = ()
     retry: Retry | None = None
     inference: Inference | None = None
+    models: Models | None = None
     timeout_ns: int = 0  # of the whole exchange; 0: none
     max_body_bytes: int = -1  # -1: the listener's
     span: Span = NOWHERE
@@ -246,9 +278,12 @@ class Route:
     @property
     def upstream_names(self) -> tuple[str, ...]:
         """The upstreams that its requests may be for."""
+        own: tuple[str, ...] = () if self.upstream is None else (self.upstream,)
         if self.split is not None:
-            return tuple(share.upstream for share in self.split.shares)
-        return () if self.upstream is None else (self.upstream,)
+            own = tuple(share.upstream for share in self.split.shares)
+        if self.models is None:
+            return own
+        return tuple(dict.fromkeys((*own, *(line.upstream for line in self.models.lines))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,12 @@ class Reason(Enum):
     STICKY_IGNORED = Meaning(84, "sticky-ignored", 0, "none", "the client's cookie names no endpoint that may be used, so another one is chosen and the cookie renewed", "nothing to do")
     TOKENS_COMPARED = Meaning(89, "tokens-compared", 0, "none", "the balance compared the tokens that endpoints have under way, and this one has the fewest for its weight", "nothing to do; see `sentinelctl endpoints`")
 
+    # Which model, and whose.
+    MODEL_ROUTED = Meaning(64, "model-routed", 0, "none", "a line of the route's `models` takes the model that the request names, and no line before it does", "nothing to do")
+    MODEL_UNKNOWN = Meaning(65, "model-unknown", 404, "client", "the request names no model that a line of the route's `models` takes", "ask for one of the models that `models` names, add a line, or say `unknown \"forward\"`")
+    MODEL_DEFAULTED = Meaning(66, "model-defaulted", 0, "none", "no line of the route's `models` takes the model that the request names, so it goes to the route's own upstream", "nothing to do; with `unknown \"reject\"` it would be refused")
+    MODELS_LISTED = Meaning(67, "models-listed", 0, "none", "the gateway itself answers which models there are, from the lines of `models`", "nothing to do; without `list true` the route's own upstream is asked")
+
     # A second try beside the first, and copies.
     HEDGED = Meaning(100, "hedged", 0, "none", "the endpoint had not begun to answer after `hedge-after`, so the request was sent to another one as well", "look at the endpoint that is slow, or raise `hedge-after` if this happens to more than a few requests in a hundred")
     HEDGE_DENIED = Meaning(101, "hedge-denied", 0, "none", "the endpoint had not begun to answer after `hedge-after`, and the request was not sent to another one: it cannot be sent twice, there is no other endpoint, or the fleet's budget of retries is used up", "look at the endpoint that is slow; see `retry-budget`, and `max-body-size` and `unsafe-methods` of `retry`")
@@ -131,8 +137,8 @@ class Reason(Enum):
     BUDGET_EXCEEDED = Meaning(108, "budget-exceeded", 0, "none", "a token budget that only observes has less left than the request may take at most", "nothing to do; with `on-limit \"reject\"` this request would be refused")
     LARGER_THAN_BUDGET = Meaning(109, "larger-than-budget", 413, "operator", "the request may take more tokens than a whole window of a token budget has", "ask for less (`max_tokens`), lower `default-output-tokens`, or raise `tokens` of the budget that is named")
     BUDGETS_FULL = Meaning(116, "budgets-full", 503, "gateway", "shared memory has no room for another key of a token budget, and the budget says `when-full \"reject\"`", "wait until windows end, or say `when-full \"admit\"`")
-    INFERENCE_UNKNOWN = Meaning(117, "inference-unknown", 400, "client", "the route has a token budget, and the request is in no dialect of a language model that can be counted", "use one of the paths of docs/explanation/inference.md, name the `family`, or say `unrecognised \"admit\"`")
-    INFERENCE_MALFORMED = Meaning(112, "inference-malformed", 400, "client", "the route has a token budget, and the request is not in the shape of its dialect, so that it cannot be counted", "send what the provider documents, without a content-encoding and with no name twice in an object, or say `unrecognised \"admit\"`")
+    INFERENCE_UNKNOWN = Meaning(117, "inference-unknown", 400, "client", "the route has a token budget or `models`, and the request is in no dialect of a language model that can be read", "use one of the paths of docs/explanation/inference.md, name the `family`, or say `unrecognised \"admit\"` (`unknown \"forward\"` of `models`)")
+    INFERENCE_MALFORMED = Meaning(112, "inference-malformed", 400, "client", "the route has a token budget or `models`, and the request is not in the shape of its dialect, so that it cannot be read", "send what the provider documents, without a content-encoding and with no name twice in an object, or say `unrecognised \"admit\"` (`unknown \"forward\"` of `models`)")
     UNCOUNTED = Meaning(113, "uncounted", 0, "none", "the request could not be read as one to a language model, and passes uncounted", "name the `family`, or give this traffic a route of its own")
     TOKENS_REPORTED = Meaning(114, "tokens-reported", 0, "none", "what the answer took, as the provider reported it", "nothing to do")
     TOKENS_COUNTED = Meaning(115, "tokens-counted", 0, "none", "what the answer took, counted from the text that passed, since the provider did not report it", "nothing to do; a stream that breaks or whose client leaves is counted so")

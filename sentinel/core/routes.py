@@ -30,6 +30,7 @@ from typing import Final
 
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, Lost, ranked
 from sentinel.core.limits import Tell, tell
+from sentinel.core.models import Directory
 from sentinel.core.pathindex import PathIndex
 from sentinel.core.plan import Endpoint, Plan, Upstream
 from sentinel.core.reasons import Reason
@@ -109,14 +110,17 @@ class RouteTable:
     """A plan that can be asked; made by `compile_routes`."""
 
     __slots__ = (
-        "_found", "_passed", "candidates", "endpoint_steps", "listeners", "no_route", "no_route_step", "plan",
-        "unbound", "upstreams",
+        "_found", "_passed", "candidates", "directories", "endpoint_steps", "listeners", "no_route", "no_route_step",
+        "plan", "unbound", "upstreams",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self.plan = plan
         self.upstreams: dict[str, Upstream] = {upstream.name: upstream for upstream in plan.upstreams}
         self.candidates = ranked(plan, tell)
+        self.directories: dict[str, Directory] = {  # of the routes that choose by model
+            one.route.name: one.directory for one in self.candidates if one.directory is not None
+        }
         self.unbound = HostIndex([one for one in self.candidates if not one.route.listeners])
         bound = {name for route in plan.routes for name in route.listeners}
         self.listeners: dict[str, HostIndex] = {  # listeners that no route names share one index
@@ -179,6 +183,10 @@ class RouteTable:
         yield from (limit.span for limit in self.plan.rate_limits)
         yield from (limit.span for limit in self.plan.concurrency_limits)
         yield from (route.retry.span for route in self.plan.routes if route.retry is not None)
+        for route in self.plan.routes:
+            if route.models is not None:
+                yield route.models.span
+                yield from (line.span for line in route.models.lines)
 
     def candidates_on(self, listener: str) -> list[Candidate]:
         """Return the candidates that are served on a listener, the best first."""

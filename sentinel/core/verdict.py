@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import final
 
 from sentinel.core.appraisal import Spending
+from sentinel.core.models import Errand
 from sentinel.core.plan import Endpoint, Route, Upstream
+from sentinel.core.plan import Respond as Said
 from sentinel.core.reasons import Reason
 from sentinel.core.world import Wish
 
@@ -33,16 +35,25 @@ class Forward:
     leases: tuple[int, ...] = ()  # what is held until the exchange ends (World.hold)
     shadows: tuple[Copy, ...] = ()
     spending: Spending | None = None  # what was put aside at budgets, of a request to a language model
+    errand: Errand | None = None  # for which model it is sent there, where a line of `models` says so
 
 
 @final
 @dataclass(slots=True)
 class Respond:
-    """The route answers by itself."""
+    """We answer ourselves: with what the route says, or with `answer`."""
 
     route: Route
     fields: tuple[tuple[str, str], ...] = ()
     leases: tuple[int, ...] = ()
+    answer: Said | None = None
+
+    @property
+    def said(self) -> Said:
+        """The whole answer."""
+        said = self.answer or self.route.respond
+        assert said is not None, "a route that answers by itself"
+        return said
 
 
 @final

@@ -69,6 +69,7 @@ class Sketch:
     path: str = "/"
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    model: str = ""  # of a request to a language model; no condition asks for it
 
     @property
     def target(self) -> str:

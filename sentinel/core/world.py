@@ -68,6 +68,9 @@ class World(Protocol):
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         """What a request to a language model may take; for that its body is waited for."""
 
+    def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
+        """What so many tokens cost at most if this model answers, and its name in keys (Appraisal.money, account)."""
+
     def window(self, period: str, time_zone: str) -> Window:
         """Which window of budgets is open."""
 

@@ -7,6 +7,7 @@ recorded. Who has the octets goes by the worker's own parser and intake instead 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sentinel.core.path import BadTarget, normalise
 from sentinel.core.plan import Plan
@@ -16,6 +17,10 @@ from sentinel.core.request import Request
 from sentinel.explain.diff import Case, Early
 from sentinel.explain.treatment import Kind
 from sentinel.explain.words import SECRET_FIELDS
+
+BY_MODEL: Final = frozenset({
+    Reason.MODEL_ROUTED.number, Reason.MODEL_UNKNOWN.number, Reason.MODEL_DEFAULTED.number,
+})  # fmt: skip
 
 Headers = Sequence[tuple[str, str]]
 
@@ -43,7 +48,14 @@ def recorded(old: Plan, new: Plan, record: Record) -> Case | None:
         arrive(plan, record.listener, record.method, record.host, record.path, (), record.client_ip)
         for plan in (old, new)
     )
-    return Case(title(record.method, record.host, record.path), before, after, Kind.RECORDED, route=record.route)
+    text, model = title(record.method, record.host, record.path), _model(record)
+    return Case(text, before, after, Kind.RECORDED, route=record.route, model=model)
+
+
+def _model(record: Record) -> str:
+    """Which model it named, where that was asked; "" of one whose name was too long to be written down."""
+    found = next((one.details for one in record.steps if one.reason_number in BY_MODEL and one.details), ("",))
+    return "" if found[0].endswith("…") else found[0]
 
 
 def title(method: str, host: str, target: str, headers: Headers = (), listener: str = "") -> str:

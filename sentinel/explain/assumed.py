@@ -15,8 +15,9 @@ Rules:
 3. Chance is a function of the state (its seed) and of how often was asked: the same description, the same game.
 4. After the decision live traffic must be let in (workers.attempt): by the upstream's own breaker, and by the
    bounds of what is in flight. `admit` is that, for endpoints that do not change under way.
-5. Bodies are not described. What a request to a language model asks for is said (`State.tokens`), or is no input
-   and the output of the route's `default-output-tokens`. What is put aside stays so: nobody answers here.
+5. Bodies are not described. What a request to a language model asks for is said (`State.model`, `State.tokens`), or is
+   no model, no input and the output of the route's `default-output-tokens`. What is put aside stays so: nobody
+   answers here.
 """
 
 from __future__ import annotations
@@ -234,11 +235,12 @@ class Assumed:
         asked = self.state.tokens or (0, route.inference.output_tokens)
         if request.method != "POST":
             return FREE
-        model, rates = self.state.model, None
-        if self._book is not None:
-            rates = self._book.price(model, date_of(self.now_s()))
-        money, account = priced(model, self._book, rates, asked)
-        return Appraisal("ask", model, *asked, money=money, account=account)
+        money, account = self.price(self.state.model, *asked)
+        return Appraisal("ask", self.state.model, *asked, money=money, account=account)
+
+    def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
+        rates = None if self._book is None else self._book.price(model, date_of(self.now_s()))
+        return priced(model, self._book, rates, (input_tokens, output_tokens))
 
     def window(self, period: str, time_zone: str) -> Window:
         return open_window(period, self.offset_of(time_zone), self.now_s())

@@ -111,8 +111,7 @@ def outcome_of(
         return Outcome("forward", None, Reason.PROXIED.word, **more)
     if isinstance(verdict, Reject):
         return Outcome("reject", verdict.status, verdict.reason.word, **more)
-    assert verdict.route.respond is not None, "a route that answers by itself"
-    return Outcome("respond", verdict.route.respond.status, Reason.RESPONDED.word, **more)
+    return Outcome("respond", verdict.said.status, Reason.RESPONDED.word, **more)
 
 
 def run_case(case: Case, plan: Plan, ask: Ask, seen: Callable[[Outcome], None] | None = None) -> CaseResult:

@@ -6,6 +6,7 @@ Intuition: a map of a town on which every street is inked that somebody walked, 
     condition   holds, fails              it decided both ways, where everything before it held
     filter      admits, limits            it let a request pass, and it was used up for one
     upstream    used                      something was forwarded there
+    model       taken                     some request was for this line of `models`
 
 A condition counts only where it was decisive: requests are walked through the candidates in the order of
 precedence, as in explain.exhaustive, and within one host, path and conditions in their order, up to the
@@ -70,7 +71,9 @@ class Coverage:
             self._touch("route", _named(outcome.route), "taken")
         if outcome.upstream:
             self._touch("upstream", _named(outcome.upstream), "used")
-        for reason, _, details in outcome.steps:
+        for reason, span, details in outcome.steps:
+            if reason is Reason.MODEL_ROUTED:
+                self._touched.add(("model", "", "taken", span))
             if reason is Reason.SHADOWED:
                 self._touch("upstream", _named(str(details[0])), "used")
             if reason in ADMITS or reason in LIMITS:
@@ -86,6 +89,8 @@ class Coverage:
         return sum(self._has(one) for one in self._points), len(self._points)
 
     def _has(self, point: Point) -> bool:
+        if point.kind == "model":
+            return ("model", "", "taken", point.span) in self._touched
         place = point.span if point.kind == "condition" else Span("", 0, 0)
         return (point.kind, point.text, point.side, place) in self._touched
 
@@ -134,6 +139,8 @@ def _points(table: RouteTable) -> Iterator[Point]:
     plan = table.plan
     for route in plan.routes:
         yield Point("route", _named(route.name), "taken", route.span)
+        for line in route.models.lines if route.models is not None else ():
+            yield Point("model", " ".join(map(_named, line.patterns)), "taken", line.span)
         for match in route.matches:
             for condition in _conditions(match):
                 yield Point("condition", _text(condition), "holds", condition.span)

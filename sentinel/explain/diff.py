@@ -29,6 +29,7 @@ from sentinel.core.plan import Condition, Route
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
+from sentinel.core.state import NOTHING_KNOWN, State
 from sentinel.core.trace import Step as TraceStep
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
@@ -47,7 +48,7 @@ HASHED: Final = frozenset({"ip-hash", "maglev", "ring"})
 
 FILTER: Final = 1
 ORDER: Final = {"concurrency-limit": 0, "rate-limit": FILTER, "token-budget": FILTER, "answer": 2, "split": 2,
-                "upstream": 2, "shadow": 3, "delivery": 4, "listener": 5}  # fmt: skip
+                "model": 2, "upstream": 2, "shadow": 3, "delivery": 4, "listener": 5}  # fmt: skip
 """Steps in the order of a treatment: where two differ, the earlier one is there on one side only."""
 
 Class = Literal["differs", "renamed"]
@@ -64,7 +65,8 @@ class Early:
 class Case:
     """One request, as each side reads it. `text` is for people. body_bytes: None where it is not known.
 
-    route: the one that took it when it was recorded, "" for none; None where that is not known.
+    route: the one that took it when it was recorded, "" for none; None where that is not known. model: which one a
+    request to a language model names, "" where that is not known.
     """
 
     text: str
@@ -73,6 +75,7 @@ class Case:
     kind: Kind = Kind.WHOLE
     body_bytes: int | None = None
     route: str | None = None
+    model: str = ""
 
 
 @dataclass(slots=True)
@@ -189,8 +192,8 @@ class _Comparison:
         return report
 
     def _compare(self, case: Case) -> None:
-        before = self._course(self._old, case.before)
-        after = self._course(self._new, case.after)
+        before = self._course(self._old, case.before, case.model)
+        after = self._course(self._new, case.after, case.model)
         if case.kind is Kind.RECORDED:
             self._report.recorded += 1
             if case.route is not None and case.route != _name(before):
@@ -205,11 +208,12 @@ class _Comparison:
         if difference is not None:
             self._count(difference, case, before, after)
 
-    def _course(self, side: Side, asked: Request | Early) -> _Course | Early:
+    def _course(self, side: Side, asked: Request | Early, model: str) -> _Course | Early:
         if isinstance(asked, Early):
             return asked
         trace = Trace()
-        world = Assumed(side.table.plan, pieces=self._pieces[id(side)])
+        state = State(model=model) if model else NOTHING_KNOWN
+        world = Assumed(side.table.plan, state, pieces=self._pieces[id(side)])
         verdict = run(decide(side.table, asked, world, trace))
         candidate = side.table.find(asked)
         return _Course(asked, candidate, verdict, trace.steps)
@@ -234,6 +238,7 @@ class _Comparison:
             id(candidate), request.listener, case.kind, course.chosen,
             side.exemptions(candidate.route, request, case.kind),
             side.is_too_large(candidate.route, request.listener, case.body_bytes),
+            (case.model, request.method == "POST") if candidate.directory is not None else None,
         )  # fmt: skip
 
     def _no_route(self, before: _Course, after: _Course) -> Difference | None:
@@ -245,7 +250,7 @@ class _Comparison:
         """Compare the steps that the two plans foresee."""
         assert before.candidate is not None and after.candidate is not None
         olds, news = (
-            treatment(side, one.candidate, one.request, case.kind, one.chosen, case.body_bytes)
+            treatment(side, one.candidate, one.request, case.kind, one.chosen, case.body_bytes, case.model)
             for side, one in ((self._old, before), (self._new, after))
             if one.candidate is not None
         )
@@ -313,8 +318,7 @@ class _Comparison:
             return f"forward to `{verdict.upstream.name}`"
         if isinstance(verdict, Reject):
             return f"reject with {verdict.status} ({verdict.reason.word})"
-        assert verdict.route.respond is not None
-        return f"respond with {verdict.route.respond.status}"
+        return f"respond with {verdict.said.status}"
 
     def _shown(self, text: str) -> str:
         return self._secrets.hide(text)

@@ -22,7 +22,7 @@ from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import World
 from sentinel.explain.assumed import Assumed
-from sentinel.explain.losers import compare, loser_nodes, place_of
+from sentinel.explain.losers import BY_MODEL, compare, loser_nodes, model_nodes, place_of
 from sentinel.explain.tree import Node
 from sentinel.explain.words import address, step_text
 
@@ -38,7 +38,14 @@ def tell(table: RouteTable, request: Request, verdict: Verdict, steps: Sequence[
     """Return the tree of a decision that was taken, with the candidates that it passed over."""
     comparison = compare(table, request)
     # Why better ones lost, the comparison tells with the values that were seen.
-    told = [_step(step) for step in steps if step[0] is not Reason.CONDITION_FAILED]
+    told: list[Node] = []
+    for step in steps:
+        reason, span, details = step
+        if reason is Reason.CONDITION_FAILED:
+            continue
+        if verdict.route is not None and reason in BY_MODEL:
+            told += model_nodes(table, verdict.route.name, reason, place_of(span), str(details[0]))
+        told.append(_step(step))
     children = (*loser_nodes(comparison), *told, _verdict(verdict))
     query = f"?{request.query}" if request.query else ""
     headline = f"{request.method} {request.scheme}://{request.host}{request.path}{query}"
@@ -60,5 +67,4 @@ def _verdict(verdict: Verdict) -> Node:
         return Node("verdict", text, reason=Reason.PROXIED.word)
     if isinstance(verdict, Reject):
         return Node("verdict", f"reject with {verdict.status}: {verdict.reason.value.text}", reason=verdict.reason.word)
-    assert verdict.route.respond is not None
-    return Node("verdict", f"respond with {verdict.route.respond.status}", reason=Reason.RESPONDED.word)
+    return Node("verdict", f"respond with {verdict.said.status}", reason=Reason.RESPONDED.word)

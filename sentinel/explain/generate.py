@@ -7,7 +7,8 @@ places, they are the same map.
     each candidate of both tables ─▶ inside      a witness; one for each value of each condition
                                   ─▶ neighbours  one condition broken at a time: another method, no such header,
                                                  a segment more or less, `/v1x` beside `/v1`, a label more or less
-                                  ─▶ borders     a request that another candidate matches too: there rank decides
+                                  ─▶ models      a name for each pattern of its route's `models`
+                  ─▶ borders     a request that another candidate matches too: there rank decides
 
 Rules:
 1. No request twice, always in the same order, and bounded: CANDIDATE_MAX for each candidate, REQUESTS_MAX in all.
@@ -26,6 +27,7 @@ from itertools import islice
 from typing import Final, Literal
 
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, PathKind
+from sentinel.core.models import Directory
 from sentinel.core.plan import Condition, Plan
 from sentinel.core.routes import RouteTable
 from sentinel.core.witness import CLIENT, METHODS, Sketch, holds, path_examples, query_of, witness
@@ -41,6 +43,8 @@ EXAMINED_MAX: Final = 200
 HOSTS_MAX: Final = 1000
 VALUES_MAX: Final = 16  # values of one condition that get a request of their own
 OTHER_VALUE: Final = "w-other"
+MODELS_MAX: Final = 256  # names of models that a candidate is asked for
+OTHER_MODEL: Final = "w-no-such-model"
 
 
 Shape = tuple[object, ...]
@@ -84,18 +88,27 @@ class Generated:
             for table in (self.old, self.new)
         )
         text = title(sketch.method, sketch.host, sketch.target, sketch.headers, "" if is_only else listener)
-        return Case(text, before, after, Kind.GENERATED)
+        if sketch.model:
+            text += f" for model {sketch.model}"
+        return Case(text, before, after, Kind.GENERATED, model=sketch.model)
 
     def _sketches(self, listeners: _Listeners) -> Iterator[tuple[Sketch, Sequence[str]]]:
         for name in listeners.all:
             yield Sketch(), (name,)
         alike: dict[Shape, tuple[RouteTable, Candidate]] = {}
+        models: dict[Shape, dict[str, None]] = {}
         for table in (self.old, self.new):
             for candidate in table.candidates:
                 alike.setdefault(shape(candidate), (table, candidate))
+                if candidate.directory is not None:
+                    models.setdefault(shape(candidate), {}).update(dict.fromkeys(_model_names(candidate.directory)))
         borders = _Borders([candidate for _, candidate in alike.values()])
-        for table, candidate in alike.values():
+        for key, (table, candidate) in alike.items():
             yield from self._of(table, candidate, listeners, borders)
+            inside = witness(candidate) if key in models else None
+            if inside is not None:
+                for name in islice(models[key], MODELS_MAX):
+                    yield replace(inside, method="POST", model=name), listeners.of(candidate)[:1]
 
     def _of(
         self, table: RouteTable, candidate: Candidate, listeners: _Listeners, borders: _Borders
@@ -112,6 +125,14 @@ class Generated:
             yield sketch, (main,)
         for sketch in borders.of(candidate, inside):
             yield sketch, (main,)
+
+
+def _model_names(directory: Directory) -> Iterator[str]:
+    """A name for each pattern, and one that no pattern was made for."""
+    yield OTHER_MODEL
+    for target in directory.targets:
+        for pattern in target.line.patterns:
+            yield pattern.replace("*", "w")
 
 
 class _Listeners:

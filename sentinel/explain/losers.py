@@ -10,6 +10,8 @@ stood and lost did so for a condition, and of these the minutes tell, since the 
 Both walks are one; only who says that a condition does not hold differs. So what is told afterwards is what
 would have been told beforehand, and a test holds them against each other.
 
+Lines of `models` that were passed over need no minutes at all: they are those before the line that the step names.
+
 Candidates that lost for the same dull reason (another host, another path) are folded into groups; those that
 were close, with host and path right, are told one by one.
 """
@@ -32,6 +34,10 @@ from sentinel.explain.words import failure_text, path_failure, quoted, unmet_tex
 LISTED_MAX: Final = 50
 """Losers told one by one; of the rest only the number is told."""
 GROUPED_FROM: Final = 4  # fewer losers of a kind are told one by one
+
+MODELS_MAX: Final = 8
+"""Lines of `models` told one by one, and patterns of a line."""
+BY_MODEL: Final = frozenset({Reason.MODEL_ROUTED, Reason.MODEL_UNKNOWN, Reason.MODEL_DEFAULTED})
 
 Obstacle = Literal["host", "path", "condition"]
 CONDITION_FAILED: Final = Reason.CONDITION_FAILED.number
@@ -112,6 +118,24 @@ def loser_nodes(comparison: Comparison) -> Iterator[Node]:
         if len(losers) > budget:
             yield Node("group", f"{_counted(losers[budget:])} more passed over")
         budget = max(0, budget - len(losers))
+
+
+def model_nodes(table: RouteTable, route: str, reason: Reason | None, place: str, asked: str) -> Iterator[Node]:
+    """Lines of the route's `models` before the one that the step names, or all of them where none takes the model."""
+    directory = table.directories.get(route)
+    if directory is None or reason not in BY_MODEL:
+        return
+    lines = [target.line for target in directory.targets]
+    if reason is Reason.MODEL_ROUTED:
+        at = next((index for index, line in enumerate(lines) if place_of(line.span) == place), 0)
+        lines = lines[:at]
+    for line in lines[:MODELS_MAX]:
+        wanted = " or ".join(map(quoted, line.patterns[:MODELS_MAX]))
+        wanted += " or others" if len(line.patterns) > MODELS_MAX else ""
+        text = f"passed over: models for `{line.upstream}`: the model is {quoted(asked)}, not {wanted}"
+        yield Node("loser", text, reason=Reason.CONDITION_FAILED.word, place=place_of(line.span))
+    if len(lines) > MODELS_MAX:
+        yield Node("group", f"{len(lines) - MODELS_MAX} more lines of models passed over")
 
 
 def place_of(span: Span) -> str:

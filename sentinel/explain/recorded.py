@@ -15,7 +15,7 @@ from sentinel.core.plan import Upstream
 from sentinel.core.reasons import BY_NUMBER, Reason
 from sentinel.core.record import Record, RecordStep
 from sentinel.core.routes import RouteTable
-from sentinel.explain.losers import CONDITION_FAILED, Incomparable, compare_recorded, loser_nodes
+from sentinel.explain.losers import CONDITION_FAILED, Incomparable, compare_recorded, loser_nodes, model_nodes
 from sentinel.explain.tree import Node, meaning_of
 from sentinel.explain.words import step_text
 
@@ -29,7 +29,14 @@ def explain_record(record: Record, table: RouteTable | None = None) -> Node:
     if record.is_cut:
         notes.append("some of the record was too long for the journal, and was left off")
     losers, has_all = _losers(record, table, notes)
-    steps = [_step(step, table) for step in record.steps if not (has_all and step.reason_number == CONDITION_FAILED)]
+    steps: list[Node] = []
+    for step in record.steps:
+        if has_all and step.reason_number == CONDITION_FAILED:
+            continue
+        if has_all and table is not None and step.details:
+            reason = BY_NUMBER.get(step.reason_number)
+            steps += model_nodes(table, record.route, reason, step.place, step.details[0])
+        steps.append(_step(step, table))
     told = [Node("note", note) for note in notes]
     children = (*_facts(record), *losers, *steps, *told, _verdict(record))
     return Node("request", _headline(record), children=children)

@@ -68,6 +68,11 @@ class Recorder:
         self._keep("appraise", [route.name], [*found, appraisal.money, appraisal.account])
         return appraisal
 
+    def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
+        asked = [model, input_tokens, output_tokens]
+        money, account = self._keep("price", asked, list(self._world.price(model, input_tokens, output_tokens)))
+        return money, account
+
     def window(self, period: str, time_zone: str) -> Window:
         return Window(*self._keep("window", [period, time_zone], list(self._world.window(period, time_zone))))
 
@@ -118,6 +123,10 @@ class Replay:
 
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         return Appraisal(*self._answer("appraise", [route.name]))
+
+    def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
+        money, account = self._answer("price", [model, input_tokens, output_tokens])
+        return money, account
 
     def window(self, period: str, time_zone: str) -> Window:
         return Window(*self._answer("window", [period, time_zone]))

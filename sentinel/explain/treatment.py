@@ -4,7 +4,7 @@ Intuition: a recipe, without the page numbers. Two cooks cook the same dish if t
 steps agree; whether the one has it on page 12 and calls it "Sunday soup" is another question. So a
 treatment has facts (what a client would notice) and names (what the operator calls it), and no places.
 
-    concurrency limits ─▶ rate limits ─▶ answer, or split ─▶ upstream ─▶ shadows ─▶ delivery ─▶ listener
+    concurrency limits ─▶ rate limits ─▶ answer, split or model ─▶ upstream ─▶ shadows ─▶ delivery ─▶ listener
 
 Rules:
 1. Facts are read from the plan's own values, field by field: a field that is new is compared from its first
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum, unique
 from typing import Any, Final
 
@@ -84,7 +84,7 @@ IN_RECORDS: Final = frozenset({"client-ip", "host", "path-segment", "listener", 
 """Parts of keys that the journal knows."""
 HIDDEN: Final = frozenset({"secrets", "token", "key_pem", "certificate_pem"})
 WORDS: Final = {"most": "max", "count": "rate", "is_unsafe_too": "unsafe-methods", "is_secure": "secure",
-                "per_try_ns": "per-try-timeout"}  # fmt: skip
+                "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list"}  # fmt: skip
 """Fields whose directive has another name; all others are called like it, without the unit."""
 CAMEL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -134,20 +134,27 @@ def filters_of(plan: Plan) -> dict[str, Any]:
 
 
 def treatment(
-    side: Side, candidate: Candidate, request: Request, kind: Kind, chosen: str, body_bytes: int | None
+    side: Side, candidate: Candidate, request: Request, kind: Kind, chosen: str, body_bytes: int | None, model: str = ""
 ) -> tuple[Step, ...]:
-    """The steps for a request that a candidate matches. `chosen`: the upstream that a split led to, "" if unknown."""
-    return tuple(_steps(side, candidate.route, request, kind, chosen, body_bytes))
+    """The steps for a request that a candidate matches.
+
+    chosen: the upstream that a split led to, model: which one is named; "" if unknown.
+    """
+    return tuple(_steps(side, candidate, request, kind, chosen, body_bytes, model))
 
 
 def _steps(
-    side: Side, route: Route, request: Request, kind: Kind, chosen: str, body_bytes: int | None
+    side: Side, candidate: Candidate, request: Request, kind: Kind, chosen: str, body_bytes: int | None, model: str
 ) -> Iterator[Step]:
-    yield from _filters(side, route, request, kind)
+    route = candidate.route
+    named = _named(side, candidate, request, model)
+    yield from _filters(side, route, request, kind, () if named is None else named.filters)
     if route.respond is not None:
         yield Step("answer", "", side.facts(route.respond), route.respond.span)
-    names = route.upstream_names
-    if route.split is not None:
+    names = route.upstream_names if named is None else named.upstreams
+    if named is not None:
+        yield named.step
+    if route.split is not None and (named is None or named.is_own):
         if chosen and _is_decided(route.split, kind):
             names = (chosen,)
             yield Step("split", "", {"upstream": Value(chosen)}, route.split.span)
@@ -161,6 +168,8 @@ def _steps(
         upstream = side.table.upstreams[shadow.upstream]
         yield Step("shadow", shadow.upstream, side.facts(upstream), shadow.span)
     delivery = dict(side.facts(route))
+    if named is not None:
+        delivery = {name: value for name, value in delivery.items() if not name.startswith("models")}
     is_too_large = side.is_too_large(route, request.listener, body_bytes)
     if is_too_large is None:
         delivery["max-body-size"] = Value(side.body_max(route, request.listener), "max_body_bytes")
@@ -175,9 +184,36 @@ def _steps(
         yield Step("listener", listener.name, facts, listener.span)
 
 
-def _filters(side: Side, route: Route, request: Request, kind: Kind) -> Iterator[Step]:
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What `models` does with a request of which is known what it names."""
+
+    step: Step
+    upstreams: tuple[str, ...]
+    filters: tuple[str, ...] = ()
+    is_own: bool = False  # it is for the route's own upstream or split
+
+
+def _named(side: Side, candidate: Candidate, request: Request, model: str) -> _Named | None:
+    """None: there are no models, or nobody knows which one is asked for."""
+    directory, route = candidate.directory, candidate.route
+    if directory is None or (request.method == "POST" and not model):
+        return None
+    models = directory.models
+    own = replace(route, models=None).upstream_names
+    if request.method != "POST":
+        return _Named(Step("model", "", {"list": Value(models.is_listed)}, models.span), own, is_own=True)
+    target = directory.find(model)
+    if target is not None:
+        facts = {name: value for name, value in side.facts(target.line).items() if name != "patterns"}
+        return _Named(Step("model", "", facts, target.line.span), (target.upstream.name,), target.line.filters)
+    step = Step("model", "", {"unknown": Value(models.unknown)}, models.span)
+    return _Named(step, own if models.unknown == "forward" else (), is_own=models.unknown == "forward")
+
+
+def _filters(side: Side, route: Route, request: Request, kind: Kind, more: tuple[str, ...]) -> Iterator[Step]:
     found = []
-    for name in route.filters:
+    for name in (*route.filters, *more):
         one = side.filters.get(name)
         if one is None:
             continue

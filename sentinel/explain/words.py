@@ -120,6 +120,16 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"the price book has no price for model {quoted(str(details[0]))}"
         case Reason.NO_PRICE if len(details) == 2:
             return f"token budget `{details[1]}` is of money, and model {quoted(str(details[0]))} has no price"
+        case Reason.MODEL_ROUTED if len(details) == 3:
+            asked, upstream, sent = map(str, details)
+            other = f", which is asked for {quoted(sent)}" if sent != asked else ""
+            return f"model {quoted(asked)} is for upstream `{upstream}`{other}"
+        case Reason.MODEL_UNKNOWN if len(details) == 1 and not details[0]:
+            return "the request names no model, and the route has no upstream of its own"
+        case Reason.MODEL_UNKNOWN if len(details) == 1:
+            return f"no line of `models` takes the model {quoted(str(details[0]))}"
+        case Reason.MODEL_DEFAULTED if len(details) == 1:
+            return f"no line of `models` takes the model {quoted(str(details[0]))}: it goes to the route's own upstream"
         case Reason.WOULD_BE_LIMITED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up, and only observes{_bucket(details[1])}"
         case Reason.NO_ENDPOINT if len(details) == 1:

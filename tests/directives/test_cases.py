@@ -34,6 +34,15 @@ routes {{
         inference
         upstream "api"
     }}
+    route "chosen" {{
+        matches {{ path-prefix "/chosen"; }}
+        inference
+        models {{
+            model "gpt-*" {{ upstream "api"; }}
+            model "fast" {{ upstream "peak"; send-as "slow"; }}
+            list true
+        }}
+    }}
     route "slow" {{ matches {{ path "/slow"; }}; filters "patient"; respond 200; }}
     route "peak" {{ matches {{ path "/peak"; }}; upstream "peak"; }}
     route "lot" {{ matches {{ path "/lot"; }}; split {{ upstream "api"; upstream "peak"; }}; }}

@@ -18,6 +18,9 @@ from sentinel.core.plan import (
     ConcurrencyLimit,
     Endpoint,
     HealthCheck,
+    Inference,
+    Model,
+    Models,
     OutlierEjection,
     Plan,
     RateLimit,
@@ -59,6 +62,16 @@ BALANCES = st.one_of(
         Balance, kind=st.sampled_from(["maglev", "ring"]), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
         max_load=st.sampled_from([0, 1250]),
     ),
+)  # fmt: skip
+MODELS = st.builds(
+    Models,
+    lines=st.lists(
+        st.builds(
+            Model, patterns=st.sampled_from([("m",), ("m*",), ("n", "o"), ("*",)]),
+            upstream=st.sampled_from(["api", "other"]), sent=st.sampled_from(["", "m"]), span=st.just(PLACE),
+        ), min_size=1, max_size=3,
+    ).map(tuple),
+    unknown=st.sampled_from(["reject", "forward"]), is_listed=st.booleans(), span=st.just(PLACE),
 )  # fmt: skip
 STANDINGS = [levels.USABLE] * 3 + [levels.DRAIN, levels.MAINTENANCE, levels.UNHEALTHY, levels.EJECTED, levels.OPEN]
 
@@ -109,12 +122,15 @@ def plans(draw: st.DrawFn) -> Plan:
         shares = (Share("api", 3), Share("other", 1))
         splits = [Split(shares), Split(shares, key=("client-ip",))]
         split = draw(st.sampled_from([None, None, None, *splits]))
-        routes.append(replace(found, split=split) if split else replace(found, upstream="api"))
+        found = replace(found, split=split) if split else replace(found, upstream="api")
+        if draw(st.integers(0, 2)) == 0:
+            found = replace(found, inference=Inference(), models=draw(MODELS), shadows=())
+        routes.append(found)
     return replace(plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings)
 
 
 REQUESTS = st.builds(
-    request, PATHS, host=st.sampled_from(["a.example", "b.a.example"]), method=st.sampled_from(["GET", "PUT"]),
+    request, PATHS, host=st.sampled_from(["a.example", "b.a.example"]), method=st.sampled_from(["GET", "PUT", "POST"]),
     query=st.sampled_from(["", "p=1"]),
     headers=st.lists(
         st.sampled_from([("x-a", "1"), ("x-a", "2"), ("x-b", "1"), ("cookie", "srv=1.0.0"), ("cookie", "a=b")]),
@@ -143,7 +159,9 @@ def gateways(draw: st.DrawFn) -> Gateway:
         upstream.name: UpstreamState(upstream.upstream_breaker is not None and draw(st.integers(0, 3)) == 0)
         for upstream in plan.upstreams
     }
-    state = State(endpoints, whole, chance=7, now_s=1_700_000_000)
+    state = State(
+        endpoints, whole, chance=7, now_s=1_700_000_000, model=draw(st.sampled_from(["", "m", "mm", "o", "x"]))
+    )  # fmt: skip
     routes = [route.name for route in plan.routes]
     used = tuple(
         (one, draw(st.sampled_from(routes)), draw(requests()), draw(st.integers(0, one.burst)))

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from sentinel.core.balance import levels
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.decide import decide
-from sentinel.core.drive import Pause, advance, run
+from sentinel.core.drive import Pause, Wanted, advance, run
 from sentinel.core.limits import TERM, Limiter
 from sentinel.core.machines.health import Admin, Finding, Health
 from sentinel.core.places import place_names, with_places
@@ -46,6 +46,7 @@ from supervisor.control import rehearsing
 from tests.property.governed import LAW_EXAMPLES, Gateway, gateways, requests
 from workers import places, world
 from workers.attempt import FOR_ALL, FULL
+from workers.pricing import Prices
 from workers.world import LiveWorld
 
 pytestmark = pytest.mark.timeout(1800)
@@ -69,6 +70,7 @@ class Fleet:
         self.now_s = gateway.state.now_s
         self.region = region
         plan = gateway.plan
+        self.model = gateway.state.model
         self.plan = with_places(plan, region.place_numbers(place_names(plan)))
         self.slot, self.other = (
             region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=lane) for lane in (0, 1)
@@ -80,7 +82,7 @@ class Fleet:
         dice = Assumed(plan, State(chance=gateway.state.chance))
         monkeypatch.setattr(world, "getrandbits", lambda _bits: dice.chance())
         self._stand(gateway)
-        service = cast(Any, SimpleNamespace(region=region, slot=self.slot))
+        service = cast(Any, SimpleNamespace(region=region, slot=self.slot, prices=Prices(None)))
         self.world = LiveWorld(service, self.plan)
         for group in self.world.groups():
             group._turn = -1
@@ -96,8 +98,11 @@ class Fleet:
         trace = Trace()
         decision = decide(table, asked, self.world, trace)
         answer = advance(decision)
-        while isinstance(answer, Pause):
-            answer = advance(decision)
+        while isinstance(answer, Pause | Wanted):
+            told = None
+            if isinstance(answer, Wanted):
+                told = run(Assumed(self.plan, State(model=self.model)).appraise(answer.route, asked))
+            answer = advance(decision, told)
         verdict: Verdict = answer
         if isinstance(verdict, Forward):
             verdict = self._begun(verdict)
@@ -197,7 +202,7 @@ def test_a_dry_run_against_the_fleet_decides_what_the_fleet_decides(
             live.pass_ns(duration_ns)
             for group in live.world.groups():
                 group._turn, group.purse = -1, [0] * len(group.purse)
-            seen = replace(rehearsing.snapshot(live.plan, live.region), chance=7)
+            seen = replace(rehearsing.snapshot(live.plan, live.region), chance=7, model=gateway.state.model)
             first = rehearsed(table, one, Assumed(live.plan, seen))
             assert rehearsed(table, one, Assumed(live.plan, seen)) == first, "the first dry run charged something"
             with pytest.MonkeyPatch.context() as monkeypatch:

@@ -1,4 +1,4 @@
-"""Forward stage: ask the world for an endpoint of the route's upstream, or of the one that a split chooses.
+"""Forward stage: ask the world for an endpoint of the route's upstream, or of the one that a split or a model chooses.
 
 Intuition: the core knows who may serve and what of the request matters for the choice
 (a key to be hashed, a cookie that names an endpoint), the world knows who is well and
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.candidates import Candidate
+from sentinel.core.models import Errand
+from sentinel.core.plan import Upstream
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.shadows import cast
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject
+from sentinel.core.wishes import Wisher
 from sentinel.core.world import NO_WISH, World
 
 
@@ -29,6 +32,25 @@ def forward(
         branch = candidate.split.choose(request, world)
         upstream, wisher = branch.upstream, branch.wisher
         trace.add(branch.step)
+    return _to(table, candidate, upstream, wisher, request, world, trace, appraisal)
+
+
+def forward_to(
+    table: RouteTable, candidate: Candidate, errand: Errand, request: Request, world: World, trace: Trace,
+    appraisal: Appraisal | None,
+) -> Forward | Reject:  # fmt: skip
+    """The same for the upstream that the model's line names."""
+    target = errand.target
+    verdict = _to(table, candidate, target.upstream, target.wisher, request, world, trace, appraisal)
+    if type(verdict) is Forward:
+        verdict.errand = errand
+    return verdict
+
+
+def _to(
+    table: RouteTable, candidate: Candidate, upstream: Upstream, wisher: Wisher | None, request: Request, world: World,
+    trace: Trace, appraisal: Appraisal | None,
+) -> Forward | Reject:  # fmt: skip
     wish = NO_WISH if wisher is None else wisher.wish(request, appraisal)
     endpoint, refusal, notes = world.choose_endpoint(upstream, (), wish)
     for note in notes:

@@ -1,0 +1,113 @@
+"""Which upstream a request is for, by the model that it names.
+
+Intuition: the letter boxes in a hall. Names are written on them, some with a star for whatever comes after, and the
+postman takes the first on which he finds the name. What he finds on no box he brings back, or leaves with the
+caretaker.
+
+    model "gpt-4o" "gpt-4o-*" { upstream "openai"; }        the first line that takes the name, as they are written
+    model "fast" { upstream "local"; send-as "llama-3.1-8b"; }    an alias: the provider is asked for another name
+
+Rules:
+1. The order in the file is the precedence, and the only one: who writes `*` first has written all the others in vain
+   (and is told so when the configuration is checked).
+2. Names are compared as they are written. What is not plain is not guessed: `GPT-4o` is another name than `gpt-4o`.
+3. A look-up costs one search for whole names, and one comparison for each pattern that stands before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sentinel.core.allowances import Purse
+from sentinel.core.globs import Glob
+from sentinel.core.plan import Model, Models, Respond, Upstream
+from sentinel.core.reasons import Reason
+from sentinel.core.trace import Step
+from sentinel.core.wishes import Wisher
+
+SHOWN_MAX: Final = 64
+"""Characters of a name in a step: clients invent names, and a record is small."""
+LIST_PATH: Final = "/models"
+"""Where OpenAI's and Anthropic's interfaces tell which models there are, after whatever stands before it."""
+
+
+class Target:
+    """One line of `models`, with what a request that goes there needs; made with the route table."""
+
+    __slots__ = ("index", "line", "purse", "upstream", "wisher")
+
+    def __init__(self, index: int, line: Model, upstream: Upstream, purse: Purse) -> None:
+        self.index = index
+        self.line = line
+        self.upstream = upstream
+        self.wisher = Wisher.of(upstream)
+        self.purse = purse
+
+    def sent(self, asked: str) -> str:
+        """The name under which the provider knows what the client asked for."""
+        return self.line.sent or asked
+
+    def step(self, asked: str) -> Step:
+        return Reason.MODEL_ROUTED, self.line.span, (shown(asked), self.upstream.name, shown(self.sent(asked)))
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """With what a request is sent on: the name that its client said, the one that the provider knows, the line."""
+
+    asked: str
+    sent: str
+    target: Target
+
+
+class Directory:
+    """The lines of a route's `models`, to be asked."""
+
+    __slots__ = ("_exact", "_globs", "listing", "models", "targets")
+
+    def __init__(self, models: Models, upstreams: dict[str, Upstream], purse_of: Callable[[Model], Purse]) -> None:
+        self.models = models
+        self.targets = tuple(
+            Target(index, line, upstreams[line.upstream], purse_of(line)) for index, line in enumerate(models.lines)
+        )
+        globs = [(Glob(pattern), target) for target in self.targets for pattern in target.line.patterns]
+        self._exact: dict[str, Target] = {}
+        for glob, target in globs:
+            if glob.is_exact:
+                self._exact.setdefault(glob.pattern, target)
+        self._globs = tuple((glob, target) for glob, target in globs if not glob.is_exact)
+        self.listing = listing(models) if models.is_listed else None
+
+    def find(self, name: str) -> Target | None:
+        """The first line that takes the name."""
+        exact = self._exact.get(name)
+        for glob, target in self._globs:
+            if exact is not None and target.index > exact.index:
+                break
+            if glob.matches(name):
+                return target
+        return exact
+
+
+def listing(models: Models) -> Respond:
+    """Which models there are, for the SDKs of OpenAI and Anthropic alike: whole names, since a pattern is no model."""
+    names = [name for line in models.lines for name in line.patterns if Glob(name).is_exact]
+    owners = {name: line.upstream for line in reversed(models.lines) for name in line.patterns}
+    names = list(dict.fromkeys(names))
+    data = [
+        {
+            "id": name, "object": "model", "type": "model", "display_name": name, "created": 0,
+            "created_at": "1970-01-01T00:00:00Z", "owned_by": owners[name],
+        }
+        for name in names
+    ]  # fmt: skip
+    edges = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
+    body = json.dumps({"object": "list", "data": data, "has_more": False, **edges}, ensure_ascii=False)
+    return Respond(200, body, (("content-type", "application/json"),), models.span)
+
+
+def shown(name: str) -> str:
+    return name if len(name) <= SHOWN_MAX else f"{name[: SHOWN_MAX - 1]}…"

@@ -1,0 +1,44 @@
+"""Lines of `models`: the first that takes the name, whichever way it is looked up."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentinel.core.allowances import Purse
+from sentinel.core.globs import Glob
+from sentinel.core.models import Directory, shown
+from sentinel.core.plan import Inference, Model, Models
+from sentinel.core.reasons import Reason
+from tests.core.build import UPSTREAM
+
+PATTERNS = st.text("ab*", min_size=1, max_size=4)
+LINES = st.lists(st.lists(PATTERNS, min_size=1, max_size=3).map(tuple), min_size=1, max_size=6)
+
+
+def directory(*lines: tuple[str, ...], is_listed: bool = False) -> Directory:
+    models = Models(tuple(Model(patterns, "api") for patterns in lines), is_listed=is_listed)
+    return Directory(models, {"api": UPSTREAM}, lambda _: Purse(Inference(), ()))
+
+
+@given(LINES, st.text("ab", max_size=5))
+def test_the_first_line_that_takes_the_name_is_found(lines: list[tuple[str, ...]], name: str) -> None:
+    found = directory(*lines).find(name)
+    taking = [at for at, line in enumerate(lines) if any(Glob(pattern).matches(name) for pattern in line)]
+    assert (None if found is None else found.index) == (taking[0] if taking else None)
+
+
+def test_only_whole_names_are_listed_once() -> None:
+    listing = directory(("b", "a*"), ("a", "b"), is_listed=True).listing
+    assert listing is not None
+    told = json.loads(listing.body)
+    assert [one["id"] for one in told["data"]] == ["b", "a"]
+    assert (told["first_id"], told["last_id"], told["has_more"]) == ("b", "a", False)
+    assert directory(("a",)).listing is None
+
+
+def test_long_names_are_cut_in_what_is_told() -> None:
+    reason, _, details = directory(("*",)).targets[0].step("x" * 300)
+    assert reason is Reason.MODEL_ROUTED and len(details[0]) == 64 and shown("x" * 64) == "x" * 64

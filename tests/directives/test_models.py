@@ -1,0 +1,201 @@
+"""Which upstream a request is for, by the model that it names: a real worker, and models that keep what they get."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from sentinel.config import load_text, render_problems
+from sentinel.core.record import decode
+from sentinel.core.routes import compile_routes
+from sentinel.explain import render_text
+from sentinel.explain.recorded import explain_record
+from tests.directives.house import serving, written
+from tests.directives.test_budgets import CHAT, Model, ask, closed, said, usage
+from tests.directives.test_cases import holds
+from tests.workers.child import Client, Worker, wait_until
+from tests.workers.origin import Origin, scripted
+
+HI = '"messages":[{"role":"user","content":"hi"}]'
+
+
+class House:
+    """A worker that chooses between two models' houses and the route's own, and what each was asked."""
+
+    def __init__(self, worker: Worker, origins: dict[str, Origin], models: dict[str, Model]) -> None:
+        self.worker = worker
+        self.origins = origins
+        self.models = models
+
+    def ask(self, body: bytes, *fields: str, path: str = CHAT) -> tuple[int, str]:
+        return said(ask(Client(self.worker.port), *fields, path=path, body=body))
+
+    def asked(self, name: str) -> bytes:
+        """The body that this one was asked last."""
+        return self.models[name].bodies[-1]
+
+    def line(self, name: str) -> str:
+        """The request line that this one was asked last."""
+        return self.origins[name].heads[-1].partition(b"\r\n")[0].decode()
+
+    def steps(self, nth: int) -> list[str]:
+        """The reasons in the record of the request that came so many after the first."""
+        self.worker.log(nth + 1)
+        records = [decode(one) for one in self.worker.region.journal_read(self.worker.slot)]
+        return [step.reason for step in sorted(records, key=lambda one: one.time_ns)[nth].steps]
+
+    def counts(self) -> tuple[int, ...]:
+        return tuple(len(origin.heads) for origin in self.origins.values())
+
+
+@contextmanager
+def house(
+    directory: Path, models: str, *, own: bool = False, budget: str = "", upstreams: dict[str, str] | None = None,
+    **parts: str,
+) -> Iterator[House]:  # fmt: skip
+    """`a` and `b` are houses of models, `own` is the route's own upstream, if it has one."""
+    upstreams = upstreams or {}
+    with ExitStack() as stack:
+        answering = {name: Model() for name in ("a", "b", "own")}
+        origins = {name: stack.enter_context(scripted(model)) for name, model in answering.items()}
+        more = "".join(
+            f'}}\nupstream "{name}" {{\nendpoint "127.0.0.1:{origins[name].port}"\n{upstreams.get(name, "")}\n'
+            for name in answering
+        )
+        upstream = 'upstream "own"' if own else ""
+        filters = f'token-budget "one" {{\n{budget}\n}}' if budget else ""
+        routes = (
+            f'route "llm" {{\nmatches {{ path-prefix "/v1"; path-prefix "/v1beta"; path-prefix "/openai"; }}\n'
+            f"inference\nmodels {{\n{models}\n}}\n{upstream}\n}}"
+        )
+        parts |= {"routes": routes, "filters": filters, "upstream": more}
+        worker = stack.enter_context(serving(directory, **parts))
+        yield House(worker, origins, answering)
+
+
+TWO = 'model "gpt-*" { upstream "a"; }\nmodel "fast" "quick" { upstream "b"; send-as "llama \\"3\\""; }'
+
+
+@pytest.mark.directive(
+    "route/models/model", "route/models/model/upstream", "route/models/model/send-as", "route/models/unknown"
+)
+def test_the_model_in_the_body_says_where_a_request_goes(tmp_path: Path) -> None:
+    with house(tmp_path, TWO) as found:
+        body = b'{ "stream":false,"model" : "gpt-4o", ' + HI.encode() + b" }\n"
+        assert found.ask(body) == (200, "")
+        assert found.asked("a") == body, "what needs no other name is sent to the octet"
+        alias = b'{"metadata":{"model":"x"}, "mod\\u0065l" :\t"fast" ,' + HI.encode() + b"}"
+        assert found.ask(alias) == (200, "")
+        assert found.asked("b") == alias.replace(b'"fast"', b'"llama \\"3\\""'), "and all else is left as it was"
+        assert found.counts() == (1, 1, 0)
+        lost = ask(Client(found.worker.port), body=b'{"model":"GPT-4o",' + HI.encode() + b"}")
+        assert said(lost) == (404, "model-unknown")
+        error = json.loads(lost.body)["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", "model_not_found")
+        claude = b'{"model":"x","max_tokens":9,"messages":[]}'
+        anthropic = ask(Client(found.worker.port), path="/v1/messages", body=claude)
+        assert json.loads(anthropic.body)["error"]["type"] == "not_found_error"
+        for path, octets, reason in ((CHAT, b"{", "inference-malformed"), ("/v1/other", b"{}", "inference-unknown")):
+            assert found.ask(octets, path=path) == (400, reason)
+        assert Client(found.worker.port).get("/v1/files").status == 404, "there is nobody whom to ask for it"
+        assert found.counts() == (1, 1, 0)
+        assert [line["upstream"] for line in found.worker.log(7)] == ["a", "b", "", "", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("/v1beta/models/fast:generateContent?alt=sse", "/v1beta/models/llama%20%223%22:generateContent?alt=sse"),
+        ("/openai/deployments/quick/chat/completions", "/openai/deployments/llama%20%223%22/chat/completions"),
+    ],
+)
+def test_a_name_that_stands_in_the_path_is_another_one_there(tmp_path: Path, asked: str, sent: str) -> None:
+    with house(tmp_path, TWO) as found:
+        assert found.ask(b'{"contents":[],"messages":[],"model":"gpt-4o"}', path=asked) == (200, "")
+        assert found.line("b") == f"POST {sent} HTTP/1.1"
+        assert json.loads(found.asked("b"))["model"] == 'llama "3"', "nobody acts on another one"
+
+
+@pytest.mark.directive("route/models/unknown")
+def test_what_no_line_takes_goes_to_the_route_s_own_upstream_if_so_said(tmp_path: Path) -> None:
+    with house(tmp_path, TWO + '\nunknown "forward"', own=True) as found:
+        assert found.ask(b'{"model":"other",' + HI.encode() + b"}") == (200, "")
+        assert found.ask(b"{") == (200, "") and found.asked("own") == b"{"
+        assert found.ask(b"{}", path="/v1/other") == (200, "")
+        assert Client(found.worker.port).get("/v1/models").status == 200
+        assert found.ask(b'{"model":"gpt-1",' + HI.encode() + b"}") == (200, "")
+        assert found.counts() == (1, 0, 4)
+        assert "model-defaulted" in found.steps(0) and "model-routed" in found.steps(4)
+
+
+@pytest.mark.directive("route/models/list")
+def test_the_gateway_says_which_models_there_are(tmp_path: Path) -> None:
+    with house(tmp_path, TWO + "\nlist true", own=True) as found:
+        answer = Client(found.worker.port).get("/v1/models")
+        assert answer.status == 200 and answer.fields["content-type"] == "application/json"
+        listed = json.loads(answer.body)
+        assert [(one["id"], one["owned_by"]) for one in listed["data"]] == [("fast", "b"), ("quick", "b")]
+        assert Client(found.worker.port).get("/v1/files").status == 200
+        assert found.counts() == (0, 0, 1)
+        assert "models-listed" in found.steps(0) and "models-listed" not in found.steps(1)
+
+
+@pytest.mark.directive("route/models/model/filters")
+def test_a_line_has_budgets_of_its_own(tmp_path: Path) -> None:
+    models = 'model "dear" { upstream "a"; filters "one"; }\nmodel "*" { upstream "b"; }'
+    with house(tmp_path, models, budget="tokens 100") as found:
+        dear = b'{"model":"dear","max_tokens":60,' + HI.encode() + b"}"
+        assert found.ask(dear.replace(b"dear", b"cheap")) == (200, "")
+        assert found.worker.region.budgets() == []
+        found.models["a"].answers = [usage(10, 60)]
+        assert [found.ask(dear) for _ in range(2)] == [(200, ""), (429, "budget-exhausted")]
+        assert closed(found.worker) == [("['127.0.0.1/32']", 70)]
+
+
+def test_why_tells_which_line_it_was_and_which_were_passed_over(tmp_path: Path) -> None:
+    with house(tmp_path, TWO) as found:
+        found.ask(b'{"model":"quick",' + HI.encode() + b"}")
+        wait_until(lambda: found.worker.log(1), "it is written down")
+        (octets,) = found.worker.region.journal_read(found.worker.slot)
+        text = render_text(explain_record(decode(octets), compile_routes(found.worker.plan)))
+    assert 'passed over: models for `a`: the model is "quick", not "gpt-*"' in text
+    assert 'model "quick" is for upstream `b`, which is asked for "llama "3""' in text
+    assert 'model "llama "3"" took 10 tokens and made 20 (reported)' in text, "billed by the name that answered"
+
+
+@pytest.mark.parametrize(
+    ("route", "told"),
+    [
+        ('models { model "a" { upstream "origin"; }; }', "`models` needs to read requests"),
+        ("inference\nmodels", "`models` needs `model`"),
+        ('inference\nmodels { model "a" { upstream "origins"; }; }', "did you mean `origin`?"),
+        ('inference\nmodels { model "a"; }', "`model` needs `upstream`"),
+        ('inference\nmodels { model "a" { upstream "origin"; }; unknown "forward"; }', "there is nowhere to forward"),
+        ('inference\nmodels { model "a" { upstream "origin"; }; }\nrespond 200', "the route answers by itself"),
+        ('inference\nmodels { model "a*"  "ab*" { upstream "origin"; }; }', "no request comes here"),
+        ('inference\nmodels { model "a" { upstream "origin"; }; model "a" { upstream "origin"; }; }', "the one before"),
+        ('inference\nmodels { model "a" { upstream "origin"; send-as "b*"; }; }', "one model is meant here"),
+        ('inference\nmodels { model "a" { upstream "origin"; filters "rate"; }; }', "there is no token-budget `rate`"),
+        (
+            'inference { unrecognised "admit"; }\nmodels { model "a" { upstream "origin"; }; }',
+            "refuses what it cannot read",
+        ),
+    ],
+)
+def test_what_would_not_be_obeyed_is_refused(tmp_path: Path, route: str, told: str) -> None:
+    more = f'route "more" {{ matches {{ path "/more"; }}\n{route}\n }}'
+    loaded = load_text(written(tmp_path, 1, routes=more, filters='rate-limit "rate" { rate "1/s"; }'))
+    assert loaded.plan is None and told in render_problems(loaded.problems)
+
+
+@pytest.mark.directive("case/state/tokens@model")
+def test_a_test_says_which_model_is_asked_for() -> None:
+    llm = 'request "POST http://a.example/chosen/v1/chat/completions"; '
+    assert holds('state { tokens model="gpt-4o"; }; ' + llm + 'expect { upstream "api"; step "model-routed"; }')
+    assert holds('state { tokens model="fast"; }; ' + llm + 'expect { upstream "peak"; }')
+    assert holds('state { tokens model="other"; }; ' + llm + 'expect { status 404; reason "model-unknown"; }')
+    assert holds('request "GET http://a.example/chosen/v1/models"; expect { status 200; step "models-listed"; }')
