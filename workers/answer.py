@@ -181,6 +181,15 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
 
 
 def _chunks(exchange: Exchange, body: ChunkedBody, data: bytes) -> None:
+    if exchange.framing == "chunked" and (payload := body.one(data)) is not None:
+        tab = exchange.tab
+        out = payload if tab is None else tab.feed(payload)
+        if out is not payload:
+            data = b"%x\r\n%b\r\n" % (len(out), out) if out else b""
+        if data:
+            exchange.bytes_out += len(data)
+            exchange.downstream.write(data)
+        return
     try:
         out, used = body.feed(data)
     except UpstreamFault as fault:

@@ -5,16 +5,20 @@ It loads no shared memory, since rehearsals also run where there is none (a brow
 
 from __future__ import annotations
 
+from typing import Final
+
 from sentinel.core.plan import Inference, Route
 from sentinel.core.request import Request
 from sentinel.inference.dialect import Call, Family, recognise
+
+FAMILIES: Final[dict[str, Family | None]] = {"auto": None, **{family.value: family for family in Family}}
 
 
 def call_of(inference: Inference, method: str, path: str) -> Call | None:
     """The dialect of a request; None when it is none that costs tokens."""
     if method != "POST":
         return None
-    return recognise(path, None if inference.family == "auto" else Family(inference.family))
+    return recognise(path, FAMILIES[inference.family])
 
 
 def recognises(route: Route, request: Request) -> bool:

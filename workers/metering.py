@@ -24,7 +24,6 @@ Rules:
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, priced
@@ -48,6 +47,8 @@ from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.limits import ADMITTED
 from workers.calls import call_of, recognises
+from workers.decoding import decode_answer, decode_request
+from workers.glances import GLANCES
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault
 from workers.http1.heads import ResponseHead
@@ -56,6 +57,12 @@ if TYPE_CHECKING:
     from workers.exchange import Exchange
     from workers.places import Burden
     from workers.service import Service
+
+# Members of enums cost a search where they are named: once is enough.
+INFERENCE_REQUESTS: Final = Counter.INFERENCE_REQUESTS
+INPUT_TOKENS: Final = Counter.INFERENCE_INPUT_TOKENS
+OUTPUT_TOKENS: Final = Counter.INFERENCE_OUTPUT_TOKENS
+TOKENS_REPORTED: Final = Reason.TOKENS_REPORTED
 
 LOOK_BYTES: Final = 4 * 1024
 """Of a stream: some sixteen tokens of OpenAI's chat. A look costs about what reading the events did."""
@@ -90,12 +97,12 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
     if exchange.head.chunked:
         body, _ = ChunkedBody(reframe=False, fault=ClientFault).feed(body)
     try:
-        ask = read_request(call, body)
+        ask = read_request(call, body, decode_request)
     except InferenceFault as fault:
         return Appraisal("malformed", fault=str(fault))
     directory = service.table.directories.get(route.name)
     target = None if directory is None else directory.find(ask.model)
-    billed = ask if target is None else replace(ask, model=target.sent(ask.model))
+    billed = ask if target is None else ask._replace(model=target.sent(ask.model))
     estimate = service.estimator.estimate(billed)
     output_tokens = estimate.output_cap_tokens
     if ask.dialect in WITHOUT_OUTPUT:
@@ -169,7 +176,8 @@ class Tab:
         if edited is not None:
             self._is_usage_asked = True
             self.body = edited
-        encodings = accepted(", ".join(exchange.head.values("accept-encoding")), is_edited=self._is_usage_asked)
+        offered = ", ".join(exchange.head.values("accept-encoding"))
+        encodings = accepted(offered, is_edited=self._is_usage_asked)
         self._lines = f"content-length: {len(self.body)}\r\naccept-encoding: {encodings}\r\n\r\n".encode("latin-1")
         exchange.backlog = [self.body]
         exchange.kept = [self.body]
@@ -197,12 +205,18 @@ class Tab:
         if not 200 <= head.status < 300:
             return
         self._burden = burden
-        fields = dict(head.headers)
+        content_type = encoding = ""
+        for name, value in head.headers:
+            if name == "content-type":
+                content_type = value
+            elif name == "content-encoding":
+                encoding = value
         self.meter = Meter(
-            self.ask, content_type=fields.get("content-type", ""), encoding=fields.get("content-encoding", ""),
+            self.ask, content_type=content_type, encoding=encoding,
             # What has a length is not shortened; nobody sends a stream so.
             is_usage_removed=self._is_usage_asked and head.content_length < 0,
-            count=self._estimator.counter(self.ask.model),
+            count=self._estimator.counter(self.ask.model), decode=decode_answer,
+            glances=GLANCES,
         )  # fmt: skip
 
     def feed(self, data: bytes) -> bytes:
@@ -211,10 +225,11 @@ class Tab:
         if meter is None:
             return data
         out = meter.feed(data)
-        self._unlooked_bytes += len(data)
-        if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
-            self._unlooked_bytes = 0
-            self._settle_on(meter.reading())
+        if self._accounts or self._burden is not None:
+            self._unlooked_bytes += len(data)
+            if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
+                self._unlooked_bytes = 0
+                self._settle_on(meter.reading())
         return out
 
     def finish(self) -> bytes:
@@ -223,8 +238,6 @@ class Tab:
 
     def _settle_on(self, reading: Reading) -> None:
         """What was produced so far is spent, whatever becomes of this worker."""
-        if self._burden is None and not self._accounts:
-            return
         known = reading.usage if reading.is_input_reported else None
         so_far = fit(
             input_tokens=self._estimate.input_tokens if known is None else known.input_tokens,
@@ -292,7 +305,7 @@ class Tab:
         self._region.settle(self._slot, one.lease, taken - one.settled, one.open, is_end)
 
     def _tell(self, exchange: Exchange, reading: Reading, usage: Usage) -> None:
-        reason = Reason.TOKENS_REPORTED if usage.is_reported else Reason.TOKENS_COUNTED
+        reason = TOKENS_REPORTED if usage.is_reported else Reason.TOKENS_COUNTED
         model = self.ask.model
         exchange.trace.step(reason, self._inference.span, model, usage.input_tokens, usage.output_tokens)
         if self.rates is not None and self._book is not None:
@@ -301,9 +314,9 @@ class Tab:
         elif self._book is not None:
             exchange.trace.step(Reason.UNPRICED, self._book.span, model)
         region, slot = self._region, self._slot
-        region.add(slot, Counter.INFERENCE_REQUESTS)
-        region.add(slot, Counter.INFERENCE_INPUT_TOKENS, usage.input_tokens)
-        region.add(slot, Counter.INFERENCE_OUTPUT_TOKENS, usage.output_tokens)
+        region.add(slot, INFERENCE_REQUESTS)
+        region.add(slot, INPUT_TOKENS, usage.input_tokens)
+        region.add(slot, OUTPUT_TOKENS, usage.output_tokens)
         if usage.is_reported:
             self._estimator.learn(self.ask, self._estimate, usage)
         else:

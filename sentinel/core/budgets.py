@@ -50,6 +50,8 @@ Offset = Callable[[int], int]
 """How many seconds a moment (unix seconds) is ahead of UTC in some zone."""
 
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_text: Final = json.JSONEncoder(ensure_ascii=False).encode
+"""A text by itself is written natively, at a tenth of what a list of three costs."""
 
 
 class BudgetKey(NamedTuple):
@@ -95,7 +97,7 @@ def write_key(budget: str, start_s: int, parts: Sequence[str]) -> bytes:
     """The octets that name a window. The budget's name is one (is_name), and the start comes from `window`."""
     if not _looks_hashed(parts):
         try:
-            octets = _encode([budget, start_s, *parts]).encode()
+            octets = f"[{','.join([_text(budget), str(start_s), *map(_text, parts)])}]".encode()
         except UnicodeEncodeError:  # half a character: no text, and still whose key it is
             return _hashed(budget, start_s, parts)
         if len(octets) <= KEY_BYTES_MAX:

@@ -94,6 +94,10 @@ ADAPTERS: Final[dict[Dialect, Adapter]] = {
 assert ADAPTERS.keys() == set(Dialect), "each dialect is read by somebody"
 
 
+PLAIN_TYPES: Final = frozenset({"application/json", "text/event-stream"})
+"""As nearly all say it."""
+
+
 def read_request(call: Call, body: bytes, decode: Decode = decode_request) -> Ask:
     """What a request asks for. Raises InferenceFault when it is not in its dialect; nothing else."""
     return ADAPTERS[call.dialect].read_request(call, decoded(decode, body))
@@ -101,7 +105,7 @@ def read_request(call: Call, body: bytes, decode: Decode = decode_request) -> As
 
 def framing_of(dialect: Dialect, content_type: str, *, is_stream: bool) -> Framing:
     """How an answer is framed: its content type says, and where that is plain JSON, what was asked for."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = content_type if content_type in PLAIN_TYPES else content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return Framing.SSE
     if kind in ("application/x-ndjson", "application/jsonl", "application/ndjson"):

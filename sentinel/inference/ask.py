@@ -9,9 +9,8 @@ He does not taste the wine list.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from enum import Enum, unique
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sentinel.inference.dialect import MODEL_CHARS_MAX, Dialect
 from sentinel.inference.fault import InferenceFault
@@ -30,8 +29,7 @@ class Detail(Enum):
     AUTO = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """What counts as input. `token_ids_count`: tokens that the client sent as numbers, so that they are exact."""
 
     texts: tuple[str, ...] = ()
@@ -43,8 +41,7 @@ class Input:
     files_count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """`output_cap`: tokens of one choice, None if the client sets none.
 
     `wants_usage`: the client gets usage whatever the gateway does; `has_stream_options`: it set the options among
@@ -64,17 +61,28 @@ class Ask:
     has_hidden_input: bool = False
 
 
-@dataclass(slots=True)
 class Basket:
     """What was found in a body so far."""
 
-    texts: list[str] = field(default_factory=list)
-    images: list[Detail] = field(default_factory=list)
-    token_ids_count: int = 0
-    messages_count: int = 0
-    names_count: int = 0
-    audio_count: int = 0
-    files_count: int = 0
+    __slots__ = (
+        "audio_count", "files_count", "images", "messages_count", "names_count", "texts", "token_ids_count",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.images: list[Detail] = []
+        self.token_ids_count = self.messages_count = self.names_count = self.audio_count = self.files_count = 0
+
+    def message(self, message: Any) -> bool:
+        """Take a message that is a role and a text, as most are; False, and nothing taken, for any other."""
+        if type(message) is not dict or len(message) != 2:
+            return False
+        role, content = message.get("role"), message.get("content")
+        if type(role) is not str or type(content) is not str:
+            return False
+        self.messages_count += 1
+        self.texts += [text for text in (role, content) if text]
+        return True
 
     def text(self, holder: Members, name: str, path: str) -> None:
         if found := text(holder, name, path):

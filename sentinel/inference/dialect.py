@@ -24,6 +24,8 @@ from typing import Final
 class Family(Enum):
     """Whose language an upstream speaks; what configuration names."""
 
+    __hash__ = object.__hash__  # members are alone in being equal to themselves, and an enum's own hash is slow
+
     OPENAI = "openai"
     COMPATIBLE = "openai-compatible"
     ANTHROPIC = "anthropic"
@@ -33,6 +35,8 @@ class Family(Enum):
 
 @unique
 class Dialect(Enum):
+    __hash__ = object.__hash__  # as above
+
     OPENAI_CHAT = "openai-chat"
     OPENAI_RESPONSES = "openai-responses"
     OPENAI_COMPLETIONS = "openai-completions"
@@ -78,13 +82,18 @@ class Call:
     is_stream: bool | None = None
 
 
+CALLS: Final = {dialect: Call(dialect) for dialect in Dialect}
+"""Of paths that tell no more than the dialect."""
+
+
 def recognise(path: str, family: Family | None = None) -> Call | None:
     """The dialect of a path (without its query, normalised), or None when it is none of the family's."""
-    if family in (None, Family.GEMINI) and (found := _gemini(path)) is not None:
+    if ":" in path and family in (None, Family.GEMINI) and (found := _gemini(path)) is not None:
         return found
     for end, dialect in ANY_PATHS if family is None else PATHS[family]:
         if path.endswith(end):
-            return Call(dialect, _deployment(path) if dialect.value.startswith("openai-") else None)
+            model = _deployment(path) if "/deployments/" in path and dialect.value.startswith("openai-") else None
+            return CALLS[dialect] if model is None else Call(dialect, model)
     return None
 
 

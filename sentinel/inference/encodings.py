@@ -123,6 +123,8 @@ def scanner_of(encoding: str, most: int, inflaters: Inflaters = INFLATERS) -> Sc
 
     Several encodings one over the other are unknown: nobody sends them, and each would need a bound.
     """
+    if not encoding:
+        return None
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return None

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Final
+from typing import Final, NamedTuple
 
 from sentinel.core.globs import Glob
 from sentinel.inference.ask import Ask, Detail, Input
@@ -81,18 +81,17 @@ class Method(Enum):
     DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """`output_cap_tokens`: of all choices together, None if the client set no cap."""
+class Estimate(NamedTuple):
+    """`output_cap_tokens`: of all choices together, None if the client set no cap. `overhead_tokens`: of the input."""
 
     input_tokens: int
     output_cap_tokens: int | None
     method: Method
     text_octets: int
+    overhead_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
+class Lesson(NamedTuple):
     """What a settled request taught. `error_thousandths`: 250 is a quarter too much, -250 a quarter too little."""
 
     model: str
@@ -124,6 +123,8 @@ class Estimator:
 
     def counter(self, model: str) -> Count | None:
         """What counts a model's tokens exactly; a host's prefix such as `openai/` does not matter."""
+        if not self._counters:
+            return None
         name = model.rpartition("/")[2]
         return next((count for glob, count in self._counters if glob.matches(name)), None)
 
@@ -134,10 +135,12 @@ class Estimator:
     def estimate(self, ask: Ask) -> Estimate:
         tokens, method, octets = self._text(ask.model, ask.input.texts)
         cap = None if ask.output_cap is None else ask.output_cap * ask.choices_count
-        return Estimate(tokens + overhead(ask.dialect, ask.input), cap, method, octets)
+        more = overhead(ask.dialect, ask.input)
+        return Estimate(tokens + more, cap, method, octets, more)
 
     def _text(self, model: str, texts: Sequence[str]) -> tuple[int, Method, int]:
-        octets = sum(map(octets_of, texts))
+        joined = "".join(texts)
+        octets = len(joined) if joined.isascii() else sum(map(octets_of, texts))
         if (count := self.counter(model)) is not None:
             return sum(count(scalar(text)) for text in texts), Method.COUNTED, octets
         ratio = self._ratios.get(model)
@@ -177,7 +180,7 @@ class Estimator:
         if not usage.is_reported or usage.input_tokens <= 0:
             return None
         if not ask.has_hidden_input and not _has_media(ask.input) and estimate.text_octets >= SAMPLE_OCTETS_MIN:
-            text_tokens = max(usage.input_tokens - overhead(ask.dialect, ask.input), 0)
+            text_tokens = max(usage.input_tokens - estimate.overhead_tokens, 0)
             self._mend(ask.model, min(max(text_tokens * THOUSAND // estimate.text_octets, RATIO_MIN), RATIO_MAX))
         error = (estimate.input_tokens - usage.input_tokens) * THOUSAND // usage.input_tokens
         return Lesson(ask.model, min(error, ERROR_MAX), estimate.method)
@@ -212,13 +215,15 @@ def _moved(mean: int, sample: int) -> int:
 
 def overhead(dialect: Dialect, found: Input) -> int:
     """Tokens that are no text: what frames messages, images and other media, and tokens sent as numbers."""
+    messages = found.messages_count
+    framing = PER_MESSAGE_TOKENS * messages + PER_NAME_TOKENS * found.names_count + (PRIMING_TOKENS if messages else 0)
+    if not _has_media(found):
+        return found.token_ids_count + framing
     low, other = IMAGE_TOKENS.get(dialect, (0, 0))
     images = sum(low if detail is Detail.LOW else other for detail in found.images)
-    framing = PER_MESSAGE_TOKENS * found.messages_count + PER_NAME_TOKENS * found.names_count
     return (
-        found.token_ids_count + images + framing + (PRIMING_TOKENS if found.messages_count else 0)
-        + AUDIO_TOKENS * found.audio_count + FILE_TOKENS * found.files_count
-    )  # fmt: skip
+        found.token_ids_count + images + framing + AUDIO_TOKENS * found.audio_count + FILE_TOKENS * found.files_count
+    )
 
 
 def _has_media(found: Input) -> bool:

@@ -7,8 +7,11 @@ Rules:
    the last one would speak of two requests. (Answers are the upstream's, and read as Python reads them.)
 4. Numbers of tokens are bounded, so that nothing behind can overflow.
 
-The decoder is the standard library's, since it is everywhere. A faster one can be handed in: it takes octets
-and raises ValueError for what is no JSON. One for requests has to see to rule 3 itself.
+The decoder is the standard library's, since it is everywhere. A faster one can be handed in (workers.decoding): it
+takes octets and raises ValueError for what is no JSON. One for requests has to see to rule 3 itself.
+
+Where most of what comes is of one form, that is asked first and without a call; the long way round is the
+specification, and makes all faults.
 """
 
 from __future__ import annotations
@@ -105,6 +108,8 @@ def whole(holder: Members, name: str, path: str) -> int | None:
     value = holder.get(name)
     if value is None:
         return None
+    if type(value) is int and -TOKENS_MAX <= value <= TOKENS_MAX:
+        return value
     if isinstance(value, str) and len(value) <= DIGITS_MAX and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, float) and value.is_integer():
@@ -118,6 +123,9 @@ def whole(holder: Members, name: str, path: str) -> int | None:
 
 def amount(holder: Members, name: str, path: str) -> int | None:
     """A number of tokens: whole, and not negative."""
+    known = holder.get(name)
+    if known is None or (type(known) is int and 0 <= known <= TOKENS_MAX):
+        return known
     value = whole(holder, name, path)
     if value is not None and value < 0:
         raise InferenceFault(f"{path}.{name}", "the number is negative")

@@ -24,11 +24,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sentinel.inference.adapters import ADAPTERS, Framing, framing_of
 from sentinel.inference.ask import Ask
+from sentinel.inference.dialect import Dialect
 from sentinel.inference.encodings import INFLATERS, Inflaters, scanner_of
 from sentinel.inference.fault import InferenceFault
 from sentinel.inference.frames import Frame, Framer, comments_of, entry_of
@@ -43,8 +45,14 @@ DONE: Final = b"[DONE]"
 USAGE: Final = re.compile(rb'"usage"\s*+:\s*+(?=\{)')
 ENDS: Final[dict[Framing, tuple[bytes, ...]]] = {Framing.SSE: (b"\n\n", b"\r\n\r\n"), Framing.LINES: (b"\n",)}
 """Octets that end so end a frame, if they begin one. Where it takes more to know, they are looked at one by one."""
+WHOLE: Final = Framing.WHOLE  # an enum's member costs a search where it is named
 SEPARATOR: Final = "\0"
 """Between strings that are decoded together: half a character must not grow together with half of another."""
+
+
+Glances = Mapping[Dialect, Callable[[Sheet, bytes], bool]]
+"""What reads ordinary answers of a dialect at once, and exactly as its adapter does after a decoder. False, with the
+sheet untouched, for what is not ordinary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +64,28 @@ class Bounds:
     inflated_bytes_max: int = 64 * 1024 * 1024
 
 
+BOUNDS: Final = Bounds()
+NO_GLANCES: Final[Glances] = {}
+
+
 class Meter:
     """Reads one answer. Made when its head is known."""
 
     __slots__ = (
         "_adapter", "_aside", "_aside_bytes", "_body", "_body_bytes", "_bounds", "_decode", "_ends", "_frame_bytes_max",
-        "_framer", "_framing", "_has_one_text", "_is_calm", "_is_finished", "_is_ordinary", "_is_removing",
+        "_framer", "_framing", "_glance", "_has_one_text", "_is_calm", "_is_finished", "_is_ordinary", "_is_removing",
         "_scanner", "_sheet",
     )  # fmt: skip
 
     def __init__(
         self, ask: Ask, *, content_type: str, encoding: str = "", is_usage_removed: bool = False,
         count: Count | None = None, decode: Decode = decode_answer, inflaters: Inflaters = INFLATERS,
-        bounds: Bounds = Bounds(),
+        bounds: Bounds = BOUNDS, glances: Glances = NO_GLANCES,
     ) -> None:  # fmt: skip
         self._adapter = ADAPTERS[ask.dialect]
         self._framing = framing_of(ask.dialect, content_type, is_stream=ask.is_stream)
         self._scanner = scanner_of(encoding, bounds.inflated_bytes_max, inflaters)
-        self._framer = None if self._framing is Framing.WHOLE else Framer(self._framing, bounds.frame_bytes_max)
+        self._framer = None if self._framing is WHOLE else Framer(self._framing, bounds.frame_bytes_max)
         self._is_removing = (
             is_usage_removed and self._framing is Framing.SSE and self._scanner is None
             and self._adapter.is_usage_alone is not None
@@ -85,6 +97,7 @@ class Meter:
         self._frame_bytes_max = bounds.frame_bytes_max
         self._is_calm = False
         self._decode = decode
+        self._glance = glances.get(ask.dialect)
         self._bounds = bounds
         self._sheet = Sheet(count)
         self._aside: list[bytes] = []
@@ -220,10 +233,13 @@ class Meter:
             self._sheet.doubt(Doubt.OVERSIZED)
 
     def _read_body(self) -> None:
-        sheet, body = self._sheet, b"".join(self._body)
+        sheet, body = self._sheet, self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         is_part = sheet.doubts(Doubt.OVERSIZED)
         if not body or (is_part and not self._adapter.is_tail_enough):
+            return
+        if self._glance is not None and not is_part and self._glance(sheet, body):
+            sheet.is_ended = True
             return
         try:
             document = decoded(self._decode, body) if not is_part else self._tail(body)

@@ -27,6 +27,7 @@ from sentinel.inference.look import Members, amount, entries, flag, inner, membe
 from sentinel.inference.sheet import Sheet
 from sentinel.inference.usage import Usage, fit
 
+OPENAI_CHAT: Final = Dialect.OPENAI_CHAT  # an enum's member costs a search where it is named
 COMPLETION_CAP: Final = 16
 """What a completion (not a chat) is cut at when the client says nothing."""
 
@@ -38,6 +39,8 @@ CHAT: Final = re.compile(
     rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name)"\s*+:\s*+' + STRING.encode()
 )
 COMPLETION: Final = re.compile(rb'"text"\s*+:\s*+' + STRING.encode())
+SAID: Final = ("content", "reasoning_content", "reasoning", "refusal")
+"""Where a message has text."""
 
 
 def is_ordinary(data: bytes) -> bool:
@@ -66,19 +69,23 @@ def chat_text(data: bytes) -> list[bytes]:
 def read_chat(call: Call, body: Members) -> Ask:
     basket = Basket()
     for index, entry in enumerate(entries(body, "messages", "$")):
-        _message(basket, members(entry, f"$.messages[{index}]"), f"$.messages[{index}]")
+        if not basket.message(entry):
+            _message(basket, members(entry, f"$.messages[{index}]"), f"$.messages[{index}]")
     tools = [*entries(body, "tools", "$"), *entries(body, "functions", "$")]
-    basket.json(tools)
-    form = inner(body, "response_format", "$")
-    if text(form, "type", "$.response_format") == "json_schema":
-        basket.json(form.get("json_schema"))
+    if tools:
+        basket.json(tools)
+    if "response_format" in body:
+        form = inner(body, "response_format", "$")
+        if text(form, "type", "$.response_format") == "json_schema":
+            basket.json(form.get("json_schema"))
     if options := inner(body, "prediction", "$"):
         _content(basket, options, "$.prediction")
     is_stream = bool(flag(body, "stream", "$"))
-    caps = [amount(body, name, "$") for name in ("max_completion_tokens", "max_tokens")]
+    cap, older_cap = amount(body, "max_completion_tokens", "$"), amount(body, "max_tokens", "$")
+    if cap is None or (older_cap is not None and older_cap > cap):
+        cap = older_cap
     return Ask(
-        Dialect.OPENAI_CHAT, model_of(body, call.model), basket.packed(), is_stream,
-        output_cap=max((cap for cap in caps if cap is not None), default=None),
+        OPENAI_CHAT, model_of(body, call.model), basket.packed(), is_stream, output_cap=cap,
         choices_count=choices_of(whole(body, "n", "$"), "$.n"), has_tools=bool(tools),
         wants_usage=not is_stream or _wants_usage(body), has_stream_options="stream_options" in body,
     )  # fmt: skip
@@ -209,13 +216,15 @@ def _read(sheet: Sheet, body: Members, holder: str) -> None:
         sheet.say(text(choice, "text", path), index)
         sheet.finish(text(choice, "finish_reason", path), index)
         _report(sheet, choice, path)
-    _report(sheet, inner(body, "x_groq", "$"), "$.x_groq")
+    if "x_groq" in body:
+        _report(sheet, inner(body, "x_groq", "$"), "$.x_groq")
     _report(sheet, body, "$")
 
 
 def _said(sheet: Sheet, message: Members, index: int, path: str) -> None:
-    for name in ("content", "reasoning_content", "reasoning", "refusal"):
-        sheet.say(text(message, name, path), index)
+    for name in SAID:
+        if name in message:
+            sheet.say(text(message, name, path), index)
     for position, entry in enumerate(entries(message, "tool_calls", path)):
         place = f"{path}.tool_calls[{position}]"
         _called(sheet, inner(members(entry, place), "function", place), index, f"{place}.function")
@@ -260,38 +269,23 @@ def _report(sheet: Sheet, holder: Members, path: str) -> None:
 
 def usage_of(found: Members, path: str) -> Usage:
     """Usage in either of OpenAI's two vocabularies."""
-    prompt, completion = (
-        ("input_tokens", "output_tokens") if "input_tokens" in found else ("prompt_tokens", "completion_tokens")
-    )
+    is_later = "input_tokens" in found
+    prompt, completion = ("input_tokens", "output_tokens") if is_later else ("prompt_tokens", "completion_tokens")
     input_tokens, output = amount(found, prompt, path) or 0, amount(found, completion, path) or 0
-    input_details, output_details = Details(found, prompt, path), Details(found, completion, path)
-    reasoning = output_details("reasoning_tokens")
+    received, received_at = inner(found, f"{prompt}_details", path), f"{path}.{prompt}_details"
+    made, made_at = inner(found, f"{completion}_details", path), f"{path}.{completion}_details"
+    reasoning = amount(made, "reasoning_tokens", made_at) or 0
     total = amount(found, "total_tokens", path) or 0
     if reasoning > output or (reasoning and total == input_tokens + output + reasoning):
         output += reasoning
-    cached = input_details("cached_tokens") or amount(found, "prompt_cache_hit_tokens", path) or 0
+    cached = amount(received, "cached_tokens", received_at) or amount(found, "prompt_cache_hit_tokens", path) or 0
+    written_long = inner(received, "cache_write_tokens_details", received_at)
     return fit(
-        input_tokens=input_tokens, cached=cached, cache_write=input_details("cache_write_tokens"),
-        cache_write_long=input_details.inner("cache_write_tokens")("ttl_12h_tokens"),
-        audio_input=input_details("audio_tokens"), output=output, reasoning=reasoning,
-        audio_output=output_details("audio_tokens"),
+        input_tokens=input_tokens, cached=cached, cache_write=amount(received, "cache_write_tokens", received_at) or 0,
+        cache_write_long=amount(written_long, "ttl_12h_tokens", f"{received_at}.cache_write_tokens_details") or 0,
+        audio_input=amount(received, "audio_tokens", received_at) or 0, output=output, reasoning=reasoning,
+        audio_output=amount(made, "audio_tokens", made_at) or 0,
     )  # fmt: skip
-
-
-class Details:
-    """The object beside a sum that tells what the sum is made of."""
-
-    __slots__ = ("_found", "_path")
-
-    def __init__(self, found: Members, name: str, path: str) -> None:
-        self._found = inner(found, f"{name}_details", path)
-        self._path = f"{path}.{name}_details"
-
-    def inner(self, name: str) -> Details:
-        return Details(self._found, name, self._path)
-
-    def __call__(self, name: str) -> int:
-        return amount(self._found, name, self._path) or 0
 
 
 def is_usage_alone(event: Members) -> bool:

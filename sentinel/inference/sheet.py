@@ -13,9 +13,8 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Final
+from typing import Final, NamedTuple
 
 from sentinel.inference.usage import Usage
 
@@ -42,16 +41,14 @@ class Doubt(Enum):
     CUT = "cut"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """What the upstream said went wrong, in its words: for a log, shortened."""
 
     kind: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Produced:
+class Produced(NamedTuple):
     """The text of one choice so far, calls of tools included. `tokens`: None unless a counter was handed in."""
 
     choice: int
@@ -60,8 +57,7 @@ class Produced:
     tokens: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What is known of an answer. `usage`: what was reported, None if nothing was.
 
     When only one side was reported, `usage` has that one, and `is_reported` is false of it.
@@ -99,6 +95,8 @@ class Tally:
 
     def _settle(self) -> None:
         """Count all but the last block; cut at a blank, where tokens seldom reach across."""
+        if self._pending_chars <= BLOCK_CHARS:
+            return
         text, start = "".join(self._pending), 0
         while len(text) - start > BLOCK_CHARS:
             end = text.rfind(" ", start + BLOCK_CHARS // 2, start + BLOCK_CHARS)
@@ -114,13 +112,21 @@ class Tally:
         self._pending_chars = len(text) - start
 
     def _measure(self, text: str) -> tuple[int, int, int]:
-        if not text.isascii():  # halves that came in two escapes become one character, and lone ones are replaced
+        tokens = 0
+        if text.isascii():
+            octets = len(text)
+        else:  # halves that came in two escapes become one character, and lone ones are replaced
             text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return len(text), len(text.encode()), self._count(text) if self._count and text else 0
+            octets = len(text.encode())
+        if self._count is not None and text:
+            tokens = self._count(text)
+        return len(text), octets, tokens
 
     def produced(self, choice: int) -> Produced:
         self._settle()
-        chars, octets, tokens = self._measure("".join(self._pending))
+        if len(self._pending) > 1:
+            self._pending = ["".join(self._pending)]
+        chars, octets, tokens = self._measure(self._pending[0])
         counted = self._tokens + tokens if self._count else None
         return Produced(choice, self._chars + chars, self._octets + octets, counted)
 

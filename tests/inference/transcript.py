@@ -66,7 +66,7 @@ def told(reading: Reading) -> str:
     if reading.usage is None:
         lines.append("no usage")
     else:
-        names = [name for name in reading.usage.__slots__ if name.endswith("tokens")]
+        names = [name for name in reading.usage._fields if name.endswith("tokens")]
         counts = ((name.removesuffix("_tokens"), getattr(reading.usage, name)) for name in names)
         lines.append("usage " + " ".join(f"{name}={count}" for name, count in counts if count))
         if not reading.usage.is_reported:

@@ -47,6 +47,7 @@ CANONICAL: Final = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,%d})\r\n" % (SIZE_DIG
 """A size line as we would write it ourselves."""
 
 SIZE, DATA, DATA_END, TRAILER, DONE = range(5)
+assert SIZE == 0, "`one` asks for it as for what is false"
 
 
 class ChunkedBody:
@@ -89,6 +90,22 @@ class ChunkedBody:
             else:
                 at = self._a_line(out, at, end)
         return out.take(), at
+
+    def one(self, data: bytes) -> bytes | None:
+        """The payload, if `data` is one chunk in canonical form and nothing else, as events of a stream mostly come.
+
+        The chunk is then taken, and its octets may go on as they came. None: nothing was taken, `feed` them.
+        """
+        if self._state or self._line:
+            return None
+        size_line = CANONICAL(data)
+        if size_line is None:
+            return None
+        start, end = size_line.end(), len(data) - 2
+        if int(size_line[1], 16) != end - start or not data.endswith(b"\r\n"):
+            return None
+        self.payload_bytes += end - start
+        return data[start:end]
 
     def _whole_chunks(self, out: _Out) -> int:
         """Pass the chunks at the beginning that are canonical and all there, as nearly all are. Judges nothing."""

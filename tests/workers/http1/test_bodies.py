@@ -18,6 +18,19 @@ def test_canonical_chunks_leave_as_the_same_object() -> None:
     assert body.done and body.payload_bytes == 5 + 1 + 10 + 16 + 2 + 2
 
 
+def test_a_chunk_by_itself_is_taken_at_once_and_nothing_else_is() -> None:
+    body = ChunkedBody(reframe=False, fault=UpstreamFault)
+    assert body.one(b"5\r\nhello\r\n") == b"hello" and body.payload_bytes == 5
+    others = [b"5\r\nhello\r\n1", b"5\r\nhello\r", b"5\r\nhell", b"5\r\n", b"5", b"", b"0\r\n\r\n", b"05\r\nhello\r\n",
+              b"5;x\r\nhello\r\n", b"5\r\nhelloo\r\n", b"5\nhello\r\n", b" 5\r\nhello\r\n", b"5\r\nhello\n\n",
+              b"1\r\na\r\n1\r\nb\r\n", b"0x5\r\nhello\r\n", b"-1\r\n\r\n"]  # fmt: skip
+    for data in others:
+        assert body.one(data) is None and body.payload_bytes == 5, data
+    for part in (b"5\r\nhe", b"llo", b"\r", b"\n5", b"\r\nhello\r\n0\r\nX"):  # in the middle of anything
+        body.feed(part)
+        assert body.one(b"1\r\na\r\n") is None, part
+
+
 def test_what_follows_the_last_chunk_is_not_consumed() -> None:
     body = ChunkedBody(reframe=True, fault=ClientFault)
     assert body.feed(b"5\r\nhello\r\n0\r\n\r\nGET / HTTP/1.1\r\n") == (b"5\r\nhello\r\n0\r\n\r\n", 15)
