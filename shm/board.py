@@ -21,7 +21,7 @@ from shm.cells import Cells
 from shm.faults import RegionFull
 from shm.layout import HEADER, PLACE, STAMP_BITS, SUBWINDOWS, TOLL, WORD, Geometry
 from shm.names import Names
-from shm.places import QUANTITY_MAX, window_sums
+from shm.places import QUANTITY_MAX, USABLE, WARMING, window_sums
 
 Known = TypeVar("Known", bound=IntEnum)
 
@@ -29,9 +29,12 @@ MS: Final = 1_000_000
 COUNT_AT: Final = HEADER.offset("places_count")
 LEADER_AT: Final = HEADER.offset("leader")
 SWAPS_MAX: Final = 256
+CACHE_AT, FLIGHTS_AT = 20, 32
+WAITING_MAX, CACHE_MAX, FLIGHTS_MAX = (1 << 20) - 1, (1 << 12) - 1, (1 << 32) - 1
+"""Parts of a place's report."""
 (
-    ADMIN, HEALTH, EJECTED_UNTIL, BREAKER, CONSECUTIVE, EWMA, BUDGET, WINDOW, CHECKED, FINDING, CHANGED, EJECTIONS,
-    RECOVERED,
+    ADMIN, HEALTH, EJECTED_UNTIL, BREAKER, REPORT, REPORTED, CONSECUTIVE, EWMA, BUDGET, WINDOW, CHECKED,
+    FINDING, CHANGED, EJECTIONS, RECOVERED,
 ) = (offset for offset, field in PLACE.places() if field.name not in ("length", "text"))  # fmt: skip
 
 
@@ -69,6 +72,9 @@ class PlaceView:
     consecutive: int
     in_flight: int
     tokens: int  # under way
+    reported_ms: int
+    waiting: int  # as it reported
+    cache: int  # thousandths in use
     ewma_us: int
     budget: int  # thousandths of a retry
     toll: Toll
@@ -126,6 +132,8 @@ class Board:
             trips=parts.trips, consecutive=self._word(index, CONSECUTIVE),
             in_flight=self._cells.flights(array("I", [index]).tobytes())[0],
             tokens=self._cells.burdens(array("I", [index]).tobytes())[0],
+            reported_ms=self._word(index, REPORTED), waiting=self._word(index, REPORT) & WAITING_MAX,
+            cache=self._word(index, REPORT) >> CACHE_AT & CACHE_MAX,
             ewma_us=self._word(index, EWMA) & QUANTITY_MAX, budget=self._word(index, BUDGET) & (1 << STAMP_BITS) - 1,
             toll=Toll(**dict(zip(_TOLLS, memoryview(sums).cast("Q").tolist(), strict=True))),
         )  # fmt: skip
@@ -147,6 +155,21 @@ class Board:
         self._store(index, CHANGED, now_ms)
         self._store(index, HEALTH, health)
         return True
+
+    def set_report(self, index: int, waiting: int, cache: int, now_ns: int) -> None:
+        """What an endpoint says of its load, with what the fleet has in flight there now. The leader."""
+        flights = min(self._cells.flights(array("I", [index]).tobytes())[0], FLIGHTS_MAX)
+        word = flights << FLIGHTS_AT | min(cache, CACHE_MAX) << CACHE_AT | min(waiting, WAITING_MAX)
+        self._store(index, REPORT, word)
+        self._store(index, REPORTED, now_ns // MS)
+
+    def report(self, index: int, now_ns: int, stale_ns: int) -> tuple[int, int, int] | None:
+        """Waiting, thousandths of the cache, in flight when that was read; None when it is too old, or never was."""
+        at = self._word(index, REPORTED)
+        if not at or now_ns // MS - at > stale_ns // MS:
+            return None
+        word = self._word(index, REPORT)
+        return word & WAITING_MAX, word >> CACHE_AT & CACHE_MAX, word >> FLIGHTS_AT
 
     def set_ejected(self, index: int, until_ns: int, ejections: int) -> None:
         """Leave an endpoint out until then. The leader."""
@@ -194,6 +217,13 @@ class Board:
                 index = self._names.append(name)
                 for at, word in enumerate(struct.unpack(f"={len(octets) // WORD}Q", octets)):
                     self._store(index, ADMIN + at * WORD, word)
+
+    def cold(self, standing: bytes, places: Sequence[int]) -> bytes:
+        """The same, where those that would be usable and were never found healthy are warming up."""
+        return bytes([
+            WARMING if code == USABLE and self._word(place, HEALTH) == Health.UNKNOWN else code
+            for code, place in zip(standing, places, strict=True)
+        ])  # fmt: skip
 
     def recovered_ms(self, index: int) -> int:
         """When an endpoint became healthy again, or its ejection ended (or will); 0 for never."""

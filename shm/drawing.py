@@ -21,6 +21,7 @@ from shm.layout import (
     NAME,
     PLACE,
     RECORDS,
+    ROSTER,
     SERIES,
     SLOT,
     SPENDING,
@@ -44,7 +45,7 @@ EXAMPLE: Final = Geometry(
 )  # fmt: skip
 C_NAMES: Final = {
     HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT", PLACE: "PLACE",
-    TOLL: "TOLL", SPENDING: "SPENDING", TITLE: "TITLE",
+    TOLL: "TOLL", ROSTER: "ROSTER", SPENDING: "SPENDING", TITLE: "TITLE",
 }  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def drawing() -> str:
     for record, preface in ((HEADER, HEADER_TEXT), (SLOT, SLOT_TEXT), (NAME, NAME_TEXT),
                             (CELL, CELL_TEXT), (SERIES, SERIES_TEXT), (LIMIT, LIMIT_TEXT),
                             (SPENDING, SPENDING_TEXT), (TITLE, TITLE_TEXT), (PLACE, PLACE_TEXT),
-                            (TOLL, TOLL_TEXT)):  # fmt: skip
+                            (TOLL, TOLL_TEXT), (ROSTER, ROSTER_TEXT)):  # fmt: skip
         parts += [f"\n## {record.name.capitalize()}\n\n{preface}\n", _boxes(record)]
     limits = " ".join(f"{bound // 1000}" for bound in BOUNDS_NS)
     parts.append(f"\nThe {BUCKETS} buckets end at (microseconds, inclusive): {limits}, and without bound.\n")
@@ -140,6 +141,7 @@ def _map(geometry: Geometry) -> str:
         (geometry.places_offset, "places", f"{geometry.places_max} x {PLACE.size}: upstreams and endpoints"),
         (geometry.flights_offset, "in flight", f"{geometry.slots_max} x {2 * geometry.places_max} x {WORD}, + tokens"),
         (geometry.tolls_offset, "tolls", f"{geometry.slots_max} x {geometry.places_max} x {TOLL.size}"),
+        (geometry.rosters_offset, "rosters", f"{geometry.places_max} x {ROSTER.size}: which models there are"),
     ]
     lines = ["```", f"{'offset':>12}  (a region of {geometry.slots_max} slots and {geometry.series_max} series)"]
     rule = " " * 14 + "+" + "-" * (INSIDE - 12) + "+"
@@ -217,4 +219,5 @@ given by control alone, in order, and never taken back. How its words change is 
 in `shm/places.py`. In flight are, for each slot, a row of one word a place; what the
 fleet has in flight at a place is the sum over the slots."""
 TOLL_TEXT: Final = "What was counted of a place, per slot; sums over all slots are the fleet's."
+ROSTER_TEXT: Final = "One of these per place: which models an endpoint serves, as the leader read it last."
 SERIES_TEXT: Final = "One of these per slot and series; sums over all slots are the fleet's."

@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 6
+VERSION: Final = 8
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -291,6 +291,8 @@ PLACE: Final = Record("place", (
     Field("ejected_until_ms", LEADER, "left out until then"),
     Field("breaker", WORKERS, "sentinel.core.machines.breaker: until_ms << 24 | passed << 16 | given << 8 | trips << 2 "
           "| state"),
+    Field("report", LEADER, "of its load: in flight when it was read << 32 | thousandths of its cache << 20 | waiting"),
+    Field("reported_ms", LEADER, "when that was; 0 never"),
     Field("consecutive", WORKERS, "failures in a row", on_line=True),
     Field("ewma", WORKERS, "peak latency: ms of its last change << 28 | microseconds"),
     Field("budget", WORKERS, "of retries: ms of its last change << 28 | thousandths of a retry"),
@@ -314,7 +316,12 @@ TOLL: Final = Record("toll", (
     Field("opened", WORKER, "how often its breaker opened"),
 ), LINE)  # fmt: skip
 
-RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SPENDING, TITLE, PLACE, TOLL)
+ROSTER: Final = Record("roster", (
+    Field("word", LEADER, "CRC-32 of the text << 32 | its length << 16 | 2 some are left off | 1 told; 0 unknown"),
+    Field("text", LEADER, "names of the models that an endpoint serves, in UTF-8, a line each", 511),
+), 4096)  # fmt: skip
+
+RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SPENDING, TITLE, PLACE, TOLL, ROSTER)
 LIFE_WORDS: Final = 4
 NAME_BYTES_MAX: Final = NAME.size - WORD
 JOURNAL_RECORD_BYTES: Final = CELL.size - WORD
@@ -473,6 +480,10 @@ class Geometry:
 
     @property
     def size_bytes(self) -> int:
+        return _aligned(self.rosters_offset + self.places_max * ROSTER.size, PAGE)
+
+    @property
+    def rosters_offset(self) -> int:
         return _aligned(self.tolls_offset + self.slots_max * self.tolls_stride, PAGE)
 
     def slot(self, index: int) -> int:
@@ -516,6 +527,9 @@ class Geometry:
 
     def toll(self, slot: int, place: int) -> int:
         return self.tolls_offset + slot * self.tolls_stride + place * TOLL.size
+
+    def roster(self, place: int) -> int:
+        return self.rosters_offset + place * ROSTER.size
 
 
 if __name__ == "__main__":

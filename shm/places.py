@@ -59,6 +59,8 @@ OPENED, CLOSED = 1, 2
 """What `finish` tells of the endpoint's breaker; of the upstream's, two bits higher."""
 USABLE, DRAIN, MAINTENANCE, UNHEALTHY, EJECTED, OPEN = range(6)
 """Standing of a place."""
+WARMING: Final = 7
+"""And that of one which nobody has found warm yet, where that is asked for (`Board.cold`)."""
 
 Permit = tuple[int, int]
 """The rounds of the two breakers that a request probes in; 0 in neither."""

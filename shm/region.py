@@ -40,6 +40,7 @@ from shm.layout import HEADER, SERIES, WORD, Geometry
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics, limiting, settle
 from shm.mapping import Mapping, open_name, place, reserve, unlink_name
+from shm.rosters import Rosters
 from shm.series import SeriesNames
 from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
 
@@ -96,6 +97,7 @@ class Region:
         self._slots = Slots(cells, geometry, place(name))
         self._names = SeriesNames(cells, geometry, mapping.memory, partial(_reserve_series, self))
         self.board = Board(cells, geometry, mapping.memory)
+        self.rosters = Rosters(cells, geometry, mapping.memory, lambda at, size: _reserve(self, [(at, size)]))
         self.record = cells.record
         """(slot, series, status, reason_number, duration_ns, bytes_in, bytes_out): count one exchange; worker."""
         self.add = cells.add

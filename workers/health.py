@@ -15,7 +15,9 @@ Rules:
    operator wrote, whatever it resolves to now.
 6. Endpoints in maintenance are not asked: somebody may be working on them.
 7. Each change is one line on standard error.
-8. A check that we had no descriptor for is no check: that we are poor says nothing about the patient.
+8. Where endpoints warm up, a good answer that took too long is a bad one until the endpoint is well, and checks of one
+   that is on its way follow each other at once (WARM_UP_PAUSE_S), or it would be away for many intervals.
+9. A check that we had no descriptor for is no check: that we are poor says nothing about the patient.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.core.balance.outliers import Marks, ejected_for_ns, outliers
 from sentinel.core.machines.health import Admin, Finding, Health, judge
-from sentinel.core.plan import HealthCheck, OutlierEjection
+from sentinel.core.plan import HealthCheck, LoadReport, OutlierEjection
+from sentinel.inference.gauges import Dials, Gauges
 from shm.board import PlaceView
+from workers.asking import Found, ask_inference, ask_load
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import parse_response
 from workers.pool import EXHAUSTED
@@ -45,19 +49,24 @@ LEASE_NS: Final = 2_000_000_000
 """So long after a leader fell silent another worker leads; it renews eight times as often."""
 RENEW_NS: Final = LEASE_NS // 8
 MS: Final = 1_000_000
+WARM_UP_PAUSE_S: Final = 0.1
+SHOWN_MAX: Final = 8
+"""So many names of models are said on standard error."""
 ROW_NS: Final = 250_000_000
 """How often failures in a row are looked at, whatever the interval of the other comparisons."""
 
 
-async def ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding | None:
-    """Check one address; None if we could not. Raises nothing but CancelledError."""
+async def ask(host: str, port: int, check: HealthCheck, authority: str) -> Found:
+    """Check one address. Raises nothing but CancelledError."""
     try:
         async with asyncio.timeout(check.timeout_ns / 1e9):
-            return await _ask(host, port, check, authority)
+            if check.kind == "inference":
+                return await ask_inference(host, port, check, authority)
+            return Found(await _ask(host, port, check, authority))
     except TimeoutError:
-        return Finding.TIMED_OUT
+        return Found(Finding.TIMED_OUT)
     except OSError as fault:
-        return None if fault.errno in EXHAUSTED else Finding.REFUSED
+        return Found(None if fault.errno in EXHAUSTED else Finding.REFUSED)
 
 
 async def _ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding:
@@ -109,6 +118,10 @@ class Round:
             (group.upstream.health, place)
             for group in groups if group.upstream.health is not None for place in group.places
         ]  # fmt: skip
+        self._read = [
+            (group.upstream.load_report, place)
+            for group in groups if group.upstream.load_report is not None for place in group.places
+        ]  # fmt: skip
         self._compared = [(group.upstream.outlier, group) for group in groups if group.upstream.outlier is not None]
         self._seats = asyncio.Semaphore(AT_ONCE)
         self._tasks: list[asyncio.Task[None]] = []
@@ -117,7 +130,7 @@ class Round:
     def tick(self, now_ns: int) -> None:
         """Lead, if nobody of this generation does, and begin or end the round accordingly."""
         service = self._service
-        if now_ns - self._renewed_ns < RENEW_NS or not (self._checked or self._compared):
+        if now_ns - self._renewed_ns < RENEW_NS or not (self._checked or self._compared or self._read):
             return
         self._renewed_ns = now_ns
         region = service.region
@@ -130,6 +143,7 @@ class Round:
         elif not self._tasks:
             create = service.loop.create_task
             self._tasks = [create(self._keep_asking(check, place)) for check, place in self._checked]
+            self._tasks += [create(self._keep_reading(rule, place)) for rule, place in self._read]
             self._tasks += [create(self._keep_comparing(rule, group)) for rule, group in self._compared]
 
     def stop(self) -> None:
@@ -148,30 +162,79 @@ class Round:
             try:
                 view = self._view(place)
                 if view.admin is not Admin.MAINTENANCE:
-                    finding = await self._ask_in_turn(check, place)
-                    if finding is not None:
-                        streak = self._found(check, place, view, finding, streak)
+                    found = await self._ask_in_turn(check, place)
+                    if found.models is not None:
+                        self._list(place, view, found)
+                    if found.finding is not None:
+                        streak = self._found(check, place, view, _warm(check, view, found), streak)
             except Exception as fault:
                 self._service.surprise(fault)
+            is_warming = check.warm_up and streak and self._view(place).health is not Health.HEALTHY
             # A tenth of chance: checks of many endpoints, or of many fleets, must not fall into step.
-            await asyncio.sleep(interval_s * (0.95 + random.random() / 10))
+            pause_s = min(interval_s, WARM_UP_PAUSE_S) if is_warming else interval_s
+            await asyncio.sleep(pause_s * (0.95 + random.random() / 10))
+
+    def _list(self, place: Place, view: PlaceView, found: Found) -> None:
+        """Keep which models there are."""
+        assert found.models is not None
+        if self._service.region.rosters.tell(place.number, found.models, is_whole=found.is_whole):
+            names = self._service.region.rosters.read(place.number).names  # without what nobody should print
+            first = ", ".join(names[:SHOWN_MAX]) or "none"
+            more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
+            _say(view.name, f"serves models: {first}{more}")
 
     def _found(self, check: HealthCheck, place: Place, view: PlaceView, finding: Finding, streak: int) -> int:
         """Judge, write on the board, and return how many findings in a row say otherwise than it did."""
         state, streak = judge(
             view.health, streak, finding is Finding.GOOD,
-            healthy_after=check.healthy_after, unhealthy_after=check.unhealthy_after,
+            healthy_after=check.healthy_after, unhealthy_after=check.unhealthy_after, warm_up=check.warm_up,
         )  # fmt: skip
         if self._service.region.board.set_health(place.number, state, finding, time.monotonic_ns()):
-            _say(view.name, f"is {state.name.lower()}: {finding.name.lower().replace('_', ' ')}")
+            _say(view.name, f"is {state.name.lower()}: {_word(finding)}")
         return streak
 
-    async def _ask_in_turn(self, check: HealthCheck, place: Place) -> Finding | None:
+    async def _ask_in_turn(self, check: HealthCheck, place: Place) -> Found:
+        host = place.next_host()
+        if host is None:
+            return Found(Finding.UNRESOLVED)
+        async with self._seats:
+            return await ask(host, check.port or place.endpoint.port, check, check.host or place.name)
+
+    # Loads.
+
+    async def _keep_reading(self, rule: LoadReport, place: Place) -> None:
+        """Keep what the endpoint reports of its load. What cannot be read is not written, and grows old by itself."""
+        dials = Dials(rule.waiting, rule.cache)
+        trouble: Finding | None = None
+        every_s = rule.every_ns / 1e9
+        await asyncio.sleep(random.random() * every_s / 10)
+        while True:
+            try:
+                view = self._view(place)
+                if view.admin is not Admin.MAINTENANCE:
+                    found = await self._read_in_turn(rule, dials, place)
+                    if isinstance(found, Gauges):
+                        board = self._service.region.board
+                        board.set_report(place.number, found.waiting, found.cache, time.monotonic_ns())
+                    before, trouble = trouble, found if isinstance(found, Finding) else None
+                    if trouble is not before:
+                        _say(view.name, "reports its load" if trouble is None else f"reports no load: {_word(trouble)}")
+            except Exception as fault:
+                self._service.surprise(fault)
+            await asyncio.sleep(every_s * (0.95 + random.random() / 10))
+
+    async def _read_in_turn(self, rule: LoadReport, dials: Dials, place: Place) -> Gauges | Finding | None:
+        """None if we could not ask."""
         host = place.next_host()
         if host is None:
             return Finding.UNRESOLVED
-        async with self._seats:
-            return await ask(host, check.port or place.endpoint.port, check, check.host or place.name)
+        try:
+            async with self._seats, asyncio.timeout(rule.timeout_ns / 1e9):
+                return await ask_load(host, rule.port or place.endpoint.port, rule, dials, place.name)
+        except TimeoutError:
+            return Finding.TIMED_OUT
+        except OSError as fault:
+            return None if fault.errno in EXHAUSTED else Finding.REFUSED
 
     # Comparisons.
 
@@ -215,6 +278,18 @@ class Round:
 
     def _view(self, place: Place) -> PlaceView:
         return self._service.region.place(place.number)
+
+
+def _warm(check: HealthCheck, view: PlaceView, found: Found) -> Finding:
+    """The finding, where one who has to warm up must also be quick."""
+    assert found.finding is not None
+    is_cold = check.warm_up and view.health is not Health.HEALTHY
+    is_slow = check.warm_up_ns and found.took_ns > check.warm_up_ns
+    return Finding.SLOW if is_cold and is_slow and found.finding is Finding.GOOD else found.finding
+
+
+def _word(finding: Finding) -> str:
+    return finding.name.lower().replace("_", " ")
 
 
 def _say(name: str, words: str) -> None:

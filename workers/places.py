@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.core.balance.chooser import Chooser
 from sentinel.core.balance.levels import UNHEALTHY, UNRESOLVED, USABLE
+from sentinel.core.balance.reports import Report
+from sentinel.core.balance.rosters import serves
 from sentinel.core.balance.sticky import Tag, set_cookie
 from sentinel.core.balance.warming import warmed
 from sentinel.core.machines.breaker import Terms
@@ -30,6 +32,7 @@ from sentinel.core.plan import SECOND, Breaker, Endpoint, Upstream
 from sentinel.core.wishes import BY_TOKENS
 from sentinel.core.world import Choice, Wish
 from shm.places import OPENED, RETRIES, pack_terms
+from shm.rosters import UNKNOWN, Roster
 from workers import attempt
 from workers.pool import Pool, Rack
 
@@ -114,9 +117,9 @@ class Group:
     """One upstream at run time; the chooser's scene."""
 
     __slots__ = (
-        "_begin", "_chance", "_finish", "_has_names", "_is_quiet", "_numbers", "_pick", "_probes", "_region",
-        "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets", "chooser", "is_plain", "is_weighed",
-        "number", "places", "purse", "upstream", "waiting", "weights",
+        "_begin", "_chance", "_finish", "_has_names", "_is_quiet", "_is_warmed_up", "_numbers", "_pick", "_probes",
+        "_region", "_rosters", "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets", "chooser",
+        "is_plain", "is_weighed", "number", "places", "purse", "upstream", "waiting", "weights",
     )  # fmt: skip
 
     def __init__(self, service: Service, upstream: Upstream, *, is_retried: bool = False) -> None:
@@ -135,6 +138,8 @@ class Group:
         self._numbers = array("I", [place.number for place in self.places]).tobytes()
         self._stood = b""
         self._is_quiet = False  # all could be used when we looked last, and all have addresses
+        self._is_warmed_up = upstream.health is not None and upstream.health.warm_up > 0
+        self._rosters = [(0, UNKNOWN)] * len(self.places)  # as they were read, each under its word
         self._has_names = any(place.is_name for place in self.places)
         # Nobody but an operator ever changes how these endpoints stand: to look at each tick is enough.
         judges = upstream.health or upstream.outlier or upstream.endpoint_breaker
@@ -226,6 +231,8 @@ class Group:
         standing = self._region.standing(self._numbers, time.monotonic_ns(), self._probes)
         if self.upstream.health is None:  # what checks of a former configuration found is nobody's to mend
             standing = standing.replace(ILL, WELL)
+        elif self._is_warmed_up:
+            standing = self._region.board.cold(standing, [place.number for place in self.places])
         if standing != self._stood:  # somebody may have come back just now
             self._stood = standing
             self._is_quiet = not any(standing) and not self._has_names
@@ -238,6 +245,21 @@ class Group:
 
     def flights(self) -> Sequence[int]:
         return self._region.flights(self._numbers)
+
+    def reports(self) -> Sequence[Report | None]:
+        rule, board, now_ns = self.upstream.load_report, self._region.board, time.monotonic_ns()
+        if rule is None:
+            return [None] * len(self.places)
+        found = [board.report(place.number, now_ns, rule.stale_ns) for place in self.places]
+        return [None if one is None else Report(*one) for one in found]
+
+    def lacking(self, model: str) -> bytes:
+        rosters = self._region.rosters
+        for at, place in enumerate(self.places):
+            word = rosters.word(place.number)
+            if word != self._rosters[at][0]:
+                self._rosters[at] = word, rosters.read_at(place.number, word)
+        return bytes([lacks(roster, model) for _, roster in self._rosters])
 
     def burdens(self) -> Sequence[int]:
         return self._region.burdens(self._numbers)
@@ -295,6 +317,11 @@ def resume(exchange: Exchange) -> None:
         exchange.surprised(fault)
     if not exchange.is_pending and exchange.group is not None:
         exchange.group.wake()  # there may be room for more than one
+
+
+def lacks(roster: Roster, model: str) -> bool:
+    """Whether it is known that an endpoint does not serve the model."""
+    return roster.is_known and roster.is_whole and not serves(roster.names, model)
 
 
 def _terms(breaker: Breaker | None) -> Terms:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -105,10 +105,27 @@ def config(document: Document) -> None:
     click.echo(json.dumps(document.get("plan"), indent=2))
 
 
+def _load(report: Document | None) -> Text:
+    if not report:
+        return Text(DASH)
+    words = f"{report.get('waiting')} waiting, cache {float(report.get('cache_used') or 0):.0%}"
+    return Text(words + " (stale)", style=BAD) if report.get("is_stale") else Text(words)
+
+
+def _models(names: list[str] | None) -> Text:
+    return Text(DASH if names is None else ", ".join(names) or "none")
+
+
+EXTRA: Final[dict[str, Callable[[Any], Text]]] = {"load": _load, "models": _models}
+"""Columns that are shown where there is something to show."""
+
+
 def endpoints(documents: Iterable[Document]) -> None:
     columns = ("upstream", "endpoint", "standing", "health", "in flight", "requests", "failures", "mean ms", "priority")
-    table = _table(columns, right={"in flight", "requests", "failures", "mean ms", "priority"})
-    for one in documents:
+    shown = list(documents)
+    more = [name for name in ("load", "models") if any(one.get(name) is not None for one in shown)]
+    table = _table((*columns, *more), right={"in flight", "requests", "failures", "mean ms", "priority"})
+    for one in shown:
         word, left = str(one.get("standing") or DASH), one.get("ejected_ms_left")
         if left and word == "ejected":
             word += f" for {duration(left)}"
@@ -116,7 +133,7 @@ def endpoints(documents: Iterable[Document]) -> None:
             _text(one.get("upstream")), _text(one.get("endpoint")), Text(word, style=GOOD if word == "usable" else BAD),
             _text(f"{one.get('health', DASH)} ({one.get('finding', DASH)})"), _text(one.get("in_flight")),
             _text(one.get("requests")), _text(one.get("failures")), _text(one.get("latency_ms_mean")),
-            _text(one.get("priority")),
+            _text(one.get("priority")), *[EXTRA[name](one.get(name)) for name in more],
         )  # fmt: skip
     _console().print(table)
 

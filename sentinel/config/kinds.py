@@ -485,6 +485,12 @@ def field_value(value: Any) -> str:
     return str(value).strip()
 
 
+def metric(value: Any) -> str:
+    if not re.fullmatch(r"[A-Za-z_:][A-Za-z0-9_:]{0,199}", _text(value)):
+        raise Unfit("not the name of a metric", 'for example "vllm:num_requests_waiting"')
+    return str(value)
+
+
 def secret(value: Any) -> str:
     if not re.fullmatch(r"[\x21-\x7e]{16,1024}", _text(value)):
         raise Unfit("a token has at least 16 printable ASCII characters, without spaces")
@@ -524,6 +530,7 @@ FIELD_VALUE_KIND: Final = Kind("header-value", "the value of a header", field_va
 RATE: Final = Kind("rate", 'a rate like "100/s"', rate)
 KEY_PART: Final = Kind("key-part", 'a part of a key like "client-ip" or "header:x-tenant"', key_part)
 MODEL_KEY_PART: Final = Kind("key-part", 'a part of a key like "header:x-tenant" or "model"', model_key_part)
+METRIC: Final = Kind("metric", 'the name of a metric like "vllm:num_requests_waiting"', metric)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
 RETRY_ON: Final = Kind("retry-condition", 'a reason to try again like "reset" or 503', retry_on)
 LOAD: Final = Kind("load", 'a share of the average like "125%"', load, unit="%")

@@ -327,7 +327,7 @@ ROUTE: Final = Directive(
 BALANCE: Final = Directive(
     "balance", "How an endpoint is chosen. Counts of requests in flight and latencies are those of all workers together.",
     (Argument("kind", k.one_of("round-robin", "random", "least-request", "power-of-two", "peak-ewma",
-                               "least-tokens", "ip-hash", "maglev", "ring")),),
+                               "least-tokens", "least-load", "ip-hash", "maglev", "ring")),),
     children=(
         Directive("key", "What `maglev` and `ring` hash: parts of the request, as in a rate limit's `key`.",
                   (Argument("parts", k.KEY_PART, True),), example='key "cookie:user"'),
@@ -359,6 +359,16 @@ HEALTH_CHECK: Final = Directive(
     "health-check", "Ask every endpoint again and again whether it is well; one worker does it for the fleet. Without `path`, a "
     "connection that is accepted is good.",
     children=(
+        _one("kind", k.one_of("inference"), "Ask an inference server which models it has, at `path` (`/v1/models` without it). The answer is kept, "
+             "and an endpoint that does not list the model of a request gets none of it.", example='kind "inference"'),
+        Directive("completion", 'With `kind "inference"`: ask for one token besides, of this model, or of the first that is listed.',
+                  (Argument("model", k.TEXT, is_optional=True),),
+                  (Property("path", k.TARGET, "Where.", '"/v1/chat/completions"'),), example='completion "llama-3.1-8b"'),
+        _one("bearer", k.FIELD_VALUE_KIND, 'With `kind "inference"`: the key that the server wants.', example='bearer (env)"VLLM_API_KEY"'),
+        Directive("warm-up", 'With `kind "inference"`: an endpoint that is new, or was unhealthy, is used only after so many good checks in a row.',
+                  (Argument("count", k.integer(1, 100)),),
+                  (Property("within", k.duration(), "Each of them within this time. Without it: within `timeout`."),),
+                  example='warm-up 3 within="2s"'),
         _one("path", k.TARGET, "Ask with HTTP for this path.", example='path "/healthz"'),
         _one("method", k.METHOD, "With `path`: the method.", '"GET"'),
         _one("host", k.FIELD_VALUE_KIND, "With `path`: the Host field. Without it: the endpoint's address.", example='host "app.internal"'),
@@ -371,6 +381,25 @@ HEALTH_CHECK: Final = Directive(
         _one("unhealthy-after", k.integer(1, 100), "So many bad checks in a row make it unhealthy.", "3"),
     ),
     example='health-check { path "/healthz"; interval "5s"; }',
+)  # fmt: skip
+
+LOAD_REPORT: Final = Directive(
+    "load-report", "With `balance \"least-load\"`: read from each endpoint's page of metrics (Prometheus) how many requests wait there and how "
+    "much of its cache is in use; one worker does it for the fleet.",
+    children=(
+        _one("path", k.TARGET, "Where the page is.", '"/metrics"'),
+        _one("port", k.integer(1, 65_535), "On this port. Without it: the endpoint's.", example="port 9400"),
+        _one("every", k.duration("10ms"), "From one reading to the next, of each endpoint.", '"1s"'),
+        _one("timeout", k.duration("1ms"), "A page that takes longer is none.", '"1s"'),
+        _one("stale-after", k.duration("10ms"), "A reading that is older counts no more.", '"5s"'),
+        Directive("waiting", "Metrics that count the requests that wait; all lines of the page are added up. Without it: "
+                  "`vllm:num_requests_waiting` and `sglang:num_queue_reqs`.", (Argument("names", k.METRIC, True),),
+                  example='waiting "my_server_queue_length"'),
+        Directive("cache", "Metrics that tell the part of the cache that is in use, 0 to 1; of several lines the largest. Without it: "
+                  "`vllm:kv_cache_usage_perc`, `vllm:gpu_cache_usage_perc` and `sglang:token_usage`.", (Argument("names", k.METRIC, True),),
+                  example='cache "my_server_cache_usage"'),
+    ),
+    example='load-report { every "1s"; }',
 )  # fmt: skip
 
 OUTLIER_EJECTION: Final = Directive(
@@ -421,6 +450,7 @@ UPSTREAM: Final = Directive(
         BALANCE,
         STICKY_COOKIE,
         HEALTH_CHECK,
+        LOAD_REPORT,
         OUTLIER_EJECTION,
         CIRCUIT_BREAKER,
         Directive("limits", "How much the fleet asks of it at a time. More is answered 503, or waits.", children=(
@@ -555,11 +585,14 @@ STATE: Final = Directive(
     children=(
         Directive("endpoint", "How an endpoint stands.",
                   (Argument("address", k.ENDPOINT), Argument("standing", k.one_of(
-                      "usable", "draining", "maintenance", "unhealthy", "ejected", "breaker-open", "unresolved"), is_optional=True)),
+                      "usable", "draining", "maintenance", "unhealthy", "ejected", "breaker-open", "unresolved", "warming-up"), is_optional=True)),
                   (Property("upstream", k.NAME_KIND, "Of which upstream; needed where several have this address."),
                    Property("in-flight", k.integer(0, 1_000_000), "Requests under way there.", "0"),
                    Property("latency", k.duration("0s"), 'Its measured latency, for `balance "peak-ewma"`.', '"0s"'),
-                   Property("tokens", k.integer(0, 2_000_000_000), "Tokens of language models under way there, for `balance \"least-tokens\"`.", "0")),
+                   Property("tokens", k.integer(0, 2_000_000_000), "Tokens of language models under way there, for `balance \"least-tokens\"`.", "0"),
+                   Property("waiting", k.integer(0, 1_000_000), "What it reports, for `balance \"least-load\"`: requests that wait."),
+                   Property("cache", k.PERCENT, "And the part of its cache that is in use."),
+                   Property("models", k.TEXT, "The models that it serves, with blanks between them. Without it: nobody knows.")),
                   is_repeatable=True, example='endpoint "127.0.0.1:9001" "ejected"'),
         Directive("upstream", "An upstream as a whole.",
                   (Argument("name", k.NAME_KIND), Argument("breaker", k.one_of("breaker-open"), is_optional=True)),

@@ -19,6 +19,7 @@ from sentinel.config.document import SyntaxFault, parse
 from sentinel.config.problem import Problem, Problems
 from sentinel.config.schema import STATE
 from sentinel.core.balance import levels
+from sentinel.core.balance.reports import Report
 from sentinel.core.budgets import unit_name, write_key
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.keys import network_of
@@ -26,11 +27,12 @@ from sentinel.core.limits import Limiter
 from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, TokenBudget, Upstream
 from sentinel.core.span import Span
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
+from sentinel.core.wishes import lists_models
 
 STANDINGS: Final = {
     "usable": levels.USABLE, "draining": levels.DRAIN, "maintenance": levels.MAINTENANCE,
     "unhealthy": levels.UNHEALTHY, "ejected": levels.EJECTED, "breaker-open": levels.OPEN,
-    "unresolved": levels.UNRESOLVED,
+    "unresolved": levels.UNRESOLVED, "warming-up": levels.WARMING,
 }  # fmt: skip
 OPTION: Final = "--state"
 LINES_MAX: Final = 1000
@@ -90,6 +92,8 @@ def impossible(upstream: Upstream, endpoint: Endpoint, standing: str | None) -> 
             return f"upstream `{upstream.name}` has no outlier-ejection"
         case "breaker-open" if upstream.endpoint_breaker is None:
             return f"upstream `{upstream.name}` has no circuit-breaker of each endpoint"
+        case "warming-up" if upstream.health is None or not upstream.health.warm_up:
+            return f"upstream `{upstream.name}` has no health-check with `warm-up`"
         case "unresolved" if endpoint.host.startswith("unix:") or _is_numeric(endpoint.host):
             return "it is an address, and no name that is resolved"
     return ""
@@ -110,16 +114,23 @@ class _Compiler:
                     self._idle(one, "latency", upstream, 'balance "peak-ewma"')
                 if "tokens" in one.prop_spans and upstream.balance.kind != "least-tokens":
                     self._idle(one, "tokens", upstream, 'balance "least-tokens"')
+                if "models" in one.prop_spans and not lists_models(upstream):
+                    self._idle(one, "models", upstream, 'health-check { kind "inference"; }')
+                for name in ("waiting", "cache"):
+                    if name in one.prop_spans and upstream.balance.kind != "least-load":
+                        self._idle(one, name, upstream, 'balance "least-load"')
+                models = one.props["models"]
                 endpoints[upstream.name, endpoint.name] = EndpointState(
                     STANDINGS[one.args[1]] if len(one.args) > 1 and one.args[1] else levels.USABLE,
                     one.props["in-flight"] or 0, (one.props["latency"] or 0) // US,
-                    tokens=one.props["tokens"] or 0,
+                    tokens=one.props["tokens"] or 0, models=None if models is None else tuple(models.split()),
+                    report=_report(one),
                 )  # fmt: skip
         for one in block.all("upstream"):
             group = self._upstream(one, one.args[0] if one.args else None, one.span)
             if group is not None:
                 if "turn" in one.prop_spans and not _takes_turns(group):
-                    turns = 'balance "round-robin" of equal weights, "least-request" or "least-tokens"'
+                    turns = 'balance "round-robin" of equal weights, "least-request", "least-tokens" or "least-load"'
                     self._idle(one, "turn", group, turns)
                 in_flight = one.props["in-flight"]
                 upstreams[group.name] = UpstreamState(
@@ -321,6 +332,13 @@ def _text(word: str) -> str:
     return f'"{escaped}"'
 
 
+def _report(block: Block) -> Report | None:
+    """What an endpoint said of its load, with the requests in flight that it is described with."""
+    if not {"waiting", "cache"} & set(block.prop_spans):
+        return None
+    return Report(block.props["waiting"] or 0, block.props["cache"] or 0, block.props["in-flight"] or 0)
+
+
 def _known(names: Sequence[str]) -> str:
     return f"there are {', '.join(f'`{name}`' for name in names[:20])}" if names else "there is none"
 
@@ -329,7 +347,7 @@ def _takes_turns(upstream: Upstream) -> bool:
     """Whether it matters whose turn it is (balance.chooser)."""
     kind = upstream.balance.kind
     is_even = len({endpoint.weight for endpoint in upstream.endpoints}) == 1 and not upstream.slow_start_ns
-    return kind in ("least-request", "least-tokens") or (kind == "round-robin" and is_even)
+    return kind in ("least-request", "least-tokens", "least-load") or (kind == "round-robin" and is_even)
 
 
 def _is_numeric(host: str) -> bool:

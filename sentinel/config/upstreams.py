@@ -16,6 +16,9 @@ from sentinel.core import plan as p
 HASHES = ("ip-hash", "maglev", "ring")
 KEYED = ("maglev", "ring")
 HTTP_ONLY = ("method", "host", "expect")
+WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs")
+CACHE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage")
+INFERENCE_ONLY = ("completion", "bearer", "warm-up")
 
 
 def compile_upstream(block: Block, problems: Problems, warnings: Problems) -> p.Upstream:
@@ -31,6 +34,7 @@ def compile_upstream(block: Block, problems: Problems, warnings: Problems) -> p.
         sticky=_sticky(sticky) if block.has("sticky-cookie") else None,
         health=_health(health) if block.has("health-check") else None,
         outlier=_outlier(outlier) if block.has("outlier-ejection") else None,
+        load_report=_load_report(block.one("load-report")) if kind_of(block) == "least-load" else None,
         endpoint_breaker=breakers.get("endpoint"), upstream_breaker=breakers.get("upstream"),
         max_requests=limits.value("max-requests"), max_endpoint_requests=limits.value("max-endpoint-requests"),
         max_pending=limits.value("max-pending"), pending_timeout_ns=limits.value("pending-timeout"),
@@ -62,10 +66,17 @@ def _contradictions(block: Block) -> Iterator[tuple[Block, str, str]]:
     for name, kinds in wrong:
         if balance.has(name) and kind is not None and kind not in kinds:
             yield balance.one(name), f"`{name}` has no effect with `{kind}`", f"remove it, or use {_either(kinds)}"
-    if block.has("health-check") and not health.has("path"):
+    yield from _idle_checks(health) if block.has("health-check") else ()
+    if block.has("health-check") and not health.has("path") and not health.has("kind"):
         for name in HTTP_ONLY:
             if health.has(name):
                 yield health.one(name), f"`{name}` has no effect without `path`", 'add `path "/healthz"`, or remove it'
+    report = block.one("load-report")
+    if block.has("load-report") and kind not in (None, "least-load"):
+        yield report, f"`load-report` has no effect with `{kind}`", 'remove it, or use `balance "least-load"`'
+    if report.value("stale-after") and report.value("every") and report.value("stale-after") <= report.value("every"):
+        why = "readings would be too old before the next one comes"
+        yield report.one("stale-after"), why, "make `stale-after` several times as long as `every`"
     judges = [name for name in ("health-check", "outlier-ejection", "circuit-breaker") if block.has(name)]
     if block.has("panic-threshold") and block.value("panic-threshold") and not judges:
         remedy = "add a `health-check`, or remove it"
@@ -85,6 +96,19 @@ def _contradictions(block: Block) -> Iterator[tuple[Block, str, str]]:
     if block.has("sticky-cookie") and sticky.value("same-site") == "none" and not sticky.value("secure"):
         why = "browsers drop cookies with SameSite=None that are not secure"
         yield sticky.one("same-site"), why, "add `secure true`"
+
+
+def _idle_checks(health: Block) -> Iterator[tuple[Block, str, str]]:
+    if not health.has("kind"):
+        for name in INFERENCE_ONLY:
+            if health.has(name):
+                why = f'`{name}` has no effect without `kind "inference"`'
+                yield health.one(name), why, 'add `kind "inference"`, or remove it'
+        return
+    if health.has("method"):
+        yield health.one("method"), "`method` has no effect: a list of models is asked for with GET", "remove it"
+    if health.has("warm-up") and health.has("healthy-after"):
+        yield health.one("healthy-after"), "`healthy-after` has no effect: `warm-up` says how many", "remove it"
 
 
 def _breakers(block: Block, problems: Problems) -> dict[str, p.Breaker]:
@@ -138,11 +162,32 @@ def _sticky(block: Block) -> p.Sticky:
 
 
 def _health(block: Block) -> p.HealthCheck:
+    is_inference = block.has("kind")
+    completion, warm_up = block.one("completion"), block.one("warm-up")
     return p.HealthCheck(
-        kind="http" if block.has("path") else "tcp", path=block.value("path") or "/", method=block.value("method"),
+        kind="inference" if is_inference else "http" if block.has("path") else "tcp",
+        path=block.value("path") or ("/v1/models" if is_inference else "/"), method=block.value("method"),
+        completion=(completion.args[0] if completion.args else None) or "",
+        completion_path=completion.props["path"] if block.has("completion") else "",
+        bearer=block.value("bearer") or "", warm_up=warm_up.args[0] if warm_up.args and warm_up.args[0] else 0,
+        warm_up_ns=(warm_up.props["within"] or 0) if block.has("warm-up") else 0,
         host=block.value("host") or "", statuses=tuple(one for one in block.one("expect").args if one),
         port=block.value("port") or 0, interval_ns=block.value("interval"), timeout_ns=block.value("timeout"),
         healthy_after=block.value("healthy-after"), unhealthy_after=block.value("unhealthy-after"), span=block.span,
+    )  # fmt: skip
+
+
+def kind_of(block: Block) -> str:
+    balance = block.one("balance")
+    return (balance.args[0] if balance.args else None) or ""
+
+
+def _load_report(block: Block) -> p.LoadReport:
+    return p.LoadReport(
+        path=block.value("path"), port=block.value("port") or 0, every_ns=block.value("every"),
+        timeout_ns=block.value("timeout"), stale_ns=block.value("stale-after"),
+        waiting=tuple(one for one in block.one("waiting").args if one) or WAITING,
+        cache=tuple(one for one in block.one("cache").args if one) or CACHE, span=block.span,
     )  # fmt: skip
 
 

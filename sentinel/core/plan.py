@@ -319,8 +319,8 @@ class Balance:
     """
 
     kind: Literal[
-        "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "ip-hash", "maglev",
-        "ring",
+        "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "least-load", "ip-hash",
+        "maglev", "ring",
     ] = "round-robin"  # fmt: skip
     key: tuple[str, ...] = ()
     max_load: int = 0
@@ -345,9 +345,13 @@ class Sticky:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """What one worker asks each endpoint again and again; `statuses` are inclusive ranges of good answers."""
+    """What one worker asks each endpoint again and again; `statuses` are inclusive ranges of good answers.
 
-    kind: Literal["http", "tcp"] = "tcp"
+    inference: `path` is that of the list of models; with a completion_path one token is asked for, of `completion` or
+    of the first that is listed. warm_up: so many good answers in a row, each within warm_up_ns, before it is used.
+    """
+
+    kind: Literal["http", "tcp", "inference"] = "tcp"
     path: str = "/"
     method: str = "GET"
     host: str = ""  # "": the endpoint's name
@@ -357,6 +361,25 @@ class HealthCheck:
     timeout_ns: int = 2 * SECOND
     healthy_after: int = 2
     unhealthy_after: int = 3
+    completion: str = ""
+    completion_path: str = ""
+    bearer: str = ""
+    warm_up: int = 0
+    warm_up_ns: int = 0
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """Where one worker reads what an endpoint has before it (sentinel.inference.gauges); names of metrics."""
+
+    path: str = "/metrics"
+    port: int = 0  # 0: the endpoint's
+    every_ns: int = SECOND
+    timeout_ns: int = SECOND
+    stale_ns: int = 5 * SECOND
+    waiting: tuple[str, ...] = ()
+    cache: tuple[str, ...] = ()
     span: Span = NOWHERE
 
 
@@ -401,6 +424,7 @@ class Upstream:
     sticky: Sticky | None = None
     health: HealthCheck | None = None
     outlier: OutlierEjection | None = None
+    load_report: LoadReport | None = None
     endpoint_breaker: Breaker | None = None  # one for each endpoint
     upstream_breaker: Breaker | None = None  # one for all of them
     retry_share: int = 200  # thousandths of a retry that each attempt earns the fleet

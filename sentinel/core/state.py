@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sentinel.core.balance.levels import USABLE
+from sentinel.core.balance.reports import Report
 
 PlaceName = tuple[str, str]
 """The names of an upstream and of its endpoint."""
@@ -34,7 +35,8 @@ def _empty() -> dict[bytes, int]:
 class EndpointState:
     """How one endpoint stands (balance.levels). weight: present one of a slow start, scaled; 0: all of it.
 
-    tokens: under way there, of language models.
+    tokens: under way there, of language models. models: those that it serves; None: nobody knows.
+    report: what it said of its load, if that is fresh.
     """
 
     standing: int = USABLE
@@ -42,6 +44,8 @@ class EndpointState:
     latency_us: int = 0
     weight: int = 0
     tokens: int = 0
+    models: tuple[str, ...] | None = None
+    report: Report | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,20 +22,22 @@ BY_TOKENS: Final = frozenset({"least-tokens"})
 class Wisher:
     """Reads the wishes of one upstream's requests; made with the route table."""
 
-    __slots__ = ("_cookie", "_is_weighed", "_parts")
+    __slots__ = ("_cookie", "_is_listed", "_is_weighed", "_parts")
 
     def __init__(self, upstream: Upstream) -> None:
         balance = upstream.balance
         self._parts = tuple(part_of(key, balance.ipv4_prefix, balance.ipv6_prefix) for key in balance.key)
         self._cookie = upstream.sticky.cookie if upstream.sticky is not None else ""
         self._is_weighed = balance.kind in BY_TOKENS
+        self._is_listed = lists_models(upstream)
 
     @staticmethod
     def of(upstream: Upstream | None) -> Wisher | None:
         """None where nothing of a request matters."""
-        if upstream is None or not (upstream.balance.key or upstream.sticky or upstream.balance.kind in BY_TOKENS):
+        if upstream is None:
             return None
-        return Wisher(upstream)
+        matters = upstream.balance.key or upstream.sticky or upstream.balance.kind in BY_TOKENS
+        return Wisher(upstream) if matters or lists_models(upstream) else None
 
     def wish(self, request: Request, appraisal: Appraisal | None = None) -> Wish:
         # Each part with its length before it: no two requests make one key of different parts.
@@ -43,7 +45,13 @@ class Wisher:
         return Wish(
             text.encode("utf-8", "surrogatepass"), cookie_of(request, self._cookie) if self._cookie else "",
             tokens_of(appraisal) if self._is_weighed else 0,
+            appraisal.model if appraisal is not None and self._is_listed else "",
         )
+
+
+def lists_models(upstream: Upstream) -> bool:
+    """Whether it is known which models its endpoints serve."""
+    return upstream.health is not None and upstream.health.kind == "inference"
 
 
 def tokens_of(appraisal: Appraisal | None) -> int:

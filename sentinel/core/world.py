@@ -23,11 +23,13 @@ class Wish:
     """What of a request matters for the choice of an endpoint. key: what is hashed. cookie: the sticky one's value.
 
     tokens: what it may take at most, where endpoints are chosen by tokens; one that was not appraised counts as 1.
+    model: which one it asks for, where it is known which endpoints serve it.
     """
 
     key: bytes = b""
     cookie: str = ""
     tokens: int = 0
+    model: str = ""
 
 
 NO_WISH: Final = Wish()

@@ -33,6 +33,8 @@ from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending, priced
 from sentinel.core.balance.chooser import Chooser
 from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
 from sentinel.core.balance.loads import least_request, lightest
+from sentinel.core.balance.reports import Report
+from sentinel.core.balance.rosters import serves
 from sentinel.core.balance.warming import warmed
 from sentinel.core.budgets import Offset, utc
 from sentinel.core.limits import ADMITTED, REFUSED, charged
@@ -87,6 +89,12 @@ class Scene:
 
     def flights(self) -> Sequence[int]:
         return [one.in_flight for one in self.known]
+
+    def reports(self) -> Sequence[Report | None]:
+        return [one.report for one in self.known]
+
+    def lacking(self, model: str) -> bytes:
+        return bytes([one.models is not None and not serves(one.models, model) for one in self.known])
 
     def burdens(self) -> Sequence[int]:
         return [one.tokens for one in self.known]

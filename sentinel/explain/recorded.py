@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal
 
+from sentinel.core.balance.reports import said
 from sentinel.core.plan import Upstream
 from sentinel.core.reasons import BY_NUMBER, Reason
 from sentinel.core.record import Record, RecordStep
@@ -84,9 +85,13 @@ def _step(step: RecordStep, table: RouteTable | None) -> Node:
         return Node("loser", f"passed over: {text}", reason=step.reason, place=step.place)
     if table is not None and reason is Reason.ENDPOINT_CHOSEN:
         text += _rivals(table.upstreams.get(step.details[0]) if step.details else None)
-    if table is not None and reason in (Reason.LOAD_COMPARED, Reason.TOKENS_COMPARED):
+    if table is not None and reason in COMPARED:
         text = _loads(step, table) or text
     return Node("step", text, reason=step.reason, place=step.place)
+
+
+COMPARED: Final = frozenset({Reason.LOAD_COMPARED, Reason.TOKENS_COMPARED, Reason.REPORTS_COMPARED})
+"""What a balance compared, endpoint by endpoint."""
 
 
 def _rivals(upstream: Upstream | None) -> str:
@@ -102,6 +107,8 @@ def _loads(step: RecordStep, table: RouteTable) -> str:
     what = "in flight were"
     if step.reason_number == Reason.TOKENS_COMPARED.number and counts:
         what = f"of {counts.pop(0)} tokens itself, and under way were"
+    if step.reason_number == Reason.REPORTS_COMPARED.number:
+        what, counts = "loads were", [said(one) for one in counts]
     if upstream is None or len(counts) != len(upstream.endpoints) or not chosen.isdecimal():
         return ""
     names = [endpoint.name for endpoint in upstream.endpoints]

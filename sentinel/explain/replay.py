@@ -180,7 +180,7 @@ def _refund_asked(spending: Spending) -> list[Any]:
 
 
 def _choice_asked(upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> list[Any]:
-    return [upstream.name, [endpoint.name for endpoint in tried], wish.key.hex(), wish.cookie, wish.tokens]
+    return [upstream.name, [endpoint.name for endpoint in tried], wish.key.hex(), wish.cookie, wish.tokens, wish.model]
 
 
 def _choice_line(choice: Choice) -> list[Any]:

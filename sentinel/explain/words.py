@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from sentinel.core.balance.reports import said
 from sentinel.core.conditions import compile_condition, field_values, query_values
 from sentinel.core.plan import Condition
 from sentinel.core.reasons import BY_NUMBER, Reason
@@ -81,6 +82,11 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.TOKENS_COMPARED if len(details) > 3:
             told = _listed(details[2:])
             return f"endpoint number {details[0]} has fewest tokens under way for its weight; in their order: {told}"
+        case Reason.REPORTS_COMPARED if len(details) == 2:
+            return f"endpoint number {details[0]} has the least load for its weight: {said(str(details[1]))}"
+        case Reason.REPORTS_COMPARED if len(details) > 2:
+            loads = _listed([said(str(one)) for one in details[1:]])
+            return f"endpoint number {details[0]} has the least load for its weight; in their order: {loads}"
         case Reason.ATTEMPTED if len(details) == 7:
             return _attempt_text(*map(str, details))
         case Reason.TRIED_ANOTHER if len(details) == 3:

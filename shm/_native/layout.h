@@ -101,6 +101,8 @@
 #define PLACE_HEALTH 33
 #define PLACE_EJECTED_UNTIL_MS 34
 #define PLACE_BREAKER 35
+#define PLACE_REPORT 36
+#define PLACE_REPORTED_MS 37
 #define PLACE_CONSECUTIVE 40
 #define PLACE_EWMA 41
 #define PLACE_BUDGET 42
@@ -121,6 +123,11 @@
 #define TOLL_CONNECT_FAILURES 5
 #define TOLL_RETRIES 6
 #define TOLL_OPENED 7
+
+/* roster: places in words */
+#define ROSTER_WORDS 512
+#define ROSTER_WORD 0
+#define ROSTER_TEXT 1
 
 /* numbers */
 #define CLASSES 6

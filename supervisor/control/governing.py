@@ -19,8 +19,10 @@ from sentinel.core.limits import Limiter
 from sentinel.core.machines.breaker import UNTIL_MAX, BreakerState
 from sentinel.core.machines.health import Admin
 from sentinel.core.plan import Breaker, ConcurrencyLimit, Endpoint, Plan, RateLimit, Upstream
+from sentinel.core.wishes import lists_models
 from shm.board import PlaceView
 from shm.region import Region
+from shm.rosters import UNKNOWN
 
 MS: Final = 1_000_000
 ADMIN_WORDS: Final = {admin.name.lower(): admin for admin in Admin}
@@ -195,15 +197,25 @@ def _endpoint(upstream: Upstream, endpoint: Endpoint, region: Region, now_ns: in
     standing = region.standing(array("I", [endpoint.place]).tobytes(), now_ns, probes)[0]
     if upstream.health is None and standing == UNHEALTHY:  # of checks that are not made any more
         standing = USABLE
+    if upstream.health is not None and upstream.health.warm_up:
+        standing = region.board.cold(bytes([standing]), [endpoint.place])[0]
+    roster = region.rosters.read(endpoint.place) if lists_models(upstream) else UNKNOWN
+    rule, report = upstream.load_report, None
+    if rule is not None and view.reported_ms:
+        age_ms = max(0, now_ms - view.reported_ms)
+        report = {
+            "waiting": view.waiting, "cache_used": view.cache / 1000, "ms_ago": age_ms,
+            "is_stale": age_ms > rule.stale_ns // MS,
+        }  # fmt: skip
     return {
-        "upstream": upstream.name, "endpoint": endpoint.name, "standing": STANDING_WORDS[standing],
+        "load": report, "upstream": upstream.name, "endpoint": endpoint.name, "standing": STANDING_WORDS[standing],
         "admin": view.admin.name.lower(), "health": view.health.name.lower(),
         "finding": view.finding.name.lower().replace("_", "-"),
         "checked_ms_ago": now_ms - view.checked_ms if view.checked_ms else None,
         "health_ms": now_ms - view.changed_ms if view.changed_ms else None,
         "ejected_ms_left": max(0, view.ejected_until_ms - now_ms), "ejections": view.ejections,
         "weight": endpoint.weight, "priority": endpoint.priority, "locality": endpoint.locality,
-        "in_flight": view.in_flight, "tokens": view.tokens,
+        "in_flight": view.in_flight, "tokens": view.tokens, "models": list(roster.names) if roster.is_known else None,
         "requests": toll.requests, "failures": toll.failures, "refused": toll.refused,
         "connect_failures": toll.connect_failures, "consecutive_failures": view.consecutive,
         "latency_ms_mean": toll.latency_sum_us / toll.requests / 1000 if toll.requests else None,

@@ -10,6 +10,7 @@ classes, states, outcomes and slots. No label holds anything a client sent.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Final
@@ -211,6 +212,7 @@ def _requests(series: tuple[SeriesTotals, ...]) -> Iterator[Metric]:
 
 def _endpoints(places: tuple[PlaceView, ...]) -> Iterator[Metric]:
     labels = ["upstream", "endpoint"]
+    now_ms = time.monotonic_ns() // 1_000_000
     counters = {
         name: CounterMetricFamily(f"sentinel_endpoint_{name}", text, labels=labels) for name, text in TOLLS.items()
     }
@@ -221,6 +223,15 @@ def _endpoints(places: tuple[PlaceView, ...]) -> Iterator[Metric]:
     tokens = GaugeMetricFamily(
         "sentinel_endpoint_tokens", "Tokens of language models under way, where endpoints are balanced by them.",
         labels=labels,
+    )
+    waiting = GaugeMetricFamily(
+        "sentinel_endpoint_waiting", "Requests that wait at an inference server, as it reported.", labels=labels
+    )
+    cache = GaugeMetricFamily(
+        "sentinel_endpoint_cache_used_ratio", "The part of its cache that is in use, as it reported.", labels=labels
+    )
+    reported = GaugeMetricFamily(
+        "sentinel_endpoint_load_report_age_seconds", "How old these two are.", labels=labels
     )
     healthy = GaugeMetricFamily(
         "sentinel_endpoint_healthy", "0: its health checks found it unhealthy, or it was taken out.", labels=labels
@@ -239,9 +250,13 @@ def _endpoints(places: tuple[PlaceView, ...]) -> Iterator[Metric]:
         latency.add_metric([upstream, endpoint], view.toll.latency_sum_us / 1e6)
         in_flight.add_metric([upstream, endpoint], view.in_flight)
         tokens.add_metric([upstream, endpoint], view.tokens)
+        if view.reported_ms:
+            waiting.add_metric([upstream, endpoint], view.waiting)
+            cache.add_metric([upstream, endpoint], view.cache / 1000)
+            reported.add_metric([upstream, endpoint], max(0, now_ms - view.reported_ms) / 1000)
         is_well = view.health is not Health.UNHEALTHY and view.admin is Admin.READY
         healthy.add_metric([upstream, endpoint], int(is_well))
-    return iter((*counters.values(), latency, in_flight, tokens, healthy, breaker))
+    return iter((*counters.values(), latency, in_flight, tokens, waiting, cache, reported, healthy, breaker))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -20,11 +20,13 @@ import msgspec
 from sentinel.config import hide, render_problems
 from sentinel.config.states import read_state
 from sentinel.core.balance.levels import OPEN
+from sentinel.core.balance.reports import Report
 from sentinel.core.balance.warming import warmed
 from sentinel.core.plan import Plan, Upstream
 from sentinel.core.state import EndpointState, State, UpstreamState
 from sentinel.explain.assumed import Assumed
 from shm.region import Region
+from shm.rosters import Roster
 from workers.rehearsal import House, Misasked, checked_address, choose_listener, document, read_question
 
 MS: Final = 1_000_000
@@ -100,8 +102,11 @@ def _endpoints(upstream: Upstream, region: Region, now_ns: int) -> dict[tuple[st
     """How the endpoints stand, as a worker reads it (workers.places.Group)."""
     numbers = array("I", [endpoint.place for endpoint in upstream.endpoints]).tobytes()
     probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
+    standings = region.standing(numbers, now_ns, probes)
+    if upstream.health is not None and upstream.health.warm_up:
+        standings = region.board.cold(standings, [endpoint.place for endpoint in upstream.endpoints])
     known = zip(
-        upstream.endpoints, region.standing(numbers, now_ns, probes), region.flights(numbers),
+        upstream.endpoints, standings, region.flights(numbers),
         region.ewmas(numbers, now_ns, upstream.balance.half_life_ns), region.burdens(numbers), strict=True,
     )  # fmt: skip
     found = {}
@@ -109,5 +114,15 @@ def _endpoints(upstream: Upstream, region: Region, now_ns: int) -> dict[tuple[st
         weight = 0
         if upstream.slow_start_ns and (since_ms := region.board.recovered_ms(endpoint.place)):
             weight = warmed(endpoint.weight, now_ns // MS - since_ms, upstream.slow_start_ns // MS)
-        found[upstream.name, endpoint.name] = EndpointState(standing, in_flight, latency, weight, tokens)
+        rule = upstream.load_report
+        report = None if rule is None else region.board.report(endpoint.place, now_ns, rule.stale_ns)
+        found[upstream.name, endpoint.name] = EndpointState(
+            standing, in_flight, latency, weight, tokens, _models(region.rosters.read(endpoint.place)),
+            None if report is None else Report(*report),
+        )
     return found
+
+
+def _models(roster: Roster) -> tuple[str, ...] | None:
+    """What is known of an endpoint's models; of a list that was cut nothing is concluded."""
+    return roster.names if roster.is_known and roster.is_whole else None

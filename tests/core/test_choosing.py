@@ -23,14 +23,18 @@ from sentinel.core.balance.levels import (
     UNHEALTHY,
     UNRESOLVED,
     USABLE,
+    WARMING,
     allowed,
 )
 from sentinel.core.balance.loads import TOKENS_MAX, least_request, lighter, lightest, quicker, two_of
 from sentinel.core.balance.outliers import Marks, ejected_for_ns, outliers
+from sentinel.core.balance.reports import PER_FLIGHT, Report, least_load, loads_of, said
+from sentinel.core.balance.rosters import serves
 from sentinel.core.balance.sticky import Tag, Tags, set_cookie
 from sentinel.core.balance.warming import SCALE, warmed
-from sentinel.core.plan import Balance, Endpoint, OutlierEjection, Sticky, Upstream
+from sentinel.core.plan import Balance, Endpoint, HealthCheck, OutlierEjection, Sticky, Upstream
 from sentinel.core.reasons import Reason
+from sentinel.core.span import NOWHERE
 from sentinel.core.world import NO_WISH, Wish
 
 KEYS = [key_of(b"key %d" % number) for number in range(20_000)]
@@ -152,6 +156,67 @@ def test_by_tokens_no_endpoint_has_much_more_than_another_where_by_requests_one_
     mean = sum(sizes) / 10
     assert max(by_tokens) - min(by_tokens) <= max(sizes), "as near as the largest request"
     assert max(by_tokens) / mean < 1.05 < max(by_requests) / mean
+
+
+# Reports.
+
+
+def test_who_waits_outweighs_the_cache_and_the_cache_decides_where_nobody_waits() -> None:
+    def first(*reports: Report | None, flights: tuple[int, ...] = (0, 0, 0)) -> int:
+        return least_load(loads_of(reports, flights), [1] * len(reports), range(len(reports)), 0)
+
+    assert first(Report(1, 0, 0), Report(0, 999, 0), Report(2, 0, 0)) == 1
+    assert first(Report(0, 700, 0), Report(0, 650, 0), Report(0, 660, 0)) == 1
+    assert first(Report(0, 700, 4), Report(0, 650, 4), Report(0, 660, 4), flights=(4, 5, 4)) == 2, "sent since then"
+    assert first(Report(0, 700, 9), Report(0, 650, 4), Report(0, 660, 4), flights=(8, 4, 4)) == 0, "and over since then"
+    assert first(None, None, None, flights=(3, 1, 2)) == 1, "where nobody reports: by what is in flight"
+
+
+def test_who_does_not_report_is_neither_shunned_nor_flooded() -> None:
+    reports = [Report(0, 300, 0), Report(0, 500, 0), None]
+    flights, chosen = [0, 0, 0], Counter[int]()
+    for turn in range(30):
+        at = least_load(loads_of(reports, flights), [1, 1, 1], range(3), turn)
+        flights[at] += 1
+        chosen[at] += 1
+    assert chosen[2] == 10 and chosen[0] == chosen[1] + 2, "its part, as of one with a cache between the others'"
+
+
+def test_between_two_readings_nobody_is_stormed() -> None:
+    """All workers see the same page for a second; what they send meanwhile makes up for it."""
+    reports, flights = [Report(0, 100, 0), *[Report(0, 200 + 10 * at, 0) for at in range(9)]], [0] * 10
+    for turn in range(200):
+        flights[least_load(loads_of(reports, flights), [1] * 10, range(10), turn)] += 1
+    assert max(flights) - min(flights) <= 2 and flights[0] == max(flights)
+    flights = [0] * 10
+    for turn in range(300):
+        flights[least_load(loads_of(reports, flights), [2, *[1] * 9], range(10), turn)] += 1
+    assert flights[0] in range(52, 60), "twice the weight, twice the part"
+
+
+REPORTS = st.builds(Report, st.integers(0, 9), st.integers(0, 1000), st.integers(0, 9))
+
+
+@given(st.lists(st.none() | REPORTS, min_size=1), st.data())
+def test_a_load_is_never_below_nothing_and_grows_with_each_request(
+    reports: list[Report | None], data: st.DataObject
+) -> None:
+    flights = data.draw(st.lists(st.integers(0, 20), min_size=len(reports), max_size=len(reports)))
+    before, after = loads_of(reports, flights), loads_of(reports, [one + 1 for one in flights])
+    assert all(0 <= one <= other <= one + PER_FLIGHT for one, other in zip(before, after, strict=True))
+
+
+def test_loads_are_told_with_their_readings() -> None:
+    upstream = upstream_of(1, 1, 1, balance=Balance("least-load"))
+    stage = Stage(upstream)
+    stage.said = [Report(2, 450, 0), Report(0, 820, 1), None]
+    stage.under_way = [1, 3, 0]
+    choice = Chooser(upstream).choose(stage, (), NO_WISH)
+    assert choice.notes[-1] == (Reason.REPORTS_COMPARED, NOWHERE, (2, "2550:2:450", "1020:0:820", "1585:-"))
+    assert said("2550:2:450") == "2550 (2 waiting, cache 45%)" and said("1585:-") == "1585 (no fresh reading)"
+
+
+# Chance.
 
 
 def test_two_choices_keep_the_fullest_far_below_that_of_one() -> None:
@@ -339,6 +404,8 @@ class Stage:
         self.purse = [0] * len(self.weights)
         self.codes = bytes(standing or [USABLE] * len(self.weights))
         self.under_way = [0] * len(self.weights)
+        self.said: list[Report | None] = [None] * len(self.weights)
+        self.models: list[tuple[str, ...] | None] = [None] * len(self.weights)
         self.turns = 0
 
     def standing(self) -> bytes:
@@ -346,6 +413,12 @@ class Stage:
 
     def flights(self) -> Sequence[int]:
         return self.under_way
+
+    def reports(self) -> Sequence[Report | None]:
+        return self.said
+
+    def lacking(self, model: str) -> bytes:
+        return bytes(one is not None and model not in one for one in self.models)
 
     def burdens(self) -> Sequence[int]:
         return self.under_way
@@ -407,7 +480,8 @@ def test_when_there_is_nobody_the_reason_is_told(standing: list[int], refusal: R
 
 
 @pytest.mark.parametrize("kind", [
-    "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "ip-hash", "maglev", "ring",
+    "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "least-load", "ip-hash",
+    "maglev", "ring",
 ])  # fmt: skip
 @given(data=st.data())
 def test_every_balance_chooses_somebody_who_may_be_tried(kind: Any, data: st.DataObject) -> None:
@@ -421,6 +495,64 @@ def test_every_balance_chooses_somebody_who_may_be_tried(kind: Any, data: st.Dat
         if code in (USABLE, UNRESOLVED) and not any(endpoint is one for one in tried)
     ]  # fmt: skip
     assert (choice.endpoint in may) if may else choice.endpoint is None
+
+
+def test_who_does_not_serve_the_model_is_no_candidate() -> None:
+    upstream = upstream_of(1, 1, 1, health=HealthCheck("inference"), balance=Balance("least-request"))
+    chooser, stage = Chooser(upstream), Stage(upstream)
+    stage.models = [("a", "b"), None, ("b",)]
+    asked = Wish(model="a")
+    chosen = {chooser.choose(stage, (), asked).endpoint for _ in range(6)}
+    stage.under_way = [5, 9, 0]
+    choice = chooser.choose(stage, (), asked)
+    assert chosen | {choice.endpoint} <= {upstream.endpoints[0], upstream.endpoints[1]}, "of the second nobody knows"
+    assert choice.endpoint is upstream.endpoints[0]
+    assert choice.notes[0] == (Reason.ENDPOINT_PASSED_OVER, NOWHERE, ("10.0.0.2:80", "it does not serve the model"))
+    assert chooser.choose(stage, (), Wish(model="b")).endpoint is upstream.endpoints[2]
+    assert chooser.choose(stage, (), NO_WISH).endpoint is upstream.endpoints[2], "who names no model"
+
+
+@pytest.mark.parametrize(("standing", "refusal"), [
+    ([USABLE, USABLE], Reason.MODEL_MISSING), ([DRAIN, MAINTENANCE], Reason.MODEL_MISSING),
+    ([USABLE, UNHEALTHY], Reason.NONE_USABLE), ([USABLE, OPEN], Reason.BREAKER_OPEN),
+])  # fmt: skip
+def test_where_nobody_serves_the_model_that_is_told_and_panic_sends_nobody_there(
+    standing: list[int], refusal: Reason
+) -> None:
+    upstream = upstream_of(1, 1, health=HealthCheck("inference"), panic_share=1000 if USABLE in standing else 0)
+    stage = Stage(upstream, standing)
+    stage.models = [("a",), None if any(code in (UNHEALTHY, OPEN) for code in standing) else ("a",)]
+    choice = Chooser(upstream).choose(stage, (), Wish(model="x"))
+    if None in stage.models:
+        assert choice.endpoint is upstream.endpoints[1], "in a panic the one of which nobody knows"
+    else:
+        assert (choice.endpoint, choice.refusal) == (None, refusal)
+    calm = replace(upstream, panic_share=0)
+    assert Chooser(calm).choose(stage, (), Wish(model="x")).refusal == refusal
+
+
+def test_a_cookie_does_not_bring_a_client_to_who_lacks_the_model() -> None:
+    upstream = upstream_of(1, 1, sticky=Sticky("srv", (SECRET,)), health=HealthCheck("inference"))
+    chooser = Chooser(upstream)
+    assert chooser.tags is not None
+    wish = Wish(cookie=chooser.tags.make("10.0.0.0:80", 0, 0), model="x")
+    for code in (USABLE, DRAIN):
+        stage = Stage(upstream, [code, USABLE])
+        stage.models = [("a",), ("x",)]
+        moved = chooser.choose(stage, (), wish)
+        assert moved.endpoint is upstream.endpoints[1] and moved.notes[0][0] is Reason.STICKY_IGNORED
+
+
+def test_a_name_without_a_tag_means_the_latest() -> None:
+    assert serves(["llama3:latest"], "llama3") and serves(["llama3:latest"], "llama3:latest")
+    assert not serves(["llama3:8b"], "llama3") and not serves(["llama3"], "llama3:latest") and not serves([], "x")
+
+
+def test_who_warms_up_is_not_used_even_in_a_panic() -> None:
+    upstream = upstream_of(1, 1, panic_share=1000)
+    choice = Chooser(upstream).choose(Stage(upstream, [WARMING, UNHEALTHY]), (), NO_WISH)
+    assert choice.endpoint is upstream.endpoints[1]
+    assert Chooser(upstream).choose(Stage(upstream, [WARMING] * 2), (), NO_WISH).refusal is Reason.NONE_USABLE
 
 
 def test_a_drained_endpoint_keeps_those_who_are_its_own() -> None:
@@ -450,6 +582,12 @@ class Crowd:
 
     def flights(self) -> Sequence[int]:
         return self._flights
+
+    def reports(self) -> Sequence[Report | None]:
+        return [None] * len(self._flights)
+
+    def lacking(self, model: str) -> bytes:
+        return bytes(len(self._flights))
 
     def burdens(self) -> Sequence[int]:
         return self._flights

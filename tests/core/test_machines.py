@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentinel.core.machines import rollout, worker
+from sentinel.core.machines.health import Health, judge
 from sentinel.core.machines.rollout import FINAL, UNDER_WAY, WORDS, RolloutEvent, RolloutState
 from sentinel.core.machines.worker import FRESH, Order, WorkerEvent, WorkerState
 
@@ -142,3 +143,18 @@ def test_every_state_has_a_word_and_what_is_final_is_not_under_way() -> None:
     assert set(WORDS) == set(RolloutState)
     assert not UNDER_WAY & FINAL
     assert set(RolloutState) - UNDER_WAY - FINAL == {RolloutState.PROBATION, RolloutState.CURRENT}
+
+
+@pytest.mark.parametrize("begins", [Health.UNKNOWN, Health.UNHEALTHY])
+def test_who_has_to_warm_up_is_healthy_after_so_many_good_findings_in_a_row(begins: Health) -> None:
+    def after(*findings: bool) -> Health:
+        state, streak = begins, 0
+        for is_good in findings:
+            state, streak = judge(state, streak, is_good, healthy_after=1, unhealthy_after=2, warm_up=3)
+        return state
+
+    assert after(True, True) is begins and after(True, True, True) is Health.HEALTHY
+    assert after(True, True, False, True, True) is Health.UNHEALTHY, "a bad one, and it begins anew"
+    assert after(True, True, False, True, True, True) is Health.HEALTHY
+    assert after(True, True, True, False) is Health.HEALTHY, "once warm it takes as many bad ones as ever"
+    assert after(True, True, True, False, False) is Health.UNHEALTHY

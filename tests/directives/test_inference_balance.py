@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,11 +22,23 @@ from tests.workers.origin import Conversation, Origin, scripted
 from workers.rehearsal import House, ask_in
 
 
+def page_of(waiting: int, cache: float, names: tuple[str, str] = ("vllm:num_requests_waiting", "")) -> bytes:
+    """A page of metrics."""
+    lines = f'# TYPE it gauge\n{names[0]}{{model_name="m"}} {waiting}.0\n'
+    return f"{lines}{names[1] or 'vllm:gpu_cache_usage_perc'} {cache}\n".encode()
+
+
 class Model:
     """An endpoint with a model. `hold`: while it is clear, nobody is answered; `stream`: pieces of text before that."""
 
     def __init__(self, stream: int = 0) -> None:
         self.asked = 0
+        self.names = ["m"]  # that it lists
+        self.checks: list[tuple[bytes, bytes]] = []  # heads and bodies of what checks asked
+        self.pages: list[bytes] = []  # heads that asked for the page of metrics
+        self.page, self.page_status = page_of(0, 0), 200
+        self.token = usage(1, 1)  # what a check gets that asks for one
+        self.late_s = 0.0  # with that
         self.stream = stream
         self.hold = threading.Event()
         self.hold.set()
@@ -38,8 +51,16 @@ class Model:
     def talk(self, conversation: Conversation) -> None:
         while True:
             head = conversation.head()
+            body = conversation.body(head)
+            if b"sentinel-load-report" in head:
+                self.pages.append(head)
+                conversation.answer(self.page, f"HTTP/1.1 {self.page_status} X\r\ncontent-type: text/plain")
+                return
+            if b"sentinel-health-check" in head:
+                self.check(conversation, head, body)
+                return
             self.asked += 1
-            is_stream = b'"stream": true' in conversation.body(head)
+            is_stream = b'"stream": true' in body
             if is_stream:
                 conversation.send(HEAD + b"".join(chunk(EVENT % b"words and more") for _ in range(self.stream)))
             assert self.hold.wait(20)
@@ -47,6 +68,16 @@ class Model:
                 conversation.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
             else:
                 conversation.answer(usage(10, 20), "HTTP/1.1 200 OK\r\ncontent-type: application/json")
+
+
+    def check(self, conversation: Conversation, head: bytes, body: bytes) -> None:
+        self.checks.append((head, body))
+        if head.startswith(b"POST"):
+            time.sleep(self.late_s)  # an endpoint that is slow: what is tested is that it is
+            conversation.answer(self.token, "HTTP/1.1 200 OK\r\ncontent-type: application/json")
+            return
+        document = {"object": "list", "data": [{"id": name} for name in self.names]}
+        conversation.answer(json.dumps(document).encode(), "HTTP/1.1 200 OK\r\ncontent-type: application/json")
 
 
 @contextmanager
@@ -149,6 +180,156 @@ def test_whatever_the_end_nothing_stays_under_way(tmp_path: Path, end: str) -> N
             assert sum(view.tokens for view in worker.region.places()) == 0
 
 
+# Checks that ask for models.
+
+QUICK = 'interval "20ms"; timeout "500ms"; unhealthy-after 1'
+
+
+def state(worker: Worker, model: Model) -> tuple[str, str]:
+    view = next(view for view in worker.region.places() if view.name == f"origin/{model.name}")
+    return view.health.name, view.finding.name
+
+
+def answers(worker: Worker, model: str) -> tuple[int, str]:
+    answer = asking(worker, 10, model=model).answer()
+    return answer.status, answer.fields.get("x-sentinel-reason", "")
+
+
+@pytest.mark.directive("upstream/health-check/kind")
+def test_a_request_goes_only_where_its_model_is(tmp_path: Path) -> None:
+    check = f'health-check {{ kind "inference"; healthy-after 1; {QUICK}; }}'
+    with models(2) as (one, other):
+        one.names, other.names = ["llama", "qwen"], ["qwen"]
+        with balanced(tmp_path, '"round-robin"', (one, other), upstream=check) as worker:
+            wait_until(lambda: {state(worker, at) for at in (one, other)} == {("HEALTHY", "GOOD")}, "both are well")
+            assert one.checks[0][0].startswith(b"GET /v1/models HTTP/1.1\r\n")
+            assert {answers(worker, "llama") for _ in range(4)} == {(200, "")}
+            assert (one.asked, other.asked) == (4, 0)
+            for _ in range(4):
+                answers(worker, "qwen")
+            assert other.asked == 2, "in turn"
+            assert answers(worker, "gpt") == (404, "model-missing"), "nobody has it"
+            passed = told(worker, "endpoint-passed-over")
+            assert [f"127.0.0.1:{other.origin.port}", "it does not serve the model"] in passed
+            other.names = ["gpt"]
+            wait_until(lambda: answers(worker, "gpt") == (200, ""), "it serves it now")
+            assert "serves models: llama, qwen" in worker.stderr()
+            one.names = []
+            wait_until(lambda: answers(worker, "llama") == (404, "model-missing"), "nobody serves it any more")
+
+
+@pytest.mark.directive(
+    "upstream/health-check/completion", "upstream/health-check/completion@path", "upstream/health-check/bearer"
+)
+@pytest.mark.parametrize(("said", "path", "model"), [
+    ('"qwen"', "/v1/chat/completions", "qwen"), ("", "/v1/chat/completions", "llama"),
+    ('"qwen" path="/v1/completions"', "/v1/completions", "qwen"),
+])  # fmt: skip
+def test_one_token_is_asked_for(tmp_path: Path, said: str, path: str, model: str) -> None:
+    check = f'health-check {{ kind "inference"; completion {said}; bearer "a-key"; healthy-after 1; {QUICK}; }}'
+    with models(1) as (one,):
+        one.names, one.token = ["llama", "qwen"], b'{"error":{"message":"CUDA error"}}'
+        with balanced(tmp_path, '"round-robin"', (one,), upstream=check) as worker:
+            wait_until(lambda: state(worker, one) == ("UNHEALTHY", "MALFORMED"), "an error with 200 is one")
+            assert answers(worker, "llama") == (503, "none-usable")
+            one.token = usage(1, 1)
+            wait_until(lambda: state(worker, one) == ("HEALTHY", "GOOD"), "it answers")
+            head, body = next(check for check in one.checks if check[0].startswith(b"POST"))
+            asked = json.loads(body)
+            assert head.startswith(f"POST {path} HTTP/1.1\r\n".encode())
+            assert (asked["model"], asked["max_tokens"]) == (model, 1)
+            assert all(b"\r\nauthorization: Bearer a-key\r\n" in head for head, _ in one.checks)
+            one.names = ["other"]
+            if said:
+                wait_until(lambda: state(worker, one) == ("UNHEALTHY", "NO_MODEL"), "the one that is asked is gone")
+
+
+@pytest.mark.directive("upstream/health-check/warm-up", "upstream/health-check/warm-up@within")
+def test_an_endpoint_is_used_only_when_it_is_warm(tmp_path: Path) -> None:
+    check = f'health-check {{ kind "inference"; completion; warm-up 5 within="200ms"; {QUICK}; }}'
+    with models(1) as (one,):
+        one.late_s = 0.25
+        with balanced(tmp_path, '"least-request"', (one,), upstream=check) as worker:
+            assert answers(worker, "m") == (503, "none-usable"), "nobody has looked yet, or not often enough"
+            wait_until(lambda: state(worker, one) == ("UNHEALTHY", "SLOW"), "good, but not quick enough")
+            one.late_s, before = 0.0, len(one.checks)
+            wait_until(lambda: state(worker, one) == ("HEALTHY", "GOOD"), "warm")
+            assert len(one.checks) - before >= 2 * 5, "so many in a row, of two questions each"
+            assert answers(worker, "m") == (200, "")
+            one.late_s = 0.25
+            wait_until(lambda: len(one.checks) > before + 20, "it is asked on")
+            assert state(worker, one) == ("HEALTHY", "GOOD"), "who is warm may be slow, within the timeout"
+
+
+# Pages of metrics.
+
+
+def reported(worker: Worker, model: Model) -> tuple[int, int]:
+    view = next(view for view in worker.region.places() if view.name == f"origin/{model.name}")
+    return (view.waiting, view.cache) if view.reported_ms else (-1, -1)
+
+
+@pytest.mark.directive("upstream/load-report/every", "upstream/load-report/stale-after")
+def test_the_less_loaded_by_its_own_report_is_chosen_until_that_is_stale(tmp_path: Path) -> None:
+    rule = 'load-report { every "20ms"; stale-after "400ms"; }'
+    with models(2) as (one, other):
+        one.page, other.page = page_of(4, 0.2), page_of(0, 0.9)
+        with balanced(tmp_path, '"least-load"', (one, other), upstream=rule) as worker:
+            wait_until(lambda: reported(worker, one) == (4, 200), "it was read")
+            wait_until(lambda: reported(worker, other) == (0, 900), "and the other one")
+            assert one.pages[0].startswith(b"GET /metrics HTTP/1.1\r\n")
+            assert {answers(worker, "m") for _ in range(5)} == {(200, "")}
+            assert (one.asked, other.asked) == (0, 5), "one that waits outweighs a cache"
+            one.page = page_of(0, 0.1)
+            wait_until(lambda: reported(worker, one) == (0, 100), "it was read again")
+            assert answers(worker, "m") == (200, "") and one.asked == 1
+            assert ["2", "4200:4:200", "900:0:900"] in told(worker, "reports-compared")
+            one.page_status = 503
+            wait_until(lambda: "reports no load: bad status" in worker.stderr(), "its page is gone")
+            wait_until(lambda: next_is_stale(worker), "its reading has grown old, and that is told")
+            one.page_status = 200
+            wait_until(lambda: "reports its load" in worker.stderr(), "it is back")
+            wait_until(lambda: not next_is_stale(worker), "and counts again")
+
+
+def next_is_stale(worker: Worker) -> bool:
+    """Whether one more request finds an endpoint without a fresh reading."""
+    assert answers(worker, "m") == (200, "")
+    return any(one.endswith(":-") for one in told(worker, "reports-compared")[-1][1:])
+
+
+@pytest.mark.directive(
+    "upstream/load-report/path", "upstream/load-report/port", "upstream/load-report/waiting",
+    "upstream/load-report/cache",
+)  # fmt: skip
+def test_the_page_may_be_elsewhere_and_its_metrics_have_other_names(tmp_path: Path) -> None:
+    names = ("my_queue", "my_cache")
+    with models(2) as (one, page):
+        page.page = page_of(7, 0.5, names)
+        rule = f"""load-report {{
+            path "/stats"; port {page.origin.port}; waiting "my_queue" "b"; cache "my_cache"; every "20ms"
+        }}"""
+        with balanced(tmp_path, '"least-load"', (one,), upstream=rule) as worker:
+            wait_until(lambda: reported(worker, one) == (7, 500), "it was read there")
+            assert page.pages[0].startswith(b"GET /stats HTTP/1.1\r\n") and not one.pages
+            page.page = page_of(9, 0.5)
+            wait_until(lambda: "reports no load: no metric" in worker.stderr(), "a page without these names")
+            assert reported(worker, one) == (7, 500)
+
+
+@pytest.mark.directive("upstream/load-report/timeout")
+def test_a_page_that_takes_too_long_is_none(tmp_path: Path) -> None:
+    def silent(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.rest()
+
+    with models(1) as found, scripted(silent) as page:
+        rule = f'load-report {{ port {page.port}; timeout "50ms"; every "20ms"; }}'
+        with balanced(tmp_path, '"least-load"', found, upstream=rule) as worker:
+            wait_until(lambda: "reports no load: timed out" in worker.stderr(), "it is told")
+            assert reported(worker, found[0]) == (-1, -1) and answers(worker, "m") == (200, "")
+
+
 TEXT = """\
 schema-version "1.0"
 listeners {{ listener "web" {{ address "127.0.0.1:8080"; }};  }}
@@ -204,3 +385,37 @@ def test_tokens_under_way_are_assumed_and_compared_by_weight() -> None:
 def test_tokens_are_said_only_where_they_count() -> None:
     state = 'state { endpoint "10.0.0.1:80" tokens=5; };'
     assert "`tokens` changes nothing" in refused(state + CALL + 'expect { status 200; }', 'balance "least-request";')
+
+
+LISTED = 'health-check { kind "inference"; warm-up 2; };'
+
+
+@pytest.mark.directive("case/state/endpoint@models")
+def test_models_are_assumed_and_who_lacks_one_is_passed_over() -> None:
+    known = 'state { endpoint "10.0.0.1:80" models="llama qwen"; endpoint "10.0.0.2:80" models="qwen"; };'
+    known += 'state { tokens model="llama"; };'
+    chosen = 'expect { endpoint "10.0.0.1:80"; step "endpoint-passed-over"; };'
+    assert holds(known + CALL + chosen + CALL + chosen, LISTED)
+    nobody = 'state { tokens model="gpt"; };' + CALL + 'expect { status 404; reason "model-missing"; };'
+    assert holds(known + nobody, LISTED)
+    assert "`models` changes nothing" in refused(known + CALL + "expect { status 200; };", "")
+    warming = 'state { endpoint "10.0.0.1:80" "warming-up"; };' + CALL + 'expect { endpoint "10.0.0.2:80"; };'
+    assert holds(warming + CALL + 'expect { endpoint "10.0.0.2:80"; };', LISTED)
+    assert "no health-check with `warm-up`" in refused(warming, 'health-check { kind "inference"; };')
+
+
+@pytest.mark.directive("case/state/endpoint@waiting", "case/state/endpoint@cache")
+def test_reports_are_assumed_and_compared() -> None:
+    by_load = 'balance "least-load";'
+
+    def chosen(first: str, second: str, endpoint: str) -> bool:
+        state = f'state {{ endpoint "10.0.0.1:80" {first}; endpoint "10.0.0.2:80" {second}; }};'
+        return holds(f'{state} {CALL} expect {{ endpoint "10.0.0.{endpoint}:80"; step "reports-compared"; }}', by_load)
+
+    assert chosen("waiting=0", "waiting=1", "1") and chosen("waiting=1", "waiting=1", "2"), "of twice the weight"
+    assert chosen('cache="10%"', 'cache="80%"', "1") and chosen('cache="90%"', 'waiting=0 cache="20%"', "2")
+    assert chosen('in-flight=9 cache="10%"', 'in-flight=0 cache="80%"', "1"), "it was there when that was read"
+    assert chosen("in-flight=1", "in-flight=9", "1"), "nobody reports"
+    assert "`waiting` changes nothing" in refused(
+        'state { endpoint "10.0.0.1:80" waiting=1; };' + CALL + "expect { status 200; };", ""
+    )

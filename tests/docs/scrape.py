@@ -26,7 +26,8 @@ def everything() -> Numbers:
     place = PlaceView(
         index=0, name="api/10.0.0.1:80", admin=Admin.READY, health=Health.HEALTHY, finding=Finding.GOOD, checked_ms=1,
         changed_ms=1, ejected_until_ms=0, ejections=0, recovered_ms=0, breaker=BreakerState.CLOSED, breaker_until_ms=0,
-        trips=0, consecutive=0, in_flight=1, tokens=1, ewma_us=1, budget=0, toll=toll,
+        trips=0, consecutive=0, in_flight=1, tokens=1, reported_ms=1,
+        waiting=1, cache=1, ewma_us=1, budget=0, toll=toll,
     )  # fmt: skip
     return Numbers(
         totals=Totals(series=(series,), counters=dict.fromkeys(Counter, 1)),

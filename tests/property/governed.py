@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 
 from sentinel.core.balance import levels
+from sentinel.core.balance.reports import Report
 from sentinel.core.plan import (
     SECOND,
     Balance,
@@ -19,6 +20,7 @@ from sentinel.core.plan import (
     Endpoint,
     HealthCheck,
     Inference,
+    LoadReport,
     Model,
     Models,
     OutlierEjection,
@@ -56,7 +58,7 @@ CEILINGS = st.builds(
 BALANCES = st.one_of(
     st.builds(
         Balance, kind=st.sampled_from(["round-robin", "random", "least-request", "power-of-two", "peak-ewma",
-                                               "least-tokens"])
+                                               "least-tokens", "least-load"])
     ),
     st.builds(
         Balance, kind=st.sampled_from(["maglev", "ring"]), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
@@ -101,7 +103,7 @@ def upstreams(draw: st.DrawFn, name: str) -> Upstream:
         health=draw(st.sampled_from([None, HealthCheck()])), outlier=draw(st.sampled_from([None, OutlierEjection()])),
         endpoint_breaker=draw(st.sampled_from([None, Breaker()])), panic_share=draw(st.sampled_from([0, 0, 600])),
         upstream_breaker=draw(st.sampled_from([None, Breaker()])), max_requests=draw(st.sampled_from([0, 2, 3])),
-        max_endpoint_requests=draw(st.sampled_from([0, 0, 1, 2])),
+        max_endpoint_requests=draw(st.sampled_from([0, 0, 1, 2])), load_report=LoadReport(),
     )  # fmt: skip
 
 
@@ -151,7 +153,8 @@ def gateways(draw: st.DrawFn) -> Gateway:
     plan = draw(plans())
     endpoints = {
         (upstream.name, endpoint.name): EndpointState(
-            _standing(draw, upstream), draw(st.integers(0, 2)), tokens=draw(st.sampled_from([0, 0, 1, 7, 5000]))
+            _standing(draw, upstream), draw(st.integers(0, 2)), tokens=draw(st.sampled_from([0, 0, 1, 7, 5000])),
+            report=draw(st.none() | st.builds(Report, st.integers(0, 2), st.sampled_from([0, 70, 900]), st.just(0))),
         )
         for upstream in plan.upstreams for endpoint in upstream.endpoints
     }  # fmt: skip

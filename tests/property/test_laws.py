@@ -131,6 +131,8 @@ class Fleet:
                 board.set_breaker(upstream.place, True, self.now_ns)
             for endpoint in upstream.endpoints:
                 state = gateway.state.endpoints[upstream.name, endpoint.name]
+                if state.report is not None:  # before anything is in flight
+                    board.set_report(endpoint.place, state.report.waiting, state.report.cache, self.now_ns)
                 for _ in range(state.in_flight):
                     self.region.begin(self.other, endpoint.place, upstream.place, self.now_ns, terms)
                 self.region.burden(self.other, endpoint.place, state.tokens, 0)

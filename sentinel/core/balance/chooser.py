@@ -18,13 +18,24 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from sentinel.core.balance.hashing import Lookup, Maglev, Ring, is_within, key_of
-from sentinel.core.balance.levels import DRAIN, OPEN, STANDING_WORDS, UNRESOLVED, USABLE, allowed
+from sentinel.core.balance.levels import (
+    DRAIN,
+    MAINTENANCE,
+    NO_MODEL,
+    OPEN,
+    STANDING_WORDS,
+    UNRESOLVED,
+    USABLE,
+    allowed,
+)
 from sentinel.core.balance.loads import lighter, quicker, two_of
+from sentinel.core.balance.reports import Report, least_load, loads_of, told
 from sentinel.core.balance.sticky import Tag, Tags
 from sentinel.core.balance.turns import smooth_round_robin, weighted_choice
 from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.trace import Step
+from sentinel.core.wishes import lists_models
 from sentinel.core.world import Choice, Wish
 
 NOTES_MAX: Final = 8
@@ -54,6 +65,12 @@ class Scene(Protocol):
     def lightest(self, allowed: bytes, tokens: int) -> int:
         """The index with the least (tokens under way + tokens) / weight of those whose octet is not 0; -1 for none."""
 
+    def reports(self) -> Sequence[Report | None]:
+        """What each said of its load; None without a fresh reading."""
+
+    def lacking(self, model: str) -> bytes:
+        """An octet for each, not 0 for those of which it is known that they do not serve the model."""
+
     def latencies(self) -> Sequence[int]:
         """Peak latency of each, any unit; 0 where none was measured."""
 
@@ -81,8 +98,9 @@ class Chooser:
     """How one upstream's endpoints are chosen."""
 
     __slots__ = (
-        "_all", "_all_usable", "_choices", "_compares", "_everybody", "_has_levels", "_is_quick", "_localities",
-        "_lookup", "_max_load", "_names", "_pick", "_priorities", "_upstream", "_weighs", "tags",
+        "_all", "_all_usable", "_choices", "_compares", "_everybody", "_has_levels", "_is_quick", "_lists_models",
+        "_localities", "_lookup", "_max_load", "_names", "_pick", "_priorities", "_reports", "_upstream",
+        "_weighs", "tags",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
@@ -105,11 +123,15 @@ class Chooser:
             self._lookup = Ring(self._names, weights)
         self._compares = balance.kind in BY_LOAD
         self._weighs = balance.kind == "least-tokens"
+        self._reports = balance.kind == "least-load"
         self._pick = self._picker(balance.kind)
         sticky = upstream.sticky
         self.tags = Tags(upstream.name, self._names, sticky.secrets) if sticky is not None else None
+        self._lists_models = lists_models(upstream)
         # Where all are equal and the least is wanted, one look at all of them is the whole choice.
-        self._is_quick = balance.kind == "least-request" and not self._has_levels and sticky is None
+        self._is_quick = (
+            balance.kind == "least-request" and not self._has_levels and sticky is None and not self._lists_models
+        )
 
     def choose(self, scene: Scene, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         """Which endpoint next. `tried`: those that are not to be tried again."""
@@ -120,6 +142,8 @@ class Chooser:
                     return self._choices[index]
                 return Choice(self._upstream.endpoints[index], None, (self._compared(scene.flights(), index),))
         standing = scene.standing()
+        if self._lists_models and wish.model:
+            standing = _without_model(standing, scene.lacking(wish.model))
         notes: tuple[Step, ...] = ()
         if self.tags is not None:
             followed, notes = self._followed(scene, standing, tried, wish)
@@ -138,6 +162,8 @@ class Chooser:
             index = self._pick(scene, indices, wish)
             if self._compares:
                 notes += (self._compared(scene.flights(), index),)
+            elif self._reports:
+                notes += (self._reported(scene, index),)
             elif self._weighs:
                 notes += (self._weighed(scene.burdens(), index, wish.tokens),)
         return Choice(self._upstream.endpoints[index], None, notes) if notes else self._choices[index]
@@ -189,9 +215,18 @@ class Chooser:
         told = burdens if len(burdens) <= COMPARED_MAX else (burdens[index],)
         return Reason.TOKENS_COMPARED, self._upstream.span, (index + 1, tokens, *told)
 
+    def _reported(self, scene: Scene, index: int) -> Step:
+        """The same of loads, with the readings that they are made of."""
+        reports = scene.reports()
+        texts = [told(*one) for one in zip(loads_of(reports, scene.flights()), reports, strict=True)]
+        shown = texts if len(texts) <= COMPARED_MAX else (texts[index],)
+        return Reason.REPORTS_COMPARED, self._upstream.span, (index + 1, *shown)
+
     def _refusal(self, standing: bytes, tried: tuple[Endpoint, ...]) -> Reason:
         if tried:
             return Reason.NO_ENDPOINT
+        if NO_MODEL in standing and all(code in (NO_MODEL, DRAIN, MAINTENANCE) for code in standing):
+            return Reason.MODEL_MISSING
         return Reason.BREAKER_OPEN if OPEN in standing else Reason.NONE_USABLE
 
     # Sticky clients.
@@ -218,8 +253,8 @@ class Chooser:
     def _picker(self, kind: str) -> Pick:
         picks: dict[str, Pick] = {
             "random": _random, "least-request": self._least_request, "power-of-two": _power_of_two,
-            "peak-ewma": _peak_ewma, "least-tokens": self._least_tokens, "ip-hash": self._hashed,
-            "maglev": self._hashed, "ring": self._hashed,
+            "peak-ewma": _peak_ewma, "least-tokens": self._least_tokens, "least-load": _least_load,
+            "ip-hash": self._hashed, "maglev": self._hashed, "ring": self._hashed,
         }  # fmt: skip
         weights = {endpoint.weight for endpoint in self._upstream.endpoints}
         if kind == "round-robin" and len(weights) == 1 and not self._upstream.slow_start_ns:
@@ -275,6 +310,20 @@ def _power_of_two(scene: Scene, indices: list[int], wish: Wish) -> int:
 def _peak_ewma(scene: Scene, indices: list[int], wish: Wish) -> int:
     one, other = two_of(scene.chance(), scene.weights, indices)
     return quicker(one, other, scene.flights(), scene.latencies(), scene.weights)
+
+
+def _without_model(standing: bytes, lacking: bytes) -> bytes:
+    """Who lacks the model cannot answer, however well it is, nor if a client's cookie names it."""
+    if not any(lacking):
+        return standing
+    return bytes([
+        NO_MODEL if lacks and code != MAINTENANCE else code
+        for code, lacks in zip(standing, lacking, strict=True)
+    ])  # fmt: skip
+
+
+def _least_load(scene: Scene, indices: list[int], wish: Wish) -> int:
+    return least_load(loads_of(scene.reports(), scene.flights()), scene.weights, indices, scene.turn() % len(indices))
 
 
 def _is_among(endpoint: Endpoint, tried: tuple[Endpoint, ...]) -> bool:

@@ -19,12 +19,15 @@ from typing import Final, NamedTuple
 
 OVERPROVISION: Final = 1400
 """Thousandths: five of seven suffice for all."""
-USABLE, DRAIN, MAINTENANCE, UNHEALTHY, EJECTED, OPEN, UNRESOLVED = range(7)
-"""Standing of an endpoint, as shared memory tells it (shm.places); the last is the worker's own knowledge."""
+USABLE, DRAIN, MAINTENANCE, UNHEALTHY, EJECTED, OPEN, UNRESOLVED, WARMING, NO_MODEL = range(9)
+"""Standing of an endpoint, as shared memory tells it (shm.places); UNRESOLVED is the worker's own knowledge, and
+NO_MODEL is for one request: the endpoint does not serve the model that is asked for."""
 STANDING_WORDS: Final = (
     "usable", "draining", "in maintenance", "unhealthy", "ejected", "its circuit breaker is open", "not resolved",
+    "warming up", "it does not serve the model",
 )  # fmt: skip
-TAKEN_OUT: Final = frozenset({DRAIN, MAINTENANCE})
+TAKEN_OUT: Final = frozenset({DRAIN, MAINTENANCE, WARMING, NO_MODEL})
+"""Those that even a panic leaves alone: an operator said so, or it is known that they cannot answer."""
 
 
 class Allowed(NamedTuple):

@@ -13,6 +13,8 @@ since there is nothing to weigh it against.
 Rule 1: the numbers are the encoding in shared memory (shm.layout).
 Rule 2: what speaks for the present state ends the streak; a streak never outlives a change.
 Rule 3: UNKNOWN is usable: an endpoint that nobody has asked yet is not at fault.
+Rule 4: who has to warm up is not: from UNKNOWN and from UNHEALTHY alike, so many good findings in a row make it
+    HEALTHY, and until then nobody goes there (shm.board.Board.cold).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Health(IntEnum):
 class Finding(IntEnum):
     """What one check found; the numbers are kept in shared memory and shown to operators."""
 
-    NONE, GOOD, REFUSED, TIMED_OUT, BAD_STATUS, MALFORMED, UNRESOLVED = range(7)
+    NONE, GOOD, REFUSED, TIMED_OUT, BAD_STATUS, MALFORMED, UNRESOLVED, SLOW, NO_MODEL, NO_METRIC = range(10)
 
 
 @unique
@@ -56,11 +58,14 @@ AGAINST: Final[dict[Health, tuple[Health, Health]]] = {
 
 
 def judge(
-    state: Health, streak: int, is_good: bool, *, healthy_after: int, unhealthy_after: int
+    state: Health, streak: int, is_good: bool, *, healthy_after: int, unhealthy_after: int, warm_up: int = 0
 ) -> tuple[Health, int]:
     """Return the state after one more finding, and how many in a row now speak against it."""
     becomes = AGAINST[state][is_good]
     if becomes is state:
         return state, 0
-    needed = 1 if state is UNKNOWN else healthy_after if is_good else unhealthy_after
+    if is_good and warm_up:
+        needed = warm_up
+    else:
+        needed = 1 if state is UNKNOWN else healthy_after if is_good else unhealthy_after
     return (becomes, 0) if streak + 1 >= needed else (state, streak + 1)
