@@ -30,6 +30,7 @@ from workers.pool import EXHAUSTED, Link, Pool
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
+    from workers.outward import Outward
     from workers.places import Group
     from workers.service import Service
 
@@ -246,8 +247,13 @@ def _send(exchange: Exchange, link: Link) -> None:
     exchange.reached = KEPT if link.uses > 1 else AGAIN if exchange.is_repeated else NEW
     authority = exchange.authority or _own_name(exchange.endpoint_name)
     dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
-    target = request.target if exchange.outward is None else exchange.outward.target
-    raw = build_request(head, target, authority, exchange.lines, dropped, head.chunked)
+    outward = exchange.outward
+    if outward is None:
+        raw = build_request(head, request.target, authority, exchange.lines, dropped, head.chunked)
+    else:
+        raw = outward.head(build_request(
+            head, outward.target, outward.authority or authority, exchange.lines, dropped, head.chunked
+        ))  # fmt: skip
     if exchange.tab is not None:
         raw = exchange.tab.head(raw)
     if exchange.backlog:
@@ -275,8 +281,11 @@ def _send(exchange: Exchange, link: Link) -> None:
         exchange.downstream.more()
 
 
-def request_head(exchange: Exchange, name: str, more: bytes = b"") -> bytes:
-    """The head as the endpoint of this name gets it; `_send` does the same without a call. `more`: a shadow's lines."""
+def request_head(exchange: Exchange, name: str, more: bytes = b"", outward: Outward | None = None) -> bytes:
+    """The head as the endpoint of this name gets it; `_send` does the same without a call.
+
+    more: a shadow's lines. outward: what is said anew there.
+    """
     request = exchange.request
     assert request is not None
     authority = exchange.authority or _own_name(name)
@@ -284,8 +293,11 @@ def request_head(exchange: Exchange, name: str, more: bytes = b"") -> bytes:
     if exchange.downstream.is_trusted:
         dropped = DROPPED_FROM_SHADOWS if more else DROPPED
     lines, head = exchange.lines + more, exchange.head
-    target = request.target if exchange.outward is None or more else exchange.outward.target
-    raw = build_request(head, target, authority, lines, dropped, head.chunked)
+    if outward is None:
+        raw = build_request(head, request.target, authority, lines, dropped, head.chunked)
+    else:
+        authority = outward.authority or authority
+        raw = outward.head(build_request(head, outward.target, authority, lines, dropped, head.chunked))
     return raw if exchange.tab is None else exchange.tab.head(raw)
 
 

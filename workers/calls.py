@@ -23,4 +23,12 @@ def call_of(inference: Inference, method: str, path: str) -> Call | None:
 
 def recognises(route: Route, request: Request) -> bool:
     """Whether a request is in a dialect of its route."""
-    return route.inference is not None and call_of(route.inference, request.method, request.path) is not None
+    return dialect_of(route, request) is not None
+
+
+def dialect_of(route: Route, request: Request) -> str | None:
+    """The word of a request's dialect; None when it is in none of its route's."""
+    if route.inference is None:
+        return None
+    call = call_of(route.inference, request.method, request.path)
+    return None if call is None else call.dialect.value

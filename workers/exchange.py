@@ -256,10 +256,8 @@ class Exchange:
             self.upstream = verdict.upstream
             self.wish = verdict.wish
             self.group = service.world.group(verdict.upstream)
-            if verdict.errand is not None:
-                self.errand = verdict.errand
-                assert self.request is not None
-                self.outward = outward_of(self.request, verdict.route.inference, verdict.errand)
+            if verdict.errand is not None or verdict.upstream.provider is not None:
+                self._turn_outward(verdict)
             if self.tab is not None:
                 self.tab.prepare(self)
             if verdict.route.retry is not None:
@@ -277,6 +275,14 @@ class Exchange:
             self.refuse(verdict.reason, verdict.status, verdict.fields)
         elif type(verdict) is Respond:
             self._respond(verdict.said, verdict.fields)
+
+    def _turn_outward(self, verdict: Forward) -> None:
+        """It goes to a provider of models, who is told some things anew."""
+        request, provider = self.request, verdict.provider
+        assert request is not None
+        self.errand = verdict.errand
+        stamp = None if provider is None else self.downstream.service.world.stamp(provider)
+        self.outward = outward_of(request, verdict.route.inference, verdict.errand, provider, stamp)
 
     def _respond(self, said: Said, fields: Fields) -> None:
         head, keep = self.head, self.may_keep_alive()

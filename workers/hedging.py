@@ -294,7 +294,8 @@ class Rival:
         if link.uses > 1:
             service = exchange.downstream.service
             service.region.add(service.slot, Counter.UPSTREAM_REUSES)
-        transport.write(b"".join((attempt.request_head(exchange, self.name), *(exchange.kept or ()))))
+        head = attempt.request_head(exchange, self.name, outward=exchange.outward)
+        transport.write(b"".join((head, *(exchange.kept or ()))))
         if transport.is_closing() and self.link is link:
             self._ended()
             return

@@ -113,7 +113,7 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
     tokens = estimate.input_tokens, output_tokens
     most, account = priced(ask.model, service.prices.book, rates, tokens)
     exchange.tab = Tab(service, inference, billed, estimate, body, rates)
-    return Appraisal("ask", ask.model, *tokens, money=most, account=account)
+    return Appraisal("ask", ask.model, *tokens, money=most, account=account, dialect=call.dialect.value)
 
 
 class Account:

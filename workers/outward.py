@@ -1,38 +1,97 @@
-"""What an upstream is told instead of what the client said: the path of the model's provider.
+"""What an upstream is told instead of what the client said: path, host, parameters and credentials of a provider.
 
-Intuition: a forwarding office. The letter stays as it is; the address on the envelope is the one at which the addressee
-is known.
+Intuition: a forwarding office. The letter stays as it is; the envelope is written anew, with the address at which the
+addressee is known and the firm's own stamp, and whatever the sender had clipped to the old one is kept back.
 
-Only requests that go for a line of `models` come here; all others are sent as they came, and pay one look at an
-attribute that is None.
+Rules:
+1. Where there is a credential, whatever a client may have sent as one is left off first, however it spells the name:
+   `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, the field of our own, and parameters like `key`. A
+   client's key is the gateway's affair, and no provider's.
+2. The head is written as for every request and then changed: one expression over its lines. So nothing here is a second
+   writer of heads, and what has no provider pays one look at an attribute that is None.
+3. Only the octets that are sent have the secret: no record, no log line and no step is made of them. A rehearsal shows
+   the field with a word in its place.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Final
+from urllib.parse import unquote_plus
+
 from sentinel.core.models import Errand
-from sentinel.core.plan import Inference
+from sentinel.core.plan import Credential, Inference, Provider
 from sentinel.core.request import Request
 from sentinel.inference.address import addressed
 from workers.calls import call_of
 
+FIELDS: Final = ("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key")
+PARAMETERS: Final = frozenset({"key", "api-key", "api_key", "apikey", "access_token"})
+"""As Google takes them, and what is like it. Names in a query are compared decoded, in lower case."""
+HIDDEN: Final = "(redacted)"
+
+
+class Stamp:
+    """A credential, ready to be put on heads; made once."""
+
+    __slots__ = ("_dropped", "_line")
+
+    def __init__(self, credential: Credential, *, is_hidden: bool = False) -> None:
+        # A name with `_` is another field for us, and the same one for much that stands behind.
+        names = [re.escape(name).replace("\\-", "[-_]") for name in dict.fromkeys((*FIELDS, credential.header))]
+        self._dropped = re.compile(f"\r\n(?:{'|'.join(names)}):[^\r\n]*".encode(), re.IGNORECASE)
+        secret = HIDDEN if is_hidden else credential.secret
+        self._line = f"{credential.header}: {credential.scheme} {secret}\r\n\r\n".replace(":  ", ": ").encode("latin-1")
+
+    def put_on(self, raw: bytes) -> bytes:
+        """The head without the client's credentials, and with ours."""
+        return self._dropped.sub(b"", raw[:-2]) + self._line
+
 
 class Outward:
-    """What is said anew to one upstream."""
+    """What one request says to its upstream."""
 
-    __slots__ = ("target",)
+    __slots__ = ("authority", "stamp", "target")
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, authority: str, stamp: Stamp | None) -> None:
         self.target = target
+        self.authority = authority  # "": the client's
+        self.stamp = stamp
+
+    def head(self, raw: bytes) -> bytes:
+        return raw if self.stamp is None else self.stamp.put_on(raw)
 
 
-def outward_of(request: Request, inference: Inference | None, errand: Errand | None) -> Outward | None:
-    """What is said anew; None: nothing is."""
-    if errand is None or inference is None:
-        return None
-    call = call_of(inference, request.method, request.path)
-    if call is None:
-        return None
-    path = addressed(request.path, call, errand.sent)
-    if path == request.path:
-        return None
-    return Outward(f"{path}?{request.query}" if request.query else path)
+def outward_of(
+    request: Request, inference: Inference | None, errand: Errand | None, provider: Provider | None,
+    stamp: Stamp | None,
+) -> Outward:  # fmt: skip
+    """What is said anew. `stamp`: of the provider's credential."""
+    path, query = request.path, request.query
+    prefix = "" if provider is None else provider.path_prefix
+    call = None if inference is None else call_of(inference, request.method, path)
+    if call is not None and (errand is not None or prefix):
+        sent = errand.sent if errand is not None else call.model
+        if sent is not None or "{" not in prefix:
+            path = addressed(path, call, sent or "", prefix)
+    if provider is not None:
+        query = _query(query, provider)
+    target = request.target
+    if (path, query) != (request.path, request.query):
+        target = f"{path}?{query}" if query else path
+    return Outward(target, "" if provider is None else provider.host, stamp)
+
+
+def _query(query: str, provider: Provider) -> str:
+    """The query without the client's credentials, and with the provider's parameters in the place of the client's."""
+    unwanted = frozenset(_name(name) for name, _ in provider.query)
+    if provider.credential is not None:
+        unwanted |= PARAMETERS
+    if query and unwanted:
+        kept = [part for part in query.split("&") if not any(_name(one) in unwanted for one in part.split(";"))]
+        query = "&".join(kept)
+    return "&".join(filter(None, [query, *(f"{name}={value}" for name, value in provider.query)]))
+
+
+def _name(parameter: str) -> str:
+    return unquote_plus(parameter.partition("=")[0]).strip().lower()

@@ -37,12 +37,12 @@ from sentinel.explain.assumed import Assumed
 from sentinel.explain.cases import Ask, Outcome, Query, Unasked, outcome_of
 from sentinel.explain.exhaustive import tell
 from workers import errors
-from workers.calls import recognises
+from workers.calls import dialect_of
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
 from workers.intake import Intake
-from workers.outward import outward_of
+from workers.outward import Stamp, outward_of
 from workers.zones import offset_of
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class House:
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
         assert request is not None, "the intake has taken it"
-        world.recognises, world.offset_of = recognises, offset_of
+        world.dialect_of, world.offset_of = dialect_of, offset_of
         decided = run(decide(self.table, request, world, trace))
         if head.content_length > intake.body_max(decided.route):
             verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)
@@ -277,9 +277,17 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
     dropped = DROPPED if visit.downstream.is_trusted else DROPPED_FROM_STRANGERS
     name = verdict.endpoint.name
     authority = visit.authority or ("localhost" if name.startswith("unix:") else name)  # as workers.attempt
-    outward = outward_of(request, verdict.route.inference, verdict.errand)
-    target = request.target if outward is None else outward.target
-    written = build_request(head, target, authority, visit.lines, dropped, head.chunked)
+    provider = verdict.provider
+    if provider is None and verdict.errand is None:
+        written = build_request(head, request.target, authority, visit.lines, dropped, head.chunked)
+    else:
+        credential = None if provider is None else provider.credential
+        stamp = None if credential is None else Stamp(credential, is_hidden=True)
+        outward = outward_of(request, verdict.route.inference, verdict.errand, provider, stamp)
+        authority = outward.authority or authority
+        written = outward.head(
+            build_request(head, outward.target, authority, visit.lines, dropped, head.chunked)
+        )
     read = parse_request(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, ANSWER_BYTES_MAX)
     return tuple(read.headers) if read is not None else ()
 

@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from sentinel.core.plan import Endpoint
+from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.verdict import Copy
 from sentinel.core.world import Wish
@@ -42,6 +42,7 @@ from workers.http1.heads import (
     ResponseHead,
     parse_response,
 )
+from workers.outward import Outward, outward_of
 from workers.pool import Link, Pool
 from workers.timers import NEVER
 
@@ -133,7 +134,8 @@ class Shadows:
         assert exchange.route is not None
         # Before the permit: between that and the shadow that gives it back nothing may go wrong.
         head = attempt.request_head(
-            exchange, endpoint.name, f"x-sentinel-shadow: {exchange.route.name}\r\n".encode()
+            exchange, endpoint.name, f"x-sentinel-shadow: {exchange.route.name}\r\n".encode(),
+            _outward(exchange, copy.upstream),
         )  # fmt: skip
         now_ns = time.monotonic_ns()
         permit = group.begin(endpoint, now_ns)
@@ -378,3 +380,11 @@ class Shadow:
             self._answered(head, False)
         else:
             self.end(FAILED, FAILURE)
+
+
+def _outward(exchange: Exchange, upstream: Upstream) -> Outward | None:
+    """What is said anew to the upstream of a copy: its provider's, and nothing of that of the original."""
+    request, provider = exchange.request, upstream.provider
+    if request is None or provider is None:
+        return None
+    return outward_of(request, None, None, provider, exchange.downstream.service.world.stamp(provider))

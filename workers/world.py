@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 from sentinel.core.allowances import Term, Window, open_window
 from sentinel.core.appraisal import Appraisal, Spending, priced
 from sentinel.core.drive import Pause, Wanted
-from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
+from sentinel.core.plan import SECOND, Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Choice, Wish
 from shm.layout import BUDGET_UNCOUNTED
+from workers.outward import Stamp
 from workers.places import Group, Place
 from workers.zones import offset_of
 
@@ -34,14 +35,15 @@ class LiveWorld:
     """Answers for one worker (sentinel.core.world.World)."""
 
     __slots__ = (
-        "_charge", "_crowded", "_groups", "_hold", "_places", "_plain", "_prices", "_region", "_slot", "_waiting",
-        "_warmed_ns", "_warming", "_windows",
+        "_charge", "_crowded", "_groups", "_hold", "_places", "_plain", "_prices", "_region", "_slot", "_stamps",
+        "_waiting", "_warmed_ns", "_warming", "_windows",
     )  # fmt: skip
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._region, self._slot = service.region, service.slot
         self._charge, self._hold = service.region.charge_used, service.region.hold
         self._prices = service.prices
+        self._stamps: dict[int, Stamp] = {}
         self._windows: dict[tuple[str, str], Window] = {}  # that were open lately, of the plan's budgets
         self._waiting: dict[str, int] = {}  # at each rate limit that delays
         retried = {name for route in plan.routes if route.retry is not None for name in route.upstream_names}
@@ -80,6 +82,15 @@ class LiveWorld:
 
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         return await Wanted(route)
+
+    def stamp(self, provider: Provider) -> Stamp | None:
+        """What puts a provider's credential on heads."""
+        if provider.credential is None:
+            return None
+        stamp = self._stamps.get(id(provider))  # providers live as long as the plan and its table
+        if stamp is None:
+            stamp = self._stamps[id(provider)] = Stamp(provider.credential)
+        return stamp
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         return priced(model, self._prices.book, self._prices.rates(model), (input_tokens, output_tokens))

@@ -44,10 +44,19 @@ def redacted(plan: Plan) -> dict[str, Any]:
         if listener["tls"]:
             listener["tls"]["key_pem"] = REDACTED
     for upstream in document["upstreams"]:
+        _redact(upstream["provider"])
         if upstream["sticky"]:
             upstream["sticky"]["secrets"] = [REDACTED] * len(upstream["sticky"]["secrets"])
+    for route in document["routes"]:
+        for line in route["models"]["lines"] if route["models"] else ():
+            _redact(line["provider"])
     shown: dict[str, Any] = hide(document, hidden)
     return shown
+
+
+def _redact(provider: dict[str, Any] | None) -> None:
+    if provider is not None and provider["credential"] is not None:
+        provider["credential"]["secret"] = REDACTED
 
 
 def hide(value: Any, hidden: frozenset[str]) -> Any:

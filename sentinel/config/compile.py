@@ -21,6 +21,7 @@ from typing import Any
 from sentinel.config.check import Block, meant
 from sentinel.config.pricing import read_book
 from sentinel.config.problem import Problems
+from sentinel.config.providers import check_providers, compile_provider, credentials_of
 from sentinel.config.source import Source
 from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
@@ -81,6 +82,8 @@ class Compiler:
                 'add `system { state-dir "/var/lib/sentinel"; }`',
             )  # fmt: skip
         self._nobody_else(routes, upstreams)
+        check_providers(routes, upstreams, self.problems)
+        secrets = secrets | set(credentials_of(routes, upstreams))
         self._journal_fits(system.one("journal"), {route.name for route in routes})
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
@@ -331,7 +334,9 @@ class Compiler:
                 self.problems.add(span, f"`{name}` is asked twice here", "name it once")
         return p.Model(
             patterns=tuple(one for one in block.args if one is not None), upstream=block.value("upstream") or "",
-            sent=block.value("send-as") or "", filters=tuple(one for one in named.args if one), span=block.span,
+            sent=block.value("send-as") or "",
+            provider=compile_provider(block.one("provider"), self.problems) if block.has("provider") else None,
+            filters=tuple(one for one in named.args if one), span=block.span,
         )  # fmt: skip
 
     def _vain_patterns(self, block: Block) -> None:

@@ -21,6 +21,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from sentinel.core.conditions import host_pattern, path_literal
+from sentinel.core.host import parse_authority
 from sentinel.core.prices import CURRENCY, PATTERN_CHARS_MAX, PRICE_MAX, is_date, money, read_money
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.regex import BadPattern, compile_pattern
@@ -273,6 +274,21 @@ def request(value: Any) -> str:
     """A method and a URL or path, or one of these alone."""
     if not re.fullmatch(rf"({TOKEN.pattern} )?(https?://[^\s\x00-\x20\x7f]+|/[^\s\x00-\x20\x7f]*|\*)", _text(value)):
         raise Unfit("a request is a method and a URL, or a path", 'for example "GET https://example.com/a?b=c"')
+    return str(value)
+
+
+def authority(value: Any) -> str:
+    """What stands in a Host field."""
+    found = parse_authority(_text(value))
+    if found is None:
+        raise Unfit("not a host", 'for example "api.openai.com" or "10.0.0.7:8080", without scheme and path')
+    return str(found)
+
+
+def provider_path(value: Any) -> str:
+    """What stands before a dialect's own end of a path."""
+    if not re.fullmatch(r"/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/%]|\{model\})*", _text(value)) or "//" in value:
+        raise Unfit('a prefix of paths begins with "/", and is ASCII', 'for example "/openai/deployments/{model}"')
     return str(value)
 
 
@@ -542,6 +558,8 @@ REQUEST: Final = Kind("request", 'a request like "GET https://example.com/a"', r
 TARGET: Final = Kind("target", 'a path like "/healthz"', target)
 COOKIE_NAME: Final = Kind("cookie-name", 'the name of a cookie like "srv"', cookie_name)
 MODEL_NAME: Final = Kind("model-name", 'the name of a model like "gpt-4o"', model_name)
+AUTHORITY: Final = Kind("authority", 'a host like "api.example.com", perhaps with a port', authority)
+PROVIDER_PATH: Final = Kind("path-prefix", 'what paths begin with, like "/v1"; `{model}` is the model', provider_path)
 FILE: Final = Kind("file", "the path of a file", file_path)
 
 

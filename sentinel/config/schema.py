@@ -243,6 +243,28 @@ LISTENER: Final = Directive(
     example='listener "web" { address "127.0.0.1:8080"; }',
 )  # fmt: skip
 
+PROVIDER: Final = Directive(
+    "provider", "What is said there instead of what the client said, where it is somebody else's service of language models. A line of "
+    "`models` may say some of it anew.",
+    children=(
+        _one("dialect", k.one_of("openai", "openai-compatible", "anthropic", "gemini", "ollama"), "Whose language it speaks: requests in "
+             "another one are refused. Without it: whatever the client speaks.", example='dialect "anthropic"'),
+        _one("host", k.AUTHORITY, "The Host field. Without it: what the client said.", example='host "api.openai.com"'),
+        _one("path-prefix", k.PROVIDER_PATH, "What its paths have before the end by which a dialect is recognised (`/chat/completions`, "
+             "`/v1/messages`, …); `{model}` is the model. Without it: what the client's have.", example='path-prefix "/openai/deployments/{model}"'),
+        Directive("query", "A parameter of the query, in the place of the client's.", (Argument("name", k.TEXT), Argument("value", k.TEXT)),
+                  is_repeatable=True, key="name", example='query "api-version" "2024-10-21"'),
+        Directive("credential", "By what it knows who asks, best from `(env)` or `(file)`: read at each reload, shown nowhere. Whatever the client "
+                  "sent as its own is left off: `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, and `key` of the query.",
+                  (Argument("secret", k.SECRET),), children=(
+            _one("header", k.FIELD_NAME, "In which field. Without it: as the `dialect` has it, `x-api-key` (Anthropic), `x-goog-api-key` (Gemini), "
+                 "else `authorization`.", example='header "api-key"'),
+            _one("scheme", k.FIELD_VALUE_KIND, "A word before it. Without it: `Bearer` in `authorization`, none elsewhere.", example='scheme "Token"'),
+        ), example='credential (env)"OPENAI_API_KEY"'),
+    ),
+    example='provider { dialect "openai"; credential (env)"OPENAI_API_KEY"; }',
+)  # fmt: skip
+
 ROUTE: Final = Directive(
     "route", "Requests that match go to an upstream, or get one answer.", (Argument("name", k.NAME_KIND),),
     is_repeatable=True, key="name",
@@ -311,6 +333,7 @@ ROUTE: Final = Directive(
                      "client said.", example='send-as "gpt-4o-2024-11-20"'),
                 Directive("filters", "Token budgets that hold for these models, besides the route's own.", (Argument("names", k.NAME_KIND, True),),
                           example='filters "openai-monthly"'),
+                PROVIDER,
             ), is_repeatable=True, is_required=True, example='model "gpt-*" { upstream "openai"; }'),
             _one("unknown", k.one_of("reject", "forward"), "What happens to a model that no line takes, and to what cannot be read: refuse it "
                  "as the provider would (404), or send it to the route's own `upstream` or `split`.", '"reject"'),
@@ -448,6 +471,7 @@ UPSTREAM: Final = Directive(
                    Property("locality", k.NAME_KIND, "Where it stands; see the upstream's `locality`.")),
                   is_repeatable=True, is_required=True, key="address", example='endpoint "10.0.0.7:8080" weight=2'),
         BALANCE,
+        PROVIDER,
         STICKY_COOKIE,
         HEALTH_CHECK,
         LOAD_REPORT,

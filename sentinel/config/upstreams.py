@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from sentinel.config.check import Block
 from sentinel.config.problem import Problems
+from sentinel.config.providers import compile_provider
 from sentinel.core import plan as p
 
 HASHES = ("ip-hash", "maglev", "ring")
@@ -35,6 +36,7 @@ def compile_upstream(block: Block, problems: Problems, warnings: Problems) -> p.
         health=_health(health) if block.has("health-check") else None,
         outlier=_outlier(outlier) if block.has("outlier-ejection") else None,
         load_report=_load_report(block.one("load-report")) if kind_of(block) == "least-load" else None,
+        provider=compile_provider(block.one("provider"), problems) if block.has("provider") else None,
         endpoint_breaker=breakers.get("endpoint"), upstream_breaker=breakers.get("upstream"),
         max_requests=limits.value("max-requests"), max_endpoint_requests=limits.value("max-endpoint-requests"),
         max_pending=limits.value("max-pending"), pending_timeout_ns=limits.value("pending-timeout"),

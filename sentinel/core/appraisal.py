@@ -33,6 +33,8 @@ class Appraisal:
     """Micro-units that it costs at most, by the price book; -1: its model has no price."""
     account: str = ""
     """The model as keys have it: its name, or OTHER when there is a price book and it is not in it."""
+    dialect: str = ""
+    """The word of its dialect (sentinel.inference.dialect); "" where it is not known."""
 
     @property
     def tokens(self) -> int:

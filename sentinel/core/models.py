@@ -24,6 +24,7 @@ from typing import Final
 from sentinel.core.allowances import Purse
 from sentinel.core.globs import Glob
 from sentinel.core.plan import Model, Models, Respond, Upstream
+from sentinel.core.providers import merged
 from sentinel.core.reasons import Reason
 from sentinel.core.trace import Step
 from sentinel.core.wishes import Wisher
@@ -37,12 +38,13 @@ LIST_PATH: Final = "/models"
 class Target:
     """One line of `models`, with what a request that goes there needs; made with the route table."""
 
-    __slots__ = ("index", "line", "purse", "upstream", "wisher")
+    __slots__ = ("index", "line", "provider", "purse", "upstream", "wisher")
 
     def __init__(self, index: int, line: Model, upstream: Upstream, purse: Purse) -> None:
         self.index = index
         self.line = line
         self.upstream = upstream
+        self.provider = merged(line.provider, upstream.provider)
         self.wisher = Wisher.of(upstream)
         self.purse = purse
 

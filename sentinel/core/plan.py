@@ -157,6 +157,32 @@ class Inference:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """By what a provider knows who asks: this field has the secret, after a word if `scheme` is one."""
+
+    header: str
+    secret: str
+    scheme: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """What an upstream is told instead of what the client said; "", () and None: what the client said.
+
+    dialect: the family whose language it speaks. path_prefix: what stands before the end by which a dialect is
+    recognised; `{model}` in it is the model. query: parameters, as they are sent. credential: with one, the client's
+    own are left off.
+    """
+
+    dialect: Literal["", "openai", "openai-compatible", "anthropic", "gemini", "ollama"] = ""
+    host: str = ""
+    path_prefix: str = ""
+    query: tuple[tuple[str, str], ...] = ()
+    credential: Credential | None = None
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One line of `models`: requests for a model that one of the patterns takes (core.globs) go to this upstream.
 
@@ -168,6 +194,7 @@ class Model:
     upstream: str
     sent: str = ""
     filters: tuple[str, ...] = ()
+    provider: Provider | None = None  # what it says of it holds before what the upstream says (core.providers)
     span: Span = NOWHERE
 
 
@@ -425,6 +452,7 @@ class Upstream:
     health: HealthCheck | None = None
     outlier: OutlierEjection | None = None
     load_report: LoadReport | None = None
+    provider: Provider | None = None
     endpoint_breaker: Breaker | None = None  # one for each endpoint
     upstream_breaker: Breaker | None = None  # one for all of them
     retry_share: int = 200  # thousandths of a retry that each attempt earns the fleet

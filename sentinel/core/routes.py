@@ -187,6 +187,8 @@ class RouteTable:
             if route.models is not None:
                 yield route.models.span
                 yield from (line.span for line in route.models.lines)
+                yield from (line.provider.span for line in route.models.lines if line.provider is not None)
+        yield from (upstream.provider.span for upstream in self.plan.upstreams if upstream.provider is not None)
 
     def candidates_on(self, listener: str) -> list[Candidate]:
         """Return the candidates that are served on a listener, the best first."""

@@ -7,7 +7,7 @@ from typing import final
 
 from sentinel.core.appraisal import Spending
 from sentinel.core.models import Errand
-from sentinel.core.plan import Endpoint, Route, Upstream
+from sentinel.core.plan import Endpoint, Provider, Route, Upstream
 from sentinel.core.plan import Respond as Said
 from sentinel.core.reasons import Reason
 from sentinel.core.world import Wish
@@ -36,6 +36,11 @@ class Forward:
     shadows: tuple[Copy, ...] = ()
     spending: Spending | None = None  # what was put aside at budgets, of a request to a language model
     errand: Errand | None = None  # for which model it is sent there, where a line of `models` says so
+
+    @property
+    def provider(self) -> Provider | None:
+        """What is said there instead of what the client said."""
+        return self.upstream.provider if self.errand is None else self.errand.target.provider
 
 
 @final

@@ -157,8 +157,8 @@ class Assumed:
         self._spent: dict[bytes, int] = {}
         self._others_spent: Ledger = {}
         self._described: dict[bytes, tuple[int, int]] = {}  # of the window that was open at that time
-        self.recognises: Callable[[Route, Request], bool] = lambda route, request: True
-        """Whether it is in a dialect of language models; who knows them says so."""
+        self.dialect_of: Callable[[Route, Request], str | None] = lambda route, request: ""
+        """In which dialect of language models it is, None: in none; who knows them says so."""
         self.offset_of: Callable[[str], Offset] = lambda time_zone: utc
         """Where zones are; who knows them says so."""
         self._book = plan.prices
@@ -238,13 +238,14 @@ class Assumed:
 
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         assert route.inference is not None, "nobody else is appraised"
-        if request.method == "POST" and not self.recognises(route, request):
+        dialect = self.dialect_of(route, request) if request.method == "POST" else ""
+        if dialect is None:
             return UNKNOWN
         asked = self.state.tokens or (0, route.inference.output_tokens)
         if request.method != "POST":
             return FREE
         money, account = self.price(self.state.model, *asked)
-        return Appraisal("ask", self.state.model, *asked, money=money, account=account)
+        return Appraisal("ask", self.state.model, *asked, money=money, account=account, dialect=dialect)
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         rates = None if self._book is None else self._book.price(model, date_of(self.now_s()))

@@ -65,7 +65,7 @@ class Recorder:
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         appraisal = await self._world.appraise(route, request)
         found = appraisal.kind, appraisal.model, appraisal.input_tokens, appraisal.output_tokens, appraisal.fault
-        self._keep("appraise", [route.name], [*found, appraisal.money, appraisal.account])
+        self._keep("appraise", [route.name], [*found, appraisal.money, appraisal.account, appraisal.dialect])
         return appraisal
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:

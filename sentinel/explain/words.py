@@ -17,7 +17,9 @@ from sentinel.core.request import Request
 
 SHOWN_MAX: Final = 80  # characters of one value
 VALUES_MAX: Final = 6  # alternatives that are listed
-SECRET_FIELDS: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"})
+SECRET_FIELDS: Final = frozenset({
+    "authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token",
+})  # fmt: skip
 
 
 REACHED: Final = {
@@ -126,6 +128,8 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"the price book has no price for model {quoted(str(details[0]))}"
         case Reason.NO_PRICE if len(details) == 2:
             return f"token budget `{details[1]}` is of money, and model {quoted(str(details[0]))} has no price"
+        case Reason.DIALECT_MISMATCH if len(details) == 3:
+            return f"the request is in the dialect `{details[0]}`, and upstream `{details[1]}` speaks `{details[2]}`"
         case Reason.MODEL_ROUTED if len(details) == 3:
             asked, upstream, sent = map(str, details)
             other = f", which is asked for {quoted(sent)}" if sent != asked else ""

@@ -11,7 +11,9 @@ from __future__ import annotations
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.candidates import Candidate
 from sentinel.core.models import Errand
-from sentinel.core.plan import Upstream
+from sentinel.core.plan import Provider, Upstream
+from sentinel.core.providers import speaks
+from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.shadows import cast
@@ -32,7 +34,7 @@ def forward(
         branch = candidate.split.choose(request, world)
         upstream, wisher = branch.upstream, branch.wisher
         trace.add(branch.step)
-    return _to(table, candidate, upstream, wisher, request, world, trace, appraisal)
+    return _to(table, candidate, upstream, wisher, request, world, trace, appraisal, upstream.provider)
 
 
 def forward_to(
@@ -41,7 +43,7 @@ def forward_to(
 ) -> Forward | Reject:  # fmt: skip
     """The same for the upstream that the model's line names."""
     target = errand.target
-    verdict = _to(table, candidate, target.upstream, target.wisher, request, world, trace, appraisal)
+    verdict = _to(table, candidate, target.upstream, target.wisher, request, world, trace, appraisal, target.provider)
     if type(verdict) is Forward:
         verdict.errand = errand
     return verdict
@@ -49,8 +51,11 @@ def forward_to(
 
 def _to(
     table: RouteTable, candidate: Candidate, upstream: Upstream, wisher: Wisher | None, request: Request, world: World,
-    trace: Trace, appraisal: Appraisal | None,
+    trace: Trace, appraisal: Appraisal | None, provider: Provider | None,
 ) -> Forward | Reject:  # fmt: skip
+    if provider is not None and appraisal is not None and not speaks(provider, appraisal.dialect):
+        trace.add((Reason.DIALECT_MISMATCH, provider.span, (appraisal.dialect, upstream.name, provider.dialect)))
+        return Reject(Reason.DIALECT_MISMATCH.status, Reason.DIALECT_MISMATCH, candidate.route)
     wish = NO_WISH if wisher is None else wisher.wish(request, appraisal)
     endpoint, refusal, notes = world.choose_endpoint(upstream, (), wish)
     for note in notes:

@@ -1,0 +1,107 @@
+"""From checked blocks to providers: what upstreams and lines of `models` are told instead of what clients said.
+
+What the table cannot say of a provider is here: fields that a credential may not stand in, prefixes that need to know a
+model where nobody reads one, and dialects that the clients of a route never speak.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote
+
+from sentinel.config.check import Block
+from sentinel.config.problem import Problems
+from sentinel.core import plan as p
+from sentinel.core.providers import families_differ, merged
+from sentinel.core.span import Span
+
+HEADERS: Final = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
+AUTHORIZATION: Final = "authorization"
+TAKEN: Final = frozenset({
+    "host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive",
+    "proxy-connection", "content-type", "content-encoding", "accept-encoding", "x-request-id",
+})  # fmt: skip
+"""Fields that say something else, and are the gateway's or the client's to say."""
+MODEL: Final = "{model}"
+
+
+def compile_provider(block: Block, problems: Problems) -> p.Provider:
+    """One provider; it means something only if no problem was reported."""
+    if not block.children and not block.is_faulty:
+        problems.add(block.span, "`provider` says nothing", 'add `credential (env)"API_KEY"`, or what is meant')
+    dialect: Any = block.value("dialect") or ""
+    return p.Provider(
+        dialect=dialect, host=block.value("host") or "", path_prefix=block.value("path-prefix") or "",
+        query=tuple(_parameter(one) for one in block.all("query")),
+        credential=_credential(block.one("credential"), dialect, problems) if block.has("credential") else None,
+        span=block.span,
+    )  # fmt: skip
+
+
+def check_providers(
+    routes: tuple[p.Route, ...], upstreams: tuple[p.Upstream, ...], problems: Problems
+) -> None:
+    """What a provider says that has no effect, or none that could be meant, on the routes that lead to it."""
+    known = {one.name: one for one in upstreams}
+    for route in routes:
+        for provider, is_chosen, span in _led_to(route, known):
+            family = "auto" if route.inference is None else route.inference.family
+            if families_differ(family, provider):
+                problems.add(
+                    span, f'clients of route "{route.name}" speak `{family}`, and this provider `{provider.dialect}`',
+                    "name an upstream that speaks it", [(provider.span, "the provider")],
+                )  # fmt: skip
+            if MODEL in provider.path_prefix and not is_chosen and route.inference is not None:
+                problems.add(
+                    provider.span, f'route "{route.name}" leads here without `models`, and nobody knows the `{MODEL}`',
+                    "write the name, or let a line of `models` lead here", [(span, "the route")],
+                )  # fmt: skip
+    read = {name for route in routes if route.inference is not None for name in route.upstream_names}
+    for upstream in upstreams:
+        if upstream.provider is not None and upstream.name not in read:
+            for word, said in (("dialect", upstream.provider.dialect), ("path-prefix", upstream.provider.path_prefix)):
+                if said:
+                    problems.add(
+                        upstream.provider.span, f"`{word}` has no effect: no route with `inference` leads here",
+                        "remove it, or add `inference` to a route",
+                    )  # fmt: skip
+
+
+def credentials_of(routes: tuple[p.Route, ...], upstreams: tuple[p.Upstream, ...]) -> Iterator[str]:
+    """All secrets of providers, also those that stand in the file as they are."""
+    providers = [one.provider for one in upstreams]
+    providers += [line.provider for route in routes if route.models is not None for line in route.models.lines]
+    for one in providers:
+        if one is not None and one.credential is not None:
+            yield one.credential.secret
+
+
+def _led_to(route: p.Route, known: dict[str, p.Upstream]) -> Iterator[tuple[p.Provider, bool, Span]]:
+    """The providers that a route leads to, whether by a line of `models`, and where it says so."""
+    for line in () if route.models is None else route.models.lines:
+        if line.upstream in known:
+            provider = merged(line.provider, known[line.upstream].provider)
+            if provider is not None:
+                yield provider, True, line.span
+    shares = () if route.split is None else tuple((share.upstream, share.span) for share in route.split.shares)
+    for name, span in shares or ((route.upstream, route.span),):
+        upstream = known.get(name or "")
+        if upstream is not None and upstream.provider is not None:
+            yield upstream.provider, False, span
+
+
+def _credential(block: Block, dialect: str, problems: Problems) -> p.Credential:
+    header = block.value("header") or HEADERS.get(dialect, AUTHORIZATION)
+    if header in TAKEN or header.startswith("x-forwarded-"):
+        problems.add(
+            block.one("header").span, f"`{header}` says something else", 'for example "authorization" or "api-key"'
+        )
+    scheme = block.value("scheme") if block.has("scheme") else "Bearer" if header == AUTHORIZATION else ""
+    return p.Credential(header, (block.args[0] if block.args else "") or "", scheme or "")
+
+
+def _parameter(block: Block) -> tuple[str, str]:
+    """A parameter as it is sent; names and values may have any characters."""
+    name, value = (*block.args, None, None)[:2]
+    return quote(name or "", safe=""), quote(value or "", safe="")
