@@ -102,6 +102,9 @@ class Cells(Protocol):
     def least(self, places: bytes, weights: bytes, allowed: bytes, start: int, /) -> int:
         """The position with the least (in flight + 1) / weight of those allowed, from `start` on round; -1 for none."""
 
+    def observe(self, place: int, now_ns: int, latency_ns: int, half_life_ns: int, /) -> None:
+        """A latency of a place that `finish` does not see: that of a first token."""
+
     def lightest(self, places: bytes, weights: bytes, allowed: bytes, start: int, tokens: int, /) -> int:
         """As `least`, by (tokens under way + tokens) / weight."""
 

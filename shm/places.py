@@ -148,7 +148,7 @@ class Places:
             if outcome == FAILURE:
                 self.toll(slot, place, FAILURES)
         if half_life_ms:
-            self._observe(endpoint, now_ms, latency_us, half_life_ms)
+            self.observe(endpoint, now_ms, latency_us, half_life_ms)
         told = ((endpoint, Terms(*numbers[:10]), permit[0]), (upstream, Terms(*numbers[10:20]), permit[1]))
         for place, terms, round_ms in told:
             change = self._tell(place, now_ms, terms, round_ms, outcome == FAILURE, latency_us // 1000)
@@ -285,7 +285,7 @@ class Places:
 
     # Quantities that change with time.
 
-    def _observe(self, place: int, now_ms: int, latency_us: int, half_life_ms: int) -> None:
+    def observe(self, place: int, now_ms: int, latency_us: int, half_life_ms: int) -> None:
         at = self._place(place) + EWMA
         word, sample = self._words[at], min(latency_us or 1, QUANTITY_MAX)
         old = word & QUANTITY_MAX

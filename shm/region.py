@@ -125,6 +125,7 @@ class Region:
         self.begin, self.finish, self.standing = cells.begin, cells.finish, cells.standing
         self.flights, self.ewmas, self.least, self.pick = cells.flights, cells.ewmas, cells.least, cells.pick
         self.lightest, self.burden, self.burdens = cells.lightest, cells.burden, cells.burdens
+        self.observe = cells.observe
         self.spend, self.lead, self.toll = cells.spend, cells.lead, cells.toll
 
     @classmethod

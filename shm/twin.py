@@ -424,6 +424,12 @@ class Cells:
         at = start % len(numbers) if numbers else 0
         return self._places.least(numbers, memoryview(weights).cast("I").tolist(), allowed, at)
 
+    def observe(self, place: int, now_ns: int, latency_ns: int, half_life_ns: int, /) -> None:
+        _words(place, now_ns, latency_ns, half_life_ns)
+        self._check_places(place)
+        _check_time(now_ns)
+        self._places.observe(place, now_ns // MS, latency_ns // 1000, half_life_ns // MS)
+
     def lightest(self, places: bytes, weights: bytes, allowed: bytes, start: int, tokens: int, /) -> int:
         numbers = self._numbers(places)
         if not isinstance(weights, bytes) or not isinstance(allowed, bytes):

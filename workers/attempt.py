@@ -66,6 +66,8 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
     exchange.permit = permit
     if group.is_weighed:
         exchange.burden = group.burden(endpoint, exchange.wish)
+    if group.is_clocked:
+        exchange.clock = group.clock(endpoint, now_ns)
     exchange.reached = 0
     exchange.is_pending = False
     exchange.try_started_ns = now_ns
@@ -101,6 +103,9 @@ def over(exchange: Exchange, outcome: int, reason: Reason = PROXIED, status: int
     if exchange.burden is not None:
         exchange.burden.end()
         exchange.burden = None
+    if exchange.clock is not None:
+        exchange.clock.end(outcome)
+        exchange.clock = None
     if exchange.answer_head is not None:
         status = exchange.answer_head.status
     exchange.trace.add(

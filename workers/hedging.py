@@ -158,7 +158,7 @@ def _take_over(exchange: Exchange, rival: Rival, outcome: int, reason: Reason, s
     exchange.rival = None
     exchange.endpoint, exchange.endpoint_name = rival.endpoint, rival.name
     exchange.pool, exchange.tried_pools = rival.pool, ()
-    exchange.burden = rival.burden
+    exchange.burden, exchange.clock = rival.burden, rival.clock
     exchange.permit, exchange.try_started_ns, exchange.reached = rival.permit, rival.started_ns, rival.reached
     exchange.is_repeated, exchange.was_sent = rival.is_repeated, rival.was_sent
     exchange.backlog = [] if rival.was_sent else list(exchange.kept or ())
@@ -182,7 +182,7 @@ class Rival:
     """The second try of an exchange, until it takes over or is cut (workers.pool.Caller)."""
 
     __slots__ = (
-        "burden", "connecting", "deadline_ns", "deadline_reason", "endpoint", "exchange", "group", "interims",
+        "burden", "clock", "connecting", "deadline_ns", "deadline_reason", "endpoint", "exchange", "group", "interims",
         "is_repeated", "link", "name", "part", "permit", "pool", "reached", "read_bytes", "retry", "started_ns",
         "try_ns", "was_sent",
     )  # fmt: skip
@@ -196,6 +196,7 @@ class Rival:
         self.endpoint = endpoint
         self.name = endpoint.name
         self.permit: Permit | None = permit
+        self.clock = group.clock(endpoint, now_ns) if group.is_clocked else None
         self.burden = group.burden(endpoint, exchange.wish) if group.is_weighed else None
         self.started_ns = now_ns
         self.pool: Pool | None = None
@@ -243,6 +244,8 @@ class Rival:
             self.group.finish(self.endpoint, permit, outcome, now_ns, now_ns - self.started_ns)
             if self.burden is not None:
                 self.burden.end()
+            if self.clock is not None:
+                self.clock.end(outcome)
             self.exchange.trace.add(attempt.told(
                 self.exchange, self.endpoint, self.reached, self.started_ns, now_ns, now_ns, reason, status
             ))  # fmt: skip

@@ -27,6 +27,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, priced
+from sentinel.core.balance.prefixes import mark_of
 from sentinel.core.models import Errand
 from sentinel.core.plan import Inference, Route
 from sentinel.core.prices import Rates, money
@@ -55,7 +56,7 @@ from workers.http1.heads import ResponseHead
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
-    from workers.places import Burden
+    from workers.places import Burden, Clock
     from workers.service import Service
 
 # Members of enums cost a search where they are named: once is enough.
@@ -113,7 +114,8 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
     tokens = estimate.input_tokens, output_tokens
     most, account = priced(ask.model, service.prices.book, rates, tokens)
     exchange.tab = Tab(service, inference, billed, estimate, body, rates)
-    return Appraisal("ask", ask.model, *tokens, money=most, account=account, dialect=call.dialect.value)
+    mark = mark_of(ask.input.texts) if route.name in service.table.marked else 0
+    return Appraisal("ask", ask.model, *tokens, money=most, account=account, dialect=call.dialect.value, mark=mark)
 
 
 class Account:
@@ -134,7 +136,7 @@ class Tab:
     """What one exchange has put aside, takes, and has settled."""
 
     __slots__ = (
-        "_accounts", "_book", "_burden", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines",
+        "_accounts", "_book", "_burden", "_clock", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines",
         "_prices", "_region", "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter", "rates",
     )  # fmt: skip
 
@@ -153,6 +155,7 @@ class Tab:
         self.rates = rates
         """What the model costs: as of the moment in which the request was appraised, or sent to it."""
         self._accounts: list[Account] = []
+        self._clock: Clock | None = None  # until the first token is through, where that is measured
         self._burden: Burden | None = None  # from the head of a good answer on, where there is one
         self._tokens = 0  # put aside at first
         self._unlooked_bytes = 0
@@ -200,11 +203,12 @@ class Tab:
 
     # The answer.
 
-    def begin(self, head: ResponseHead, burden: Burden | None) -> None:
+    def begin(self, head: ResponseHead, burden: Burden | None, clock: Clock | None) -> None:
         """The answer that the client gets begins: one that is no success takes nothing."""
         if not 200 <= head.status < 300:
             return
         self._burden = burden
+        self._clock = clock if self.ask.is_stream else None
         content_type = encoding = ""
         for name, value in head.headers:
             if name == "content-type":
@@ -225,6 +229,9 @@ class Tab:
         if meter is None:
             return data
         out = meter.feed(data)
+        if self._clock is not None and meter.has_begun:
+            self._clock.stop()
+            self._clock = None
         if self._accounts or self._burden is not None:
             self._unlooked_bytes += len(data)
             if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:

@@ -31,7 +31,7 @@ from sentinel.core.machines.breaker import Terms
 from sentinel.core.plan import SECOND, Breaker, Endpoint, Upstream
 from sentinel.core.wishes import BY_TOKENS
 from sentinel.core.world import Choice, Wish
-from shm.places import OPENED, RETRIES, pack_terms
+from shm.places import FAILURE, OPENED, RETRIES, pack_terms
 from shm.rosters import UNKNOWN, Roster
 from workers import attempt
 from workers.pool import Pool, Rack
@@ -113,13 +113,38 @@ class Burden:
         self.tokens = 0
 
 
+class Clock:
+    """Measures the time to the first token of one try.
+
+    A stream tells when it is there, and a try that fails before that took as long as it took. What is no stream, or
+    whose client leaves, says nothing.
+    """
+
+    __slots__ = ("_began_ns", "_half_life_ns", "_is_stopped", "_place", "_region")
+
+    def __init__(self, region: Region, place: int, began_ns: int, half_life_ns: int) -> None:
+        self._region, self._place = region, place
+        self._began_ns, self._half_life_ns = began_ns, half_life_ns
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        if not self._is_stopped:
+            self._is_stopped = True
+            now_ns = time.monotonic_ns()
+            self._region.observe(self._place, now_ns, now_ns - self._began_ns, self._half_life_ns)
+
+    def end(self, outcome: int) -> None:
+        if outcome == FAILURE:
+            self.stop()
+
+
 class Group:
     """One upstream at run time; the chooser's scene."""
 
     __slots__ = (
         "_begin", "_chance", "_finish", "_has_names", "_is_quiet", "_is_warmed_up", "_numbers", "_pick", "_probes",
         "_region", "_rosters", "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets", "chooser",
-        "is_plain", "is_weighed", "number", "places", "purse", "upstream", "waiting", "weights",
+        "is_clocked", "is_plain", "is_weighed", "number", "places", "purse", "upstream", "waiting", "weights",
     )  # fmt: skip
 
     def __init__(self, service: Service, upstream: Upstream, *, is_retried: bool = False) -> None:
@@ -144,13 +169,15 @@ class Group:
         # Nobody but an operator ever changes how these endpoints stand: to look at each tick is enough.
         judges = upstream.health or upstream.outlier or upstream.endpoint_breaker
         self.is_plain = not judges and not self._has_names
+        by_latency = upstream.balance.kind == "peak-ewma"
+        self.is_clocked = by_latency and upstream.balance.measure == "first-token"
         self.is_weighed = upstream.balance.kind in BY_TOKENS
         self._probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
         self._terms = pack_terms(
             _terms(upstream.endpoint_breaker), _terms(upstream.upstream_breaker),
             endpoint_max=upstream.max_endpoint_requests, upstream_max=upstream.max_requests,
             earned=upstream.retry_share if is_retried else 0,
-            half_life_ms=upstream.balance.half_life_ns // MS if upstream.balance.kind == "peak-ewma" else 0,
+            half_life_ms=upstream.balance.half_life_ns // MS if by_latency and not self.is_clocked else 0,
         )  # fmt: skip
         self._chance = random.Random()
         # Workers begin at different places, so that a fleet of them does not knock at the first door in step.
@@ -177,6 +204,10 @@ class Group:
     def burden(self, endpoint: Endpoint, wish: Wish) -> Burden:
         """What a try that has begun has under way there; where `is_weighed`."""
         return Burden(self._region, self._slot, endpoint.place, wish.tokens)
+
+    def clock(self, endpoint: Endpoint, began_ns: int) -> Clock:
+        """For a try that has begun; where `is_clocked`."""
+        return Clock(self._region, endpoint.place, began_ns, self.upstream.balance.half_life_ns)
 
     def may_retry(self) -> bool:
         """Take one retry from the fleet's budget."""

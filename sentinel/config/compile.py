@@ -296,7 +296,8 @@ class Compiler:
         for block in root.one("upstreams").all("upstream"):
             balance = block.one("balance")
             kind = balance.args[0] if balance.args else None
-            if kind in BY_TOKENS and not block.is_faulty and block.args[0] not in read:
+            measures = kind == "peak-ewma" and balance.value("measure") == "first-token"
+            if (kind in BY_TOKENS or measures) and not block.is_faulty and block.args[0] not in read:
                 self.problems.add(
                     balance.span, f"`{kind}` has nothing to count: no route with `inference` sends requests here",
                     "add `inference` to a route, or use `least-request`",

@@ -350,12 +350,15 @@ ROUTE: Final = Directive(
 BALANCE: Final = Directive(
     "balance", "How an endpoint is chosen. Counts of requests in flight and latencies are those of all workers together.",
     (Argument("kind", k.one_of("round-robin", "random", "least-request", "power-of-two", "peak-ewma",
-                               "least-tokens", "least-load", "ip-hash", "maglev", "ring")),),
+                               "least-tokens", "least-load", "prefix-affinity", "ip-hash", "maglev", "ring")),),
     children=(
         Directive("key", "What `maglev` and `ring` hash: parts of the request, as in a rate limit's `key`.",
                   (Argument("parts", k.KEY_PART, True),), example='key "cookie:user"'),
-        _one("max-load", k.LOAD, "With a hash: an endpoint that has more than this share of the average in flight is passed over.",
+        _one("max-load", k.LOAD, "With a hash: an endpoint that has more than this share of the average in flight is passed over. With "
+             "`prefix-affinity`: of the average of tokens under way, and without it 125%.",
              example='max-load "125%"'),
+        _one("measure", k.one_of("answer", "first-token"), "With `peak-ewma`: the time to the head of an answer, or to the first token of a stream.",
+             '"answer"'),
         _one("half-life", k.duration("10ms"), "With `peak-ewma`: how fast a high latency is forgotten.", '"10s"'),
         _one("ipv4-prefix", k.integer(0, 32), "With a client's address: networks of this length count as one client.", "32"),
         _one("ipv6-prefix", k.integer(0, 128), "The same for IPv6.", "64"),
@@ -640,7 +643,8 @@ STATE: Final = Directive(
         Directive("tokens", "What requests to language models ask for from here on. Without it: no input, and `default-output-tokens`.",
                   props=(Property("model", k.MODEL, "Of which model.", '"model"'),
                          Property("input", k.integer(0, 1_000_000_000), "Tokens of input.", "0"),
-                         Property("output", k.integer(0, 1_000_000_000), "Tokens of output at most.", "0")),
+                         Property("output", k.integer(0, 1_000_000_000), "Tokens of output at most.", "0"),
+                         Property("prompt", k.TEXT, 'For `balance "prefix-affinity"`: any text. Prompts with the same one begin alike.')),
                   example="tokens input=1200 output=500"),
         Directive("waiting", "How many requests wait for their turn at a rate limit that delays.",
                   (Argument("limit", k.NAME_KIND), Argument("count", k.integer(0, 1_000_000))),

@@ -27,7 +27,7 @@ from sentinel.core.limits import Limiter
 from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, TokenBudget, Upstream
 from sentinel.core.span import Span
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
-from sentinel.core.wishes import lists_models
+from sentinel.core.wishes import BY_TOKENS, lists_models
 
 STANDINGS: Final = {
     "usable": levels.USABLE, "draining": levels.DRAIN, "maintenance": levels.MAINTENANCE,
@@ -112,7 +112,7 @@ class _Compiler:
                 upstream, endpoint = found
                 if "latency" in one.prop_spans and upstream.balance.kind != "peak-ewma":
                     self._idle(one, "latency", upstream, 'balance "peak-ewma"')
-                if "tokens" in one.prop_spans and upstream.balance.kind != "least-tokens":
+                if "tokens" in one.prop_spans and upstream.balance.kind not in BY_TOKENS:
                     self._idle(one, "tokens", upstream, 'balance "least-tokens"')
                 if "models" in one.prop_spans and not lists_models(upstream):
                     self._idle(one, "models", upstream, 'health-check { kind "inference"; }')
@@ -139,6 +139,7 @@ class _Compiler:
         return replace(
             before, endpoints=endpoints, upstreams=upstreams, used=self._used(block), held=self._held(block),
             spent=self._spent(block), tokens=_tokens(block) or before.tokens, model=self._model(block) or before.model,
+            prompt=(block.one("tokens").props["prompt"] or "") if block.has("tokens") else before.prompt,
             waiting={**before.waiting, **self._waiting(block)},
             chance=block.value("chance") if block.has("chance") else before.chance,
             now_s=block.value("at") or 0 if block.has("at") else before.now_s,
@@ -347,7 +348,7 @@ def _takes_turns(upstream: Upstream) -> bool:
     """Whether it matters whose turn it is (balance.chooser)."""
     kind = upstream.balance.kind
     is_even = len({endpoint.weight for endpoint in upstream.endpoints}) == 1 and not upstream.slow_start_ns
-    return kind in ("least-request", "least-tokens", "least-load") or (kind == "round-robin" and is_even)
+    return kind in ("least-request", "least-load") or kind in BY_TOKENS or (kind == "round-robin" and is_even)
 
 
 def _is_numeric(host: str) -> bool:

@@ -13,12 +13,15 @@ from sentinel.config.check import Block
 from sentinel.config.problem import Problems
 from sentinel.config.providers import compile_provider
 from sentinel.core import plan as p
+from sentinel.core.wishes import BY_PREFIX
 
 HASHES = ("ip-hash", "maglev", "ring")
 KEYED = ("maglev", "ring")
 HTTP_ONLY = ("method", "host", "expect")
 WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs")
 CACHE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "sglang:token_usage")
+PREFIX_LOAD = 1250
+"""Thousandths of its part that an endpoint may have under way before a prompt's beginning does not matter."""
 INFERENCE_ONLY = ("completion", "bearer", "warm-up")
 
 
@@ -62,7 +65,7 @@ def _contradictions(block: Block) -> Iterator[tuple[Block, str, str]]:
     if kind in KEYED and not balance.has("key"):
         yield balance, f"`{kind}` has nothing to hash", 'add `{ key "client-ip"; }`, or another part of the request'
     wrong = [
-        ("key", KEYED), ("max-load", HASHES), ("half-life", ("peak-ewma",)),
+        ("key", KEYED), ("max-load", (*HASHES, BY_PREFIX)), ("half-life", ("peak-ewma",)), ("measure", ("peak-ewma",)),
         ("ipv4-prefix", HASHES), ("ipv6-prefix", HASHES),
     ]  # fmt: skip
     for name, kinds in wrong:
@@ -149,7 +152,9 @@ def _balance(block: Block) -> p.Balance:
     kind = block.args[0] if block.args else None
     parts = {"client-ip"} if kind == "ip-hash" else {one for one in block.one("key").args if one} - {"all"}
     return p.Balance(
-        kind=kind or "round-robin", key=tuple(sorted(parts)), max_load=block.value("max-load") or 0,
+        kind=kind or "round-robin", key=tuple(sorted(parts)),
+        max_load=block.value("max-load") or (PREFIX_LOAD if kind == BY_PREFIX else 0),
+        measure=block.value("measure"),
         half_life_ns=block.value("half-life"), ipv4_prefix=block.value("ipv4-prefix"),
         ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
     )  # fmt: skip

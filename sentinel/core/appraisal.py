@@ -36,6 +36,9 @@ class Appraisal:
     dialect: str = ""
     """The word of its dialect (sentinel.inference.dialect); "" where it is not known."""
 
+    mark: int = 0
+    """How its prompt begins (balance.prefixes), where endpoints are chosen by that; 0: nothing to tell."""
+
     @property
     def tokens(self) -> int:
         """What is put aside: at least one, so that a reservation can be told from none."""

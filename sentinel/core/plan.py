@@ -343,15 +343,17 @@ class Balance:
 
     key: parts of the request that are hashed (maglev, ring, ip-hash). max_load: thousandths of the average in flight
     that an endpoint may have before keys go past it; 0: no bound. half_life_ns: of the memory of latencies (peak-ewma).
+    measure: what these are, the time to the head of an answer, or to the first token of a stream.
     """
 
     kind: Literal[
-        "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "least-load", "ip-hash",
-        "maglev", "ring",
+        "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "least-load",
+        "prefix-affinity", "ip-hash", "maglev", "ring",
     ] = "round-robin"  # fmt: skip
     key: tuple[str, ...] = ()
     max_load: int = 0
     half_life_ns: int = 10 * SECOND
+    measure: Literal["answer", "first-token"] = "answer"
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
     span: Span = NOWHERE

@@ -113,6 +113,8 @@ class Reason(Enum):
     RETRY_DENIED = Meaning(87, "retry-denied", 0, "none", "a try failed, and it is not tried again although the route's `retry` would: the fleet's budget of retries is used up, or the request cannot be sent twice", "look at the endpoint that failed; see `retry-budget`, and `max-body-size` and `unsafe-methods` of `retry`")
     STICKY_IGNORED = Meaning(84, "sticky-ignored", 0, "none", "the client's cookie names no endpoint that may be used, so another one is chosen and the cookie renewed", "nothing to do")
     TOKENS_COMPARED = Meaning(89, "tokens-compared", 0, "none", "the balance compared the tokens that endpoints have under way, and this one has the fewest for its weight", "nothing to do; see `sentinelctl endpoints`")
+    PREFIX_FOLLOWED = Meaning(97, "prefix-followed", 0, "none", "prompts that begin like this one go to this endpoint, and it has room for one more", "nothing to do")
+    PREFIX_PASSED_BY = Meaning(96, "prefix-passed-by", 0, "none", "prompts that begin like this one go to this endpoint, but it has more than its part of the tokens under way, so the request goes where there are fewest", "nothing to do; with a higher `max-load` more requests would wait for the endpoint that knows their beginning")
     REPORTS_COMPARED = Meaning(98, "reports-compared", 0, "none", "the balance compared what endpoints report of their queues and caches, and this one has the least load for its weight", "nothing to do; see `sentinelctl endpoints`")
     MODEL_MISSING = Meaning(99, "model-missing", 404, "operator", "none of the upstream's endpoints serves the model that the request asks for, by the lists that they told", "ask for a model that `sentinelctl endpoints` tells, or have it served")
 

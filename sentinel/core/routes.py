@@ -38,6 +38,7 @@ from sentinel.core.request import Request
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import Step
 from sentinel.core.verdict import Reject
+from sentinel.core.wishes import marked_routes
 
 REMEMBERED_MAX: Final = 2048
 REMEMBERED_CHARS_MAX: Final = 256
@@ -110,8 +111,8 @@ class RouteTable:
     """A plan that can be asked; made by `compile_routes`."""
 
     __slots__ = (
-        "_found", "_passed", "candidates", "directories", "endpoint_steps", "listeners", "no_route", "no_route_step",
-        "plan", "unbound", "upstreams",
+        "_found", "_passed", "candidates", "directories", "endpoint_steps", "listeners", "marked", "no_route",
+        "no_route_step", "plan", "unbound", "upstreams",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
@@ -121,6 +122,7 @@ class RouteTable:
         self.directories: dict[str, Directory] = {  # of the routes that choose by model
             one.route.name: one.directory for one in self.candidates if one.directory is not None
         }
+        self.marked = marked_routes(plan)
         self.unbound = HostIndex([one for one in self.candidates if not one.route.listeners])
         bound = {name for route in plan.routes for name in route.listeners}
         self.listeners: dict[str, HostIndex] = {  # listeners that no route names share one index

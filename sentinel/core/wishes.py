@@ -9,20 +9,22 @@ from __future__ import annotations
 from typing import Final
 
 from sentinel.core.appraisal import Appraisal
+from sentinel.core.balance.hashing import key_of
 from sentinel.core.balance.loads import TOKENS_MAX
 from sentinel.core.keys import cookie_of, part_of
-from sentinel.core.plan import Upstream
+from sentinel.core.plan import Plan, Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Wish
 
-BY_TOKENS: Final = frozenset({"least-tokens"})
+BY_PREFIX: Final = "prefix-affinity"
+BY_TOKENS: Final = frozenset({"least-tokens", BY_PREFIX})
 """Ways to balance that look at tokens."""
 
 
 class Wisher:
     """Reads the wishes of one upstream's requests; made with the route table."""
 
-    __slots__ = ("_cookie", "_is_listed", "_is_weighed", "_parts")
+    __slots__ = ("_cookie", "_is_listed", "_is_marked", "_is_weighed", "_parts")
 
     def __init__(self, upstream: Upstream) -> None:
         balance = upstream.balance
@@ -30,6 +32,7 @@ class Wisher:
         self._cookie = upstream.sticky.cookie if upstream.sticky is not None else ""
         self._is_weighed = balance.kind in BY_TOKENS
         self._is_listed = lists_models(upstream)
+        self._is_marked = balance.kind == BY_PREFIX
 
     @staticmethod
     def of(upstream: Upstream | None) -> Wisher | None:
@@ -46,7 +49,19 @@ class Wisher:
             text.encode("utf-8", "surrogatepass"), cookie_of(request, self._cookie) if self._cookie else "",
             tokens_of(appraisal) if self._is_weighed else 0,
             appraisal.model if appraisal is not None and self._is_listed else "",
+            _mark_of(appraisal) if appraisal is not None and self._is_marked else 0,
         )
+
+
+def _mark_of(appraisal: Appraisal) -> int:
+    """The mark with the model: caches of two models have nothing in common."""
+    return key_of(f"{appraisal.mark:x} {appraisal.model}".encode()) if appraisal.mark else 0
+
+
+def marked_routes(plan: Plan) -> frozenset[str]:
+    """The routes of whose prompts it matters how they begin."""
+    by_prefix = {upstream.name for upstream in plan.upstreams if upstream.balance.kind == BY_PREFIX}
+    return frozenset(route.name for route in plan.routes if by_prefix.intersection(route.upstream_names))
 
 
 def lists_models(upstream: Upstream) -> bool:

@@ -23,13 +23,15 @@ class Wish:
     """What of a request matters for the choice of an endpoint. key: what is hashed. cookie: the sticky one's value.
 
     tokens: what it may take at most, where endpoints are chosen by tokens; one that was not appraised counts as 1.
-    model: which one it asks for, where it is known which endpoints serve it.
+    model: which one it asks for, where it is known which endpoints serve it. mark: how its prompt begins, and for
+    which model, where endpoints are chosen by that; 0: nothing to tell.
     """
 
     key: bytes = b""
     cookie: str = ""
     tokens: int = 0
     model: str = ""
+    mark: int = 0
 
 
 NO_WISH: Final = Wish()

@@ -31,6 +31,7 @@ from typing import Final
 from sentinel.core.allowances import Term, Window, open_window
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending, priced
 from sentinel.core.balance.chooser import Chooser
+from sentinel.core.balance.hashing import key_of
 from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
 from sentinel.core.balance.loads import least_request, lightest
 from sentinel.core.balance.reports import Report
@@ -245,7 +246,8 @@ class Assumed:
         if request.method != "POST":
             return FREE
         money, account = self.price(self.state.model, *asked)
-        return Appraisal("ask", self.state.model, *asked, money=money, account=account, dialect=dialect)
+        mark = key_of(self.state.prompt.encode()) if self.state.prompt else 0
+        return Appraisal("ask", self.state.model, *asked, money=money, account=account, dialect=dialect, mark=mark)
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         rates = None if self._book is None else self._book.price(model, date_of(self.now_s()))

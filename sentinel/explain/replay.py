@@ -65,7 +65,8 @@ class Recorder:
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         appraisal = await self._world.appraise(route, request)
         found = appraisal.kind, appraisal.model, appraisal.input_tokens, appraisal.output_tokens, appraisal.fault
-        self._keep("appraise", [route.name], [*found, appraisal.money, appraisal.account, appraisal.dialect])
+        priced = appraisal.money, appraisal.account, appraisal.dialect, appraisal.mark
+        self._keep("appraise", [route.name], [*found, *priced])
         return appraisal
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
@@ -180,7 +181,8 @@ def _refund_asked(spending: Spending) -> list[Any]:
 
 
 def _choice_asked(upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> list[Any]:
-    return [upstream.name, [endpoint.name for endpoint in tried], wish.key.hex(), wish.cookie, wish.tokens, wish.model]
+    wished = [wish.key.hex(), wish.cookie, wish.tokens, wish.model, wish.mark]
+    return [upstream.name, [endpoint.name for endpoint in tried], *wished]
 
 
 def _choice_line(choice: Choice) -> list[Any]:

@@ -84,6 +84,12 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.TOKENS_COMPARED if len(details) > 3:
             told = _listed(details[2:])
             return f"endpoint number {details[0]} has fewest tokens under way for its weight; in their order: {told}"
+        case Reason.PREFIX_FOLLOWED if len(details) == 3:
+            name, tokens, most = details
+            return f"the prompt's beginning belongs to {name}: {tokens} tokens under way, of {most} at most"
+        case Reason.PREFIX_PASSED_BY if len(details) == 3:
+            name, tokens, most = details
+            return f"the prompt's beginning belongs to {name}, which has {tokens} tokens under way, more than {most}"
         case Reason.REPORTS_COMPARED if len(details) == 2:
             return f"endpoint number {details[0]} has the least load for its weight: {said(str(details[1]))}"
         case Reason.REPORTS_COMPARED if len(details) > 2:

@@ -727,6 +727,15 @@ static PyObject *cells_least(PyObject *self, PyObject *const *args, Py_ssize_t c
                                             places_count ? start % (uint64_t)places_count : 0));
 }
 
+static PyObject *cells_observe(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    BEGIN(4, 4);
+    if (is_out("place", a[0], region->places_max) || is_time_wrong(a[1]))
+        return NULL;
+    ewma_observe(place_of(region, a[0]), a[1] / 1000000, a[2] / 1000, a[3] / 1000000);
+    Py_RETURN_NONE;
+}
+
 static PyObject *cells_lightest(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     uint64_t a[2];
@@ -977,7 +986,7 @@ static PyMethodDef methods[] = {
     FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(charge_used), FAST(peek),
     FAST(reset),
     FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
-    FAST(least), FAST(lightest), FAST(burden), FAST(burdens), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held),
+    FAST(least), FAST(observe), FAST(lightest), FAST(burden), FAST(burdens), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held),
     FAST(leases_reap), FAST(leases_statistics), FAST(release_lease), FAST(reserve), FAST(extend), FAST(settle),
     FAST(carry), FAST(spent), FAST(budgets_reap), FAST(budgets_statistics),
     {"release", cells_release, METH_NOARGS, NULL},

@@ -28,6 +28,7 @@ from sentinel.core.balance.levels import (
 )
 from sentinel.core.balance.loads import TOKENS_MAX, least_request, lighter, lightest, quicker, two_of
 from sentinel.core.balance.outliers import Marks, ejected_for_ns, outliers
+from sentinel.core.balance.prefixes import mark_of
 from sentinel.core.balance.reports import PER_FLIGHT, Report, least_load, loads_of, said
 from sentinel.core.balance.rosters import serves
 from sentinel.core.balance.sticky import Tag, Tags, set_cookie
@@ -214,6 +215,77 @@ def test_loads_are_told_with_their_readings() -> None:
     choice = Chooser(upstream).choose(stage, (), NO_WISH)
     assert choice.notes[-1] == (Reason.REPORTS_COMPARED, NOWHERE, (2, "2550:2:450", "1020:0:820", "1585:-"))
     assert said("2550:2:450") == "2550 (2 waiting, cache 45%)" and said("1585:-") == "1585 (no fresh reading)"
+
+
+# Beginnings of prompts.
+
+
+def test_a_mark_stays_while_a_conversation_grows_but_for_two_steps() -> None:
+    system, turns = "You are a helpful assistant. " * 20, ["And then what happened? " * 12] * 100
+    marks = [mark_of(["system", system, *turns[:count]]) for count in range(len(turns))]
+    assert marks[0] == 0 and 0 not in marks[2:], "too short to be worth a way"
+    assert len(set(marks)) == 4 and marks == sorted(marks, key=marks.index), "none, 1 KiB, 4 KiB, 16 KiB"
+    assert marks[-1] == mark_of(["system", system, *turns, "something else", "x" * 10**6])
+    assert mark_of(["system", system + "!", *turns]) != marks[-1]
+    assert mark_of(["ab" * 600]) != mark_of(["ab", "ab" * 600]), "where a text ends belongs to it"
+    assert mark_of(["\ud800" * 2000]) and mark_of(["é" * 512]) and mark_of([]) == 0
+
+
+def prefixed(count: int, max_load: int = 1250) -> tuple[Upstream, Chooser, Stage]:
+    upstream = upstream_of(*[1] * count, balance=Balance("prefix-affinity", max_load=max_load))
+    return upstream, Chooser(upstream), Stage(upstream)
+
+
+def test_when_an_endpoint_leaves_only_its_own_prompts_move_and_they_come_back() -> None:
+    upstream, chooser, stage = prefixed(8)
+    marks = KEYS[:4000]
+
+    def owners() -> list[Endpoint | None]:
+        return [chooser.choose(stage, (), Wish(mark=mark, tokens=10)).endpoint for mark in marks]
+
+    before = owners()
+    share = before.count(upstream.endpoints[3]) / len(marks)
+    assert 0.7 / 8 < share < 1.4 / 8
+    stage.codes = bytes([USABLE] * 3 + [UNHEALTHY] + [USABLE] * 4)
+    moved = [one is not other for one, other in zip(before, owners(), strict=True)]
+    assert moved == [one is upstream.endpoints[3] for one in before], f"{share:.1%} of all, and nobody else"
+    stage.codes = bytes(8)
+    assert owners() == before
+
+
+def test_an_owner_over_its_part_is_passed_by_for_the_one_with_fewest_tokens() -> None:
+    upstream, chooser, stage = prefixed(4)
+    owner = chooser.choose(stage, (), Wish(mark=KEYS[0], tokens=100)).endpoint
+    assert owner is not None
+    at, least = upstream.endpoints.index(owner), (upstream.endpoints.index(owner) + 2) % 4
+    stage.under_way = [1000] * 4
+    stage.under_way[least] = 600
+    followed = chooser.choose(stage, (), Wish(mark=KEYS[0], tokens=100))
+    assert followed.endpoint is owner
+    assert followed.notes == ((Reason.PREFIX_FOLLOWED, NOWHERE, (owner.name, 1000, 1250 * 3700 // 4000)),)
+    stage.under_way[at] = 1400
+    passed = chooser.choose(stage, (), Wish(mark=KEYS[0], tokens=100))
+    assert passed.endpoint is upstream.endpoints[least]
+    assert [(reason, details[:2]) for reason, _, details in passed.notes] == [
+        (Reason.PREFIX_PASSED_BY, (owner.name, 1400)), (Reason.TOKENS_COMPARED, (least + 1, 100))
+    ]  # fmt: skip
+    unmarked = chooser.choose(stage, (), Wish(tokens=100))
+    assert unmarked.endpoint is upstream.endpoints[least] and len(unmarked.notes) == 1
+
+
+def test_one_prompt_for_all_drowns_nobody_and_few_move_for_it() -> None:
+    """Half of the traffic begins alike. Ten endpoints, each with what it was sent; nothing ends."""
+    upstream, chooser, stage = prefixed(10)
+    hot, followed = KEYS[0], Counter[bool]()
+    for turn in range(2000):
+        mark = hot if turn % 2 else KEYS[turn]
+        choice = chooser.choose(stage, (), Wish(mark=mark, tokens=100))
+        assert choice.endpoint is not None
+        stage.under_way[upstream.endpoints.index(choice.endpoint)] += 100
+        if mark != hot:
+            followed[choice.notes[0][0] is Reason.PREFIX_FOLLOWED] += 1
+    assert max(stage.under_way) <= 1.25 * 20_000 + 100, "the bound, and the one request that was let in below it"
+    assert followed[True] > 0.6 * 1000, "of those that begin otherwise most go where they belong"
 
 
 # Chance.
@@ -480,8 +552,8 @@ def test_when_there_is_nobody_the_reason_is_told(standing: list[int], refusal: R
 
 
 @pytest.mark.parametrize("kind", [
-    "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "least-load", "ip-hash",
-    "maglev", "ring",
+    "round-robin", "random", "least-request", "power-of-two", "peak-ewma", "least-tokens", "least-load",
+    "prefix-affinity", "ip-hash", "maglev", "ring",
 ])  # fmt: skip
 @given(data=st.data())
 def test_every_balance_chooses_somebody_who_may_be_tried(kind: Any, data: st.DataObject) -> None:
@@ -489,7 +561,7 @@ def test_every_balance_chooses_somebody_who_may_be_tried(kind: Any, data: st.Dat
     upstream = upstream_of(*weights, balance=Balance(kind, key=("client-ip",)))
     stage = Stage(upstream, data.draw(st.lists(STANDINGS, min_size=len(weights), max_size=len(weights))))
     tried = tuple(data.draw(st.lists(st.sampled_from(upstream.endpoints), unique=True, max_size=2)))
-    choice = Chooser(upstream).choose(stage, tried, Wish(b"key"))
+    choice = Chooser(upstream).choose(stage, tried, Wish(b"key", mark=7, tokens=1))
     may = [
         endpoint for endpoint, code in zip(upstream.endpoints, stage.codes, strict=True)
         if code in (USABLE, UNRESOLVED) and not any(endpoint is one for one in tried)

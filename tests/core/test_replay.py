@@ -18,7 +18,7 @@ PLAN = plan(route("a", match(prefixes=("/a",))), route("b", match(prefixes=("/b"
 def test_the_transcript_reads_as_a_conversation() -> None:
     recorder = Recorder(Assumed(PLAN))
     run(decide(compile_routes(PLAN), request("/a"), recorder, Trace()))
-    assert encode(recorder.lines) == b'["choose-endpoint",["api",[],"","",0,""],["10.0.0.1:9001",null,[]]]\n'
+    assert encode(recorder.lines) == b'["choose-endpoint",["api",[],"","",0,"",0],["10.0.0.1:9001",null,[]]]\n'
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_the_transcript_reads_as_a_conversation() -> None:
         ([], "recorded is nothing more"),
         ([["chance", [], 7]], "recorded is `chance`"),
         (
-            [["choose-endpoint", ["other", [], "", "", 0, ""], ["10.0.0.1:9001", None, []]]],
+            [["choose-endpoint", ["other", [], "", "", 0, "", 0], ["10.0.0.1:9001", None, []]]],
             "recorded is `choose-endpoint`",
         ),
     ],

@@ -261,6 +261,89 @@ def test_an_endpoint_is_used_only_when_it_is_warm(tmp_path: Path) -> None:
             assert state(worker, one) == ("HEALTHY", "GOOD"), "who is warm may be slow, within the timeout"
 
 
+# Beginnings of prompts, and first tokens.
+
+TALE = "Once upon a time there was a gateway. " * 60
+BUSY = "The quick brown fox jumps over the lazy dog. " * 60
+
+
+def test_prompts_that_begin_alike_go_to_one_endpoint_until_that_has_too_much(tmp_path: Path) -> None:
+    with models(3) as found, balanced(tmp_path, '"prefix-affinity"', found) as worker:
+        homes = {}
+        for text in (TALE, BUSY):
+            chosen = []
+            for more in ("", " What then?", " And then?"):
+                client, model = one_more(found, worker, 10, text=text + more)
+                assert client.answer().status == 200
+                chosen.append(model)
+            assert len({id(model) for model in chosen}) == 1
+            homes[text] = chosen[0]
+        wait_until(lambda: len(told(worker, "prefix-followed")) == 6, "all of them are told")
+        assert not told(worker, "prefix-passed-by")
+        home = homes[TALE]
+        for one in found:
+            one.hold.clear()
+        waiting = [one_more(found, worker, 5000, text=TALE + str(at)) for at in range(4)]
+        assert waiting[0][1] is home and {id(model) for _, model in waiting} != {id(home)}, "it has more than its part"
+        for one in found:
+            one.hold.set()
+        assert {client.answer().status for client, _ in waiting} == {200}
+        wait_until(lambda: len(worker.log(10)) == 10, "all are over")
+        passed = told(worker, "prefix-passed-by")
+        assert passed and {details[0] for details in passed} == {home.name}
+        compared = len(told(worker, "tokens-compared"))
+        assert compared == len(passed)
+        assert asking(worker, 10, text="short").answer().status == 200
+        wait_until(lambda: len(told(worker, "tokens-compared")) == compared + 1, "too short to have a home")
+
+
+def test_prompts_to_another_model_have_another_home(tmp_path: Path) -> None:
+    with models(8) as found, balanced(tmp_path, '"prefix-affinity"', found) as worker:
+        homes = []
+        for name in ("a", "b", "c", "d", "e"):
+            client, model = one_more(found, worker, 10, text=TALE, model=name)
+            assert client.answer().status == 200
+            homes.append(id(model))
+        assert len(set(homes)) > 1, "caches of two models have nothing in common"
+
+
+@pytest.mark.directive("upstream/balance/measure")
+@pytest.mark.parametrize(("measure", "is_measured"), [("answer", False), ("first-token", True)])
+def test_the_time_to_the_first_token_is_measured_and_not_that_to_the_head(
+    tmp_path: Path, measure: str, is_measured: bool
+) -> None:
+    go = threading.Event()
+
+    def late(conversation: Conversation) -> None:
+        """A server that answers at once, and has its first token much later."""
+        conversation.body(conversation.head())
+        conversation.send(HEAD + chunk(b": one moment\n\n"))
+        assert go.wait(20)
+        conversation.send(chunk(EVENT % b"words") + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+    with models(0) as none, scripted(late) as origin:
+        balance = f'"peak-ewma" {{ half-life "1h"; measure "{measure}"; }}'
+        with balanced(tmp_path, balance, none, upstream=f'endpoint "127.0.0.1:{origin.port}"') as worker:
+
+            def latency() -> int:
+                name = f"origin/127.0.0.1:{origin.port}"
+                return next(view.ewma_us for view in worker.region.places() if view.name == name)
+
+            client = asking(worker, 50, is_stream=True)
+            wait_until(lambda: b"one moment" in more_of(client), "the head and a comment are there")
+            assert latency() == 0
+            go.wait(0.15)  # what is measured
+            go.set()
+            assert client.answer().status == 200
+            wait_until(lambda: len(worker.log(1)) == 1, "it is over")
+            assert (latency() > 140_000) == is_measured, "else the head's, which came at once"
+
+
+def more_of(client: Client) -> bytes:
+    client.buffer += client.socket.recv(65536)
+    return client.buffer
+
+
 # Pages of metrics.
 
 
@@ -419,3 +502,21 @@ def test_reports_are_assumed_and_compared() -> None:
     assert "`waiting` changes nothing" in refused(
         'state { endpoint "10.0.0.1:80" waiting=1; };' + CALL + "expect { status 200; };", ""
     )
+
+
+@pytest.mark.directive("case/state/tokens@prompt")
+def test_prompts_that_begin_alike_are_assumed() -> None:
+    by_prefix = 'balance "prefix-affinity" { max-load "110%"; };'
+    homes = set()
+    for text in ("one", "two", "three", "four", "five", "six", "seven", "eight"):
+        said = f'state {{ tokens prompt="{text}" output=100; }};'
+        here = [at for at in (1, 2) if holds(f'{said}{CALL} expect {{ endpoint "10.0.0.{at}:80"; }}', by_prefix)]
+        homes.add(here[0])
+        followed = f'{said}{CALL} expect {{ endpoint "10.0.0.{here[0]}:80"; step "prefix-followed"; }};'
+        assert holds(followed + followed, by_prefix)
+        busy = f'state {{ endpoint "10.0.0.{here[0]}:80" tokens=9000; tokens prompt="{text}" output=100; }};'
+        passed = f'{busy}{CALL} expect {{ endpoint "10.0.0.{3 - here[0]}:80"; step "prefix-passed-by"; }};'
+        assert holds(passed, by_prefix)
+    assert homes == {1, 2}
+    unsaid = CALL + 'expect { step "tokens-compared"; };'
+    assert holds(unsaid, by_prefix), "of a prompt of which nothing is said nobody knows how it begins"

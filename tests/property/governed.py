@@ -60,6 +60,7 @@ BALANCES = st.one_of(
         Balance, kind=st.sampled_from(["round-robin", "random", "least-request", "power-of-two", "peak-ewma",
                                                "least-tokens", "least-load"])
     ),
+    st.builds(Balance, kind=st.just("prefix-affinity"), max_load=st.just(1250)),
     st.builds(
         Balance, kind=st.sampled_from(["maglev", "ring"]), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
         max_load=st.sampled_from([0, 1250]),

@@ -336,6 +336,9 @@ OPERATIONS = st.one_of(
         st.just(places(0, 1, 2)), st.just(array("I", [1, 0, 5]).tobytes()), st.binary(min_size=3, max_size=3), ROUNDS,
         TOKENS,
     )),
+    st.tuples(st.just("observe"), st.tuples(
+        PLACES, TIMES, st.sampled_from([0, MS, 300 * MS, 1 << 50]), st.sampled_from([0, 50 * MS])
+    )),
     st.tuples(st.just("burden"), st.tuples(SLOTS, PLACES, TOKENS, TOKENS)),
     st.tuples(st.just("burdens"), st.tuples(NUMBERS)),
     st.tuples(st.just("pick"), st.tuples(

@@ -3,6 +3,7 @@
     turns      round-robin, random: by weights alone
     loads      least-request, power-of-two, peak-ewma, least-tokens: by what is in flight, and how long it takes
     reports    least-load: by what endpoints report of themselves
+    prefixes   prefix-affinity: by how a prompt begins
     hashing    maglev, ring, ip-hash: by a key of the request
     sticky     by a signed cookie
     levels     who is asked at all: health, priority, locality, panic

@@ -29,13 +29,14 @@ from sentinel.core.balance.levels import (
     allowed,
 )
 from sentinel.core.balance.loads import lighter, quicker, two_of
+from sentinel.core.balance.prefixes import bound_of
 from sentinel.core.balance.reports import Report, least_load, loads_of, told
 from sentinel.core.balance.sticky import Tag, Tags
 from sentinel.core.balance.turns import smooth_round_robin, weighted_choice
 from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.trace import Step
-from sentinel.core.wishes import lists_models
+from sentinel.core.wishes import BY_PREFIX, lists_models
 from sentinel.core.world import Choice, Wish
 
 NOTES_MAX: Final = 8
@@ -98,9 +99,9 @@ class Chooser:
     """How one upstream's endpoints are chosen."""
 
     __slots__ = (
-        "_all", "_all_usable", "_choices", "_compares", "_everybody", "_has_levels", "_is_quick", "_lists_models",
-        "_localities", "_lookup", "_max_load", "_names", "_pick", "_priorities", "_reports", "_upstream",
-        "_weighs", "tags",
+        "_all", "_all_usable", "_choices", "_compares", "_everybody", "_follows", "_has_levels", "_is_quick",
+        "_lists_models", "_localities", "_lookup", "_max_load", "_names", "_pick", "_priorities", "_reports",
+        "_upstream", "_weighs", "tags",
     )  # fmt: skip
 
     def __init__(self, upstream: Upstream) -> None:
@@ -119,11 +120,12 @@ class Chooser:
         weights = [endpoint.weight for endpoint in endpoints]
         if balance.kind in ("maglev", "ip-hash"):
             self._lookup = Maglev(self._names, weights)
-        elif balance.kind == "ring":
+        elif balance.kind in ("ring", BY_PREFIX):
             self._lookup = Ring(self._names, weights)
         self._compares = balance.kind in BY_LOAD
         self._weighs = balance.kind == "least-tokens"
         self._reports = balance.kind == "least-load"
+        self._follows = balance.kind == BY_PREFIX
         self._pick = self._picker(balance.kind)
         sticky = upstream.sticky
         self.tags = Tags(upstream.name, self._names, sticky.secrets) if sticky is not None else None
@@ -159,7 +161,11 @@ class Chooser:
         if len(indices) == 1:
             index = indices[0]
         else:
-            index = self._pick(scene, indices, wish)
+            if self._follows:
+                index, told_of = self._by_prefix(scene, indices, wish)
+                notes += told_of
+            else:
+                index = self._pick(scene, indices, wish)
             if self._compares:
                 notes += (self._compared(scene.flights(), index),)
             elif self._reports:
@@ -177,7 +183,7 @@ class Chooser:
         weights = [endpoint.weight for endpoint in upstream.endpoints]
         chance = 0
         if self._has_levels:  # a key that is hashed stays with the level that it fell on
-            chance = key_of(wish.key) if self._lookup is not None else scene.chance()
+            chance = self._level_of(wish) if self._lookup is not None else scene.chance()
         found = allowed(
             standing, weights, self._priorities, self._localities, here=upstream.locality,
             panic_share=upstream.panic_share, chance=chance,
@@ -266,6 +272,26 @@ class Chooser:
 
     def _least_tokens(self, scene: Scene, indices: list[int], wish: Wish) -> int:
         return scene.lightest(self._octets(indices), wish.tokens)
+
+    def _by_prefix(self, scene: Scene, indices: list[int], wish: Wish) -> tuple[int, tuple[Step, ...]]:
+        """The one that owns the prompt's beginning, if it is not over its part; else the one with the fewest tokens."""
+        assert self._lookup is not None
+        burdens = scene.burdens()
+        notes: tuple[Step, ...] = ()
+        if wish.mark:
+            members = self._everybody if indices is self._all else frozenset(indices)
+            owner = self._lookup.find(wish.mark, members.__contains__)
+            bound = bound_of(owner, self._max_load, burdens, scene.weights, indices, wish.tokens)
+            said = self._names[owner], burdens[owner], bound
+            if burdens[owner] <= bound:
+                return owner, ((Reason.PREFIX_FOLLOWED, self._upstream.span, said),)
+            notes = ((Reason.PREFIX_PASSED_BY, self._upstream.span, said),)
+        index = scene.lightest(self._octets(indices), wish.tokens)
+        return index, (*notes, self._weighed(burdens, index, wish.tokens))
+
+    def _level_of(self, wish: Wish) -> int:
+        """What decides the level that a request falls on: the same for the same key."""
+        return wish.mark if self._follows else key_of(wish.key)
 
     def _octets(self, indices: list[int]) -> bytes:
         """An octet for each endpoint: not 0 for those that may be tried."""
