@@ -111,7 +111,7 @@ def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     exchange.framing = framing
     tab = exchange.tab
     if tab is not None:
-        tab.begin(head, exchange.burden, exchange.clock)
+        tab.begin(head, exchange.stint)
     have = len(data) - size
     if have != head.content_length:  # the end is not yet there: it has a time of its own
         exchange.answered_ns = time.monotonic_ns()

@@ -64,10 +64,8 @@ def aim(exchange: Exchange, endpoint: Endpoint) -> None:
         _not_let_in(exchange, group, endpoint, permit)
         return
     exchange.permit = permit
-    if group.is_weighed:
-        exchange.burden = group.burden(endpoint, exchange.wish)
-    if group.is_clocked:
-        exchange.clock = group.clock(endpoint, now_ns)
+    if group.has_stints:
+        exchange.stint = group.stint(endpoint, exchange.wish, now_ns)
     exchange.reached = 0
     exchange.is_pending = False
     exchange.try_started_ns = now_ns
@@ -100,12 +98,9 @@ def over(exchange: Exchange, outcome: int, reason: Reason = PROXIED, status: int
     now_ns, began_ns = exchange.ended_ns or time.monotonic_ns(), exchange.try_started_ns
     answered_ns = exchange.answered_ns or now_ns
     group.finish(endpoint, permit, outcome, now_ns, answered_ns - began_ns)
-    if exchange.burden is not None:
-        exchange.burden.end()
-        exchange.burden = None
-    if exchange.clock is not None:
-        exchange.clock.end(outcome)
-        exchange.clock = None
+    if exchange.stint is not None:
+        exchange.stint.end(outcome)
+        exchange.stint = None
     if exchange.answer_head is not None:
         status = exchange.answer_head.status
     exchange.trace.add(

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from workers.hedging import Rival
     from workers.http1.bodies import ChunkedBody
     from workers.metering import Tab
-    from workers.places import Burden, Clock, Group, Permit
+    from workers.places import Group, Permit, Stint
     from workers.shadowing import Shadow
 
 Decision = Coroutine[Any, Any, Verdict]
@@ -79,13 +79,13 @@ class Exchange:
     __slots__ = (
         "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
         "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
-        "burden", "bytes_in", "bytes_out", "client_is_silent", "clock", "connecting", "deadline_ns", "deadline_reason",
+        "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
         "decision", "downstream", "ended_ns", "endpoint", "endpoint_name", "errand", "framing", "group", "has_body",
         "head", "hedge", "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive",
         "kept", "kept_bytes", "kept_max", "leases", "lines", "link", "outward", "pause", "permit", "pool", "reached",
-        "request", "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "tab", "total_ns",
-        "trace", "tried", "tried_pools", "tries", "try_ns", "try_started_ns", "upstream", "upstream_is_silent",
-        "wanted", "was_sent", "wish",
+        "request", "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "stint", "tab",
+        "total_ns", "trace", "tried", "tried_pools", "tries", "try_ns", "try_started_ns", "upstream",
+        "upstream_is_silent", "wanted", "was_sent", "wish",
     )  # fmt: skip
 
     # An exchange's own from its beginning.
@@ -122,8 +122,7 @@ class Exchange:
         self.link: Link | None = None
         self.connecting: asyncio.Task[None] | None = None
         self.permit: Permit | None = None  # while a try is under way
-        self.clock: Clock | None = None  # of it, where first tokens are measured
-        self.burden: Burden | None = None  # and its tokens, where the upstream is balanced by them
+        self.stint: Stint | None = None  # of it, where the upstream is balanced by tokens
         self.reached = 0  # over which connection (attempt.NEW, KEPT, AGAIN)
         self.retry: Retry | None = None
         self.tries = 0  # of the retry policy

@@ -158,7 +158,7 @@ def _take_over(exchange: Exchange, rival: Rival, outcome: int, reason: Reason, s
     exchange.rival = None
     exchange.endpoint, exchange.endpoint_name = rival.endpoint, rival.name
     exchange.pool, exchange.tried_pools = rival.pool, ()
-    exchange.burden, exchange.clock = rival.burden, rival.clock
+    exchange.stint = rival.stint
     exchange.permit, exchange.try_started_ns, exchange.reached = rival.permit, rival.started_ns, rival.reached
     exchange.is_repeated, exchange.was_sent = rival.is_repeated, rival.was_sent
     exchange.backlog = [] if rival.was_sent else list(exchange.kept or ())
@@ -182,9 +182,9 @@ class Rival:
     """The second try of an exchange, until it takes over or is cut (workers.pool.Caller)."""
 
     __slots__ = (
-        "burden", "clock", "connecting", "deadline_ns", "deadline_reason", "endpoint", "exchange", "group", "interims",
+        "connecting", "deadline_ns", "deadline_reason", "endpoint", "exchange", "group", "interims",
         "is_repeated", "link", "name", "part", "permit", "pool", "reached", "read_bytes", "retry", "started_ns",
-        "try_ns", "was_sent",
+        "stint", "try_ns", "was_sent",
     )  # fmt: skip
 
     def __init__(
@@ -196,8 +196,7 @@ class Rival:
         self.endpoint = endpoint
         self.name = endpoint.name
         self.permit: Permit | None = permit
-        self.clock = group.clock(endpoint, now_ns) if group.is_clocked else None
-        self.burden = group.burden(endpoint, exchange.wish) if group.is_weighed else None
+        self.stint = group.stint(endpoint, exchange.wish, now_ns) if group.has_stints else None
         self.started_ns = now_ns
         self.pool: Pool | None = None
         self.link: Link | None = None
@@ -242,10 +241,8 @@ class Rival:
         if permit is not None:
             now_ns = time.monotonic_ns()
             self.group.finish(self.endpoint, permit, outcome, now_ns, now_ns - self.started_ns)
-            if self.burden is not None:
-                self.burden.end()
-            if self.clock is not None:
-                self.clock.end(outcome)
+            if self.stint is not None:
+                self.stint.end(outcome)
             self.exchange.trace.add(attempt.told(
                 self.exchange, self.endpoint, self.reached, self.started_ns, now_ns, now_ns, reason, status
             ))  # fmt: skip

@@ -56,7 +56,7 @@ from workers.http1.heads import ResponseHead
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
-    from workers.places import Burden, Clock
+    from workers.places import Stint
     from workers.service import Service
 
 # Members of enums cost a search where they are named: once is enough.
@@ -136,8 +136,8 @@ class Tab:
     """What one exchange has put aside, takes, and has settled."""
 
     __slots__ = (
-        "_accounts", "_book", "_burden", "_clock", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines",
-        "_prices", "_region", "_slot", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter", "rates",
+        "_accounts", "_book", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines", "_prices",
+        "_region", "_slot", "_stint", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -155,8 +155,7 @@ class Tab:
         self.rates = rates
         """What the model costs: as of the moment in which the request was appraised, or sent to it."""
         self._accounts: list[Account] = []
-        self._clock: Clock | None = None  # until the first token is through, where that is measured
-        self._burden: Burden | None = None  # from the head of a good answer on, where there is one
+        self._stint: Stint | None = None  # from the head of a good answer on, where there is one
         self._tokens = 0  # put aside at first
         self._unlooked_bytes = 0
         self._is_usage_asked = False
@@ -203,12 +202,11 @@ class Tab:
 
     # The answer.
 
-    def begin(self, head: ResponseHead, burden: Burden | None, clock: Clock | None) -> None:
+    def begin(self, head: ResponseHead, stint: Stint | None) -> None:
         """The answer that the client gets begins: one that is no success takes nothing."""
         if not 200 <= head.status < 300:
             return
-        self._burden = burden
-        self._clock = clock if self.ask.is_stream else None
+        self._stint = stint
         content_type = encoding = ""
         for name, value in head.headers:
             if name == "content-type":
@@ -229,10 +227,10 @@ class Tab:
         if meter is None:
             return data
         out = meter.feed(data)
-        if self._clock is not None and meter.has_begun:
-            self._clock.stop()
-            self._clock = None
-        if self._accounts or self._burden is not None:
+        stint = self._stint
+        if stint is not None and stint.is_timed and self.ask.is_stream and meter.has_begun:
+            stint.began()
+        if self._accounts or (stint is not None and stint.tokens):
             self._unlooked_bytes += len(data)
             if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
                 self._unlooked_bytes = 0
@@ -254,8 +252,8 @@ class Tab:
             audio_input=0 if known is None else known.audio_input_tokens,
             output=self._estimator.produced_tokens(self.ask.model, reading),
         )  # fmt: skip
-        if self._burden is not None:
-            self._burden.become(self._tokens - so_far.total_tokens)
+        if self._stint is not None:
+            self._stint.become(self._tokens - so_far.total_tokens)
         for one in self._accounts:
             more = self._taken(one, so_far) - one.settled
             if more <= 0:

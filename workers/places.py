@@ -91,15 +91,29 @@ class Place:
                 pool.close()
 
 
-class Burden:
-    """The tokens that one try has under way at its endpoint; told to the fleet, and taken back by the reaper."""
+class Stint:
+    """What one try at an endpoint is, beyond its permit, to upstreams that are balanced by tokens or by first tokens.
 
-    __slots__ = ("_place", "_region", "_slot", "tokens")
+    tokens: under way there, and told to the fleet; the reaper takes them back. The time to the first token is told by
+    a stream when that is there; a try that fails before took as long as it took. What is no stream, or whose client
+    leaves, says nothing of time.
+    """
 
-    def __init__(self, region: Region, slot: int, place: int, tokens: int) -> None:
+    __slots__ = ("_began_ns", "_half_life_ns", "_place", "_region", "_slot", "tokens")
+
+    def __init__(
+        self, region: Region, slot: int, place: int, tokens: int, began_ns: int, half_life_ns: int
+    ) -> None:
         self._region, self._slot, self._place = region, slot, place
+        self._began_ns, self._half_life_ns = began_ns, half_life_ns
         self.tokens = tokens
-        region.burden(slot, place, tokens, 0)
+        if tokens:
+            region.burden(slot, place, tokens, 0)
+
+    @property
+    def is_timed(self) -> bool:
+        """The first token is waited for, and how long is wanted."""
+        return self._began_ns > 0
 
     def become(self, tokens: int) -> None:
         """So many are left; it only ever becomes lighter, and while the try lasts it is not nothing."""
@@ -108,43 +122,26 @@ class Burden:
             self._region.burden(self._slot, self._place, 0, self.tokens - left)
             self.tokens = left
 
-    def end(self) -> None:
-        self._region.burden(self._slot, self._place, 0, self.tokens)
-        self.tokens = 0
-
-
-class Clock:
-    """Measures the time to the first token of one try.
-
-    A stream tells when it is there, and a try that fails before that took as long as it took. What is no stream, or
-    whose client leaves, says nothing.
-    """
-
-    __slots__ = ("_began_ns", "_half_life_ns", "_is_stopped", "_place", "_region")
-
-    def __init__(self, region: Region, place: int, began_ns: int, half_life_ns: int) -> None:
-        self._region, self._place = region, place
-        self._began_ns, self._half_life_ns = began_ns, half_life_ns
-        self._is_stopped = False
-
-    def stop(self) -> None:
-        if not self._is_stopped:
-            self._is_stopped = True
-            now_ns = time.monotonic_ns()
-            self._region.observe(self._place, now_ns, now_ns - self._began_ns, self._half_life_ns)
+    def began(self) -> None:
+        """The first token is there."""
+        now_ns, began_ns, self._began_ns = time.monotonic_ns(), self._began_ns, 0
+        self._region.observe(self._place, now_ns, now_ns - began_ns, self._half_life_ns)
 
     def end(self, outcome: int) -> None:
-        if outcome == FAILURE:
-            self.stop()
+        if self._began_ns and outcome == FAILURE:
+            self.began()
+        if self.tokens:
+            self._region.burden(self._slot, self._place, 0, self.tokens)
+            self.tokens = 0
 
 
 class Group:
     """One upstream at run time; the chooser's scene."""
 
     __slots__ = (
-        "_begin", "_chance", "_finish", "_has_names", "_is_quiet", "_is_warmed_up", "_numbers", "_pick", "_probes",
-        "_region", "_rosters", "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets", "chooser",
-        "is_clocked", "is_plain", "is_weighed", "number", "places", "purse", "upstream", "waiting", "weights",
+        "_begin", "_chance", "_finish", "_has_names", "_is_quiet", "_is_timed", "_is_warmed_up", "_numbers", "_pick",
+        "_probes", "_region", "_rosters", "_service", "_slot", "_stood", "_terms", "_turn", "_weights_octets",
+        "chooser", "has_stints", "is_plain", "number", "places", "purse", "upstream", "waiting", "weights",
     )  # fmt: skip
 
     def __init__(self, service: Service, upstream: Upstream, *, is_retried: bool = False) -> None:
@@ -170,14 +167,14 @@ class Group:
         judges = upstream.health or upstream.outlier or upstream.endpoint_breaker
         self.is_plain = not judges and not self._has_names
         by_latency = upstream.balance.kind == "peak-ewma"
-        self.is_clocked = by_latency and upstream.balance.measure == "first-token"
-        self.is_weighed = upstream.balance.kind in BY_TOKENS
+        self._is_timed = by_latency and upstream.balance.measure == "first-token"
+        self.has_stints = self._is_timed or upstream.balance.kind in BY_TOKENS
         self._probes = upstream.endpoint_breaker.probes if upstream.endpoint_breaker is not None else 0
         self._terms = pack_terms(
             _terms(upstream.endpoint_breaker), _terms(upstream.upstream_breaker),
             endpoint_max=upstream.max_endpoint_requests, upstream_max=upstream.max_requests,
             earned=upstream.retry_share if is_retried else 0,
-            half_life_ms=upstream.balance.half_life_ns // MS if by_latency and not self.is_clocked else 0,
+            half_life_ms=upstream.balance.half_life_ns // MS if by_latency and not self._is_timed else 0,
         )  # fmt: skip
         self._chance = random.Random()
         # Workers begin at different places, so that a fleet of them does not knock at the first door in step.
@@ -201,13 +198,12 @@ class Group:
             self._tell(endpoint.name, changed & 3)
             self._tell("all endpoints", changed >> 2)
 
-    def burden(self, endpoint: Endpoint, wish: Wish) -> Burden:
-        """What a try that has begun has under way there; where `is_weighed`."""
-        return Burden(self._region, self._slot, endpoint.place, wish.tokens)
-
-    def clock(self, endpoint: Endpoint, began_ns: int) -> Clock:
-        """For a try that has begun; where `is_clocked`."""
-        return Clock(self._region, endpoint.place, began_ns, self.upstream.balance.half_life_ns)
+    def stint(self, endpoint: Endpoint, wish: Wish, began_ns: int) -> Stint:
+        """Of a try that has begun; where `has_stints`."""
+        timed_ns = began_ns if self._is_timed else 0
+        return Stint(
+            self._region, self._slot, endpoint.place, wish.tokens, timed_ns, self.upstream.balance.half_life_ns
+        )
 
     def may_retry(self) -> bool:
         """Take one retry from the fleet's budget."""

@@ -156,9 +156,9 @@ class Shadow:
     """One copy (workers.pool.Caller)."""
 
     __slots__ = (
-        "_answer_bytes", "_answered_ns", "_body", "_burden", "_connecting", "_endpoint", "_group", "_head", "_interims",
+        "_answer_bytes", "_answered_ns", "_body", "_connecting", "_endpoint", "_group", "_head", "_interims",
         "_is_sent", "_left", "_life_ns", "_link", "_method", "_part", "_permit", "_pool", "_service", "_started_ns",
-        "_waiting", "_waiting_bytes", "deadline_ns", "is_over",
+        "_stint", "_waiting", "_waiting_bytes", "deadline_ns", "is_over",
     )  # fmt: skip
 
     def __init__(
@@ -168,7 +168,7 @@ class Shadow:
         self._group = group
         self._endpoint = endpoint
         self._permit = permit
-        self._burden = group.burden(endpoint, wish) if group.is_weighed else None
+        self._stint = group.stint(endpoint, wish, 0) if group.has_stints else None
         self._method = method
         self._started_ns = now_ns
         self._answered_ns = 0
@@ -247,8 +247,8 @@ class Shadow:
             link.abort()
         group, now_ns = self._group, time.monotonic_ns()
         group.finish(self._endpoint, self._permit, tells, now_ns, (self._answered_ns or now_ns) - self._started_ns)
-        if self._burden is not None:
-            self._burden.end()
+        if self._stint is not None:
+            self._stint.end(tells)
         if group.waiting:
             group.wake()
         self._service.shadows.ended(self, outcome)
