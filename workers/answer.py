@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
-from workers import attempt, hedging, retrying
+from workers import attempt, falling, hedging, retrying
 from workers.forwarded import DROPPED_FROM_ANSWERS
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
@@ -43,7 +43,12 @@ COPIED_BYTES_MAX: Final = 16 * 1024
 
 
 def head_arrived(exchange: Exchange, data: bytes) -> None:
-    """Octets before the final head is complete."""
+    """Octets before the final head is complete, or before it may go to the client."""
+    if exchange.hold is not None:
+        beginning = falling.held(exchange, data)
+        if beginning is not None:
+            final(exchange, *beginning)
+        return
     while True:
         if exchange.answer_part:
             data = exchange.answer_part + data
@@ -57,7 +62,7 @@ def head_arrived(exchange: Exchange, data: bytes) -> None:
             return
         exchange.answer_part = b""
         if head.status >= 200:
-            _final(exchange, head, data)
+            final(exchange, head, data)
             return
         if head.status == 101:
             _tunnel(exchange, head, data)
@@ -90,7 +95,7 @@ def _interim(exchange: Exchange, head: ResponseHead) -> None:
     exchange.downstream.write(raw)
 
 
-def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+def final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     downstream, request, size = exchange.downstream, exchange.head, head.size
     retry = exchange.retry
     if retry is not None:
@@ -99,6 +104,11 @@ def _final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
         if exchange.hedge is not None or exchange.rival is not None:
             hedging.settle(exchange)
         exchange.try_ns = NEVER
+    errand = exchange.errand
+    if errand is not None and (
+        falling.again(exchange, errand, None, head.status) or falling.holds(exchange, head, data)
+    ):
+        return
     group = exchange.group
     if group is not None and group.chooser.tags is not None:
         exchange.answer_lines += group.tag(exchange)
@@ -222,7 +232,13 @@ def ended(exchange: Exchange, fault: Exception | None) -> None:
     """The upstream said that it has no more to say, or (with a fault) broke off."""
     head = exchange.answer_head
     if head is None:
-        if exchange.answer_part:
+        if exchange.hold is not None:
+            beginning = falling.broke_off(exchange, exchange.hold, fault)
+            if beginning is not None:
+                final(exchange, *beginning)
+                if not exchange.is_ended:
+                    ended(exchange, fault)
+        elif exchange.answer_part:
             exchange.fail(Reason.UPSTREAM_CLOSED)
         else:
             attempt.link_died(exchange)

@@ -41,7 +41,7 @@ from sentinel.core.verdict import Forward, Reject, Respond, Verdict
 from sentinel.core.world import NO_WISH
 from shm.counters import Counter
 from shm.places import FAILURE, NEUTRAL, SUCCESS
-from workers import answer, attempt, errors, metering, retrying
+from workers import answer, attempt, errors, falling, metering, retrying
 from workers.blanks import copy_of
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
@@ -53,6 +53,7 @@ from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
     from workers.downstream import Downstream
+    from workers.falling import Hold
     from workers.hedging import Rival
     from workers.http1.bodies import ChunkedBody
     from workers.metering import Tab
@@ -81,10 +82,11 @@ class Exchange:
         "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
         "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
         "decision", "downstream", "ended_ns", "endpoint", "endpoint_name", "errand", "framing", "group", "has_body",
-        "head", "hedge", "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel", "keep_alive",
-        "kept", "kept_bytes", "kept_max", "leases", "lines", "link", "outward", "pause", "permit", "pool", "reached",
-        "request", "request_id", "retry", "rival", "route", "shadows", "started_ns", "status", "stint", "tab",
-        "total_ns", "trace", "tried", "tried_pools", "tries", "try_ns", "try_started_ns", "upstream",
+        "head", "hedge", "hold", "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel",
+        "keep_alive", "kept", "kept_bytes", "kept_max", "leases", "lines", "link", "outward", "patience", "pause",
+        "permit", "pool", "reached", "request", "request_id", "retry", "rival", "route", "shadows", "started_ns",
+        "status", "stint", "tab", "total_ns", "trace", "tried", "tried_pools", "tries", "try_ns", "try_started_ns",
+        "upstream",
         "upstream_is_silent", "wanted", "was_sent", "wish",
     )  # fmt: skip
 
@@ -111,6 +113,8 @@ class Exchange:
         self.wanted: Route | None = None  # while the decision waits for the body, which this route reads
         self.tab: Tab | None = None  # of a request to a language model
         self.errand: Errand | None = None  # for which model it is sent on, where a line of `models` says so
+        self.patience: asyncio.TimerHandle | None = None  # before the first token of a model takes too long
+        self.hold: Hold | None = None  # the beginning of an answer that nobody has seen yet
         self.outward: Outward | None = None  # what the upstream is told instead of what the client said
         self.route: Route | None = None
         self.upstream: Upstream | None = None
@@ -253,17 +257,20 @@ class Exchange:
                 self.refuse(Reason.BODY_TOO_LARGE)
                 return
         if type(verdict) is Forward:
+            if verdict.route.timeout_ns:
+                self.total_ns = service.ticker.after(verdict.route.timeout_ns)
+            if verdict.errand is not None:
+                self._forward(verdict)
+                return
             self.upstream = verdict.upstream
             self.wish = verdict.wish
             self.group = service.world.group(verdict.upstream)
-            if verdict.errand is not None or verdict.upstream.provider is not None:
+            if verdict.upstream.provider is not None:
                 self._turn_outward(verdict)
             if self.tab is not None:
                 self.tab.prepare(self)
             if verdict.route.retry is not None:
                 retrying.prepare(self, verdict.route.retry)
-            if verdict.route.timeout_ns:
-                self.total_ns = service.ticker.after(verdict.route.timeout_ns)
             copies = verdict.shadows
             if not copies:
                 attempt.aim(self, verdict.endpoint)
@@ -275,6 +282,28 @@ class Exchange:
             self.refuse(verdict.reason, verdict.status, verdict.fields)
         elif type(verdict) is Respond:
             self._respond(verdict.said, verdict.fields)
+
+    def forward(self, verdict: Forward) -> None:
+        """Another model is asked than the one before, which failed."""
+        if self.tab is not None:
+            self.tab.take(verdict.spending)
+        if verdict.fields:
+            self.answer_lines = written(self.answer_lines, verdict.fields)
+        self._forward(verdict)
+
+    def _forward(self, verdict: Forward) -> None:
+        """Send it to the model that its errand is for. (What is for language models is not copied to shadows.)"""
+        self.upstream = verdict.upstream
+        self.wish = verdict.wish
+        self.group = self.downstream.service.world.group(verdict.upstream)
+        self._turn_outward(verdict)
+        if self.tab is not None:
+            self.tab.prepare(self)
+        if verdict.route.retry is not None:
+            retrying.prepare(self, verdict.route.retry)
+        if verdict.errand is not None:
+            falling.expect(self, verdict.errand)
+        attempt.aim(self, verdict.endpoint)
 
     def _turn_outward(self, verdict: Forward) -> None:
         """It goes to a provider of models, who is told some things anew."""
@@ -401,7 +430,9 @@ class Exchange:
             self.drop_link()
             self.downstream.cut()
             self.end(reason, False)
-        elif self.retry is None or not retrying.again(self, self.retry, reason):
+        elif self.retry is not None and retrying.again(self, self.retry, reason):
+            return
+        elif self.errand is None or not falling.again(self, self.errand, reason):
             self.refuse(reason)
 
     def refuse(self, reason: Reason, status: int = 0, fields: Fields = ()) -> None:
@@ -448,6 +479,10 @@ class Exchange:
         pause, self.pause = self.pause, None
         if pause is not None:
             pause.cancel()
+        patience, self.patience = self.patience, None
+        if patience is not None:
+            patience.cancel()
+        self.hold = None
         hedge, self.hedge = self.hedge, None
         if hedge is not None:
             hedge.cancel()

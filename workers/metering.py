@@ -16,9 +16,11 @@ Rules:
 4. All ends of an exchange come through `close`, and it settles once. No answer, or one that is no success:
    all goes back. An answer that the provider reports: that. A stream that broke, or whose client left: what had
    passed. An answer that could not be read to its end: what was put aside, since nobody can say that it was less.
-5. Where endpoints are balanced by tokens, what a try has under way becomes less as its stream is produced.
-6. What tokens cost is what the price book said when the request was appraised; a reload meanwhile changes nothing.
-7. However often a request is tried, there is one tab: retries and hedges are never charged twice.
+5. A request that falls back on another model is the other one's: what was put aside for the first comes back, and
+   accounts and price are those of the model that answers.
+6. Where endpoints are balanced by tokens, what a try has under way becomes less as its stream is produced.
+7. What tokens cost is what the price book said when the request was appraised; a reload meanwhile changes nothing.
+8. However often a request is tried, there is one tab: retries and hedges are never charged twice.
 """
 
 from __future__ import annotations
@@ -171,20 +173,23 @@ class Tab:
 
     def prepare(self, exchange: Exchange) -> None:
         """The request as it will be sent: with a length, the provider's name for the model, and asking for usage."""
-        if exchange.errand is not None:
-            self.body = self._renamed(exchange, exchange.errand)
-            self.rates = self._prices.rates(exchange.errand.sent)
-        edited = asking_for_usage(self.ask, self.body)
+        body, errand = self.body, exchange.errand
+        if errand is not None:
+            body = self._renamed(exchange, errand)
+            self.ask = self.ask._replace(model=errand.sent)
+            self.rates = self._prices.rates(errand.sent)
+        if errand is None or errand.following is None:  # nobody else is asked: it need not be kept as it came
+            self.body = b""
+        edited = asking_for_usage(self.ask, body)
         if edited is not None:
             self._is_usage_asked = True
-            self.body = edited
+            body = edited
         offered = ", ".join(exchange.head.values("accept-encoding"))
         encodings = accepted(offered, is_edited=self._is_usage_asked)
-        self._lines = f"content-length: {len(self.body)}\r\naccept-encoding: {encodings}\r\n\r\n".encode("latin-1")
-        exchange.backlog = [self.body]
-        exchange.kept = [self.body]
-        exchange.kept_bytes = len(self.body)
-        self.body = b""
+        self._lines = f"content-length: {len(body)}\r\naccept-encoding: {encodings}\r\n\r\n".encode("latin-1")
+        exchange.backlog = [body]
+        exchange.kept = [body]
+        exchange.kept_bytes = len(body)
 
     def _renamed(self, exchange: Exchange, errand: Errand) -> bytes:
         """The body with the name by which the provider knows the model; also where a path's name has overruled it."""

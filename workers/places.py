@@ -332,8 +332,8 @@ class Group:
 
 
 def resume(exchange: Exchange) -> None:
-    """Go on with one that waited for room, unless it ended meanwhile."""
-    if exchange.is_ended:
+    """Go on with one that waited for room, unless it ended meanwhile, or waits no more."""
+    if exchange.is_ended or not exchange.is_pending:
         group = exchange.group
         if group is not None:
             group.wake()

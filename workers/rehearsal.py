@@ -205,7 +205,7 @@ class House:
         if head.content_length > intake.body_max(decided.route):
             verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)
         else:
-            verdict = world.admit(decided)
+            verdict = world.carry_out(self.table, request, decided, trace)
         if not isinstance(decided, Reject):
             world.let_go(decided.leases)
         return Rehearsal(

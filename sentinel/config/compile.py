@@ -33,6 +33,8 @@ from sentinel.core.wishes import BY_TOKENS
 
 LISTENERS_MAX = 64
 MODELS_MAX = 1000
+SUBSTITUTES_MAX = 8
+FALLBACK_ON = ("connect-failure", "reset", "timeout", "5xx", "429", "breaker-open", "no-endpoint", "budget")
 BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
 
 
@@ -322,6 +324,7 @@ class Compiler:
         if len(lines) > MODELS_MAX:
             self.problems.add(lines[MODELS_MAX].span, f"more than {MODELS_MAX} lines of models", "use patterns")
         self._vain_patterns(block)
+        self._fallbacks(block, lines)
         return p.Models(lines, unknown=block.value("unknown"), is_listed=block.value("list"), span=block.span)
 
     def _model(self, route: Block, block: Block, upstreams: set[str], budgets: set[str]) -> p.Model:
@@ -336,9 +339,35 @@ class Compiler:
         return p.Model(
             patterns=tuple(one for one in block.args if one is not None), upstream=block.value("upstream") or "",
             sent=block.value("send-as") or "",
+            fallback=_fallback(block.one("fallback")) if block.has("fallback") else None,
             provider=compile_provider(block.one("provider"), self.problems) if block.has("provider") else None,
             filters=tuple(one for one in named.args if one), span=block.span,
         )  # fmt: skip
+
+    def _fallbacks(self, block: Block, lines: tuple[p.Model, ...]) -> None:
+        """Substitutes that no line takes, and those that have been asked before."""
+        patterns = [[Glob(pattern) for pattern in line.patterns] for line in lines]
+
+        def taken(name: str) -> p.Model | None:
+            pairs = zip(patterns, lines, strict=True)
+            return next((line for globs, line in pairs if any(glob.matches(name) for glob in globs)), None)
+
+        for child, line in zip(block.all("model"), lines, strict=True):
+            if line.fallback is None:
+                continue
+            said = child.one("fallback")
+            if len(line.fallback.models) > SUBSTITUTES_MAX:
+                self.problems.add(said.span, f"more than {SUBSTITUTES_MAX} models to fall back on", "name fewer")
+            seen = {(line.upstream, line.sent or pattern) for pattern in line.patterns}
+            for name, span in zip(line.fallback.models, said.arg_spans, strict=False):
+                other = taken(name)
+                if other is None:
+                    names = [pattern for one in lines for pattern in one.patterns]
+                    self.problems.add(span, f"no line takes the model `{name}`", meant(name, names) or "add one")
+                elif (other.upstream, other.sent or name) in seen:
+                    self.problems.add(span, f"`{name}` has been asked already", "name another one, or remove it")
+                else:
+                    seen.add((other.upstream, other.sent or name))
 
     def _vain_patterns(self, block: Block) -> None:
         """Patterns of which one before takes every name."""
@@ -640,6 +669,14 @@ def _inference(block: Block) -> p.Inference:
         family=block.value("family"), max_body_bytes=block.value("max-body-size") or 1,
         output_tokens=block.value("default-output-tokens") or 1, unrecognised=block.value("unrecognised"),
         span=block.span,
+    )  # fmt: skip
+
+
+def _fallback(block: Block) -> p.Fallback:
+    on = tuple(one for one in block.one("on").args if one is not None) if block.has("on") else FALLBACK_ON
+    return p.Fallback(
+        models=tuple(one for one in block.args if one is not None), on=on,
+        first_token_ns=block.value("first-token-timeout") or 0, span=block.span,
     )  # fmt: skip
 
 

@@ -224,6 +224,28 @@ def retry_on(value: Any) -> str:
     raise Unfit("not a reason to try again", f"one of {words}, or a status from 400 to 599")
 
 
+FALLBACK_WORDS: Final = (*RETRY_WORDS, "breaker-open", "no-endpoint", "full", "budget")
+ENDS: Final = ("connect-failure", "reset", "timeout", "malformed")
+
+
+def fallback_on(value: Any) -> str:
+    if value in FALLBACK_WORDS:
+        return str(value)
+    try:
+        return retry_on(value)
+    except Unfit:
+        words = ", ".join(f"`{word}`" for word in FALLBACK_WORDS)
+        raise Unfit("not a reason to ask another model", f"one of {words}, or a status from 400 to 599") from None
+
+
+def try_end(value: Any) -> str:
+    """How a try ends."""
+    read = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if read in ENDS or (isinstance(read, str) and re.fullmatch(r"[1-5][0-9]{2}", read)):
+        return str(read)
+    raise Unfit("not how a try ends", f"one of {', '.join(f'`{word}`' for word in ENDS)}, or a status")
+
+
 def load(value: Any) -> int:
     """Thousandths, of an average: more than all of it."""
     found = re.fullmatch(r"([0-9]{3,4}) *%", value) if isinstance(value, str) else None
@@ -549,6 +571,8 @@ MODEL_KEY_PART: Final = Kind("key-part", 'a part of a key like "header:x-tenant"
 METRIC: Final = Kind("metric", 'the name of a metric like "vllm:num_requests_waiting"', metric)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
 RETRY_ON: Final = Kind("retry-condition", 'a reason to try again like "reset" or 503', retry_on)
+FALLBACK_ON: Final = Kind("fallback-condition", 'a reason to ask another model like "budget" or 429', fallback_on)
+TRY_END: Final = Kind("try-end", 'how a try ends, like "reset" or 429', try_end)
 LOAD: Final = Kind("load", 'a share of the average like "125%"', load, unit="%")
 FACTOR: Final = Kind("factor", "a number like 1.9", factor)
 STATUS_FILTER: Final = Kind("status-filter", 'a status like 404, or a class like "5xx"', status_filter)

@@ -13,7 +13,8 @@ from urllib.parse import quote
 from sentinel.config.check import Block
 from sentinel.config.problem import Problems
 from sentinel.core import plan as p
-from sentinel.core.providers import families_differ, merged
+from sentinel.core.globs import Glob
+from sentinel.core.providers import SPOKEN, families_differ, merged
 from sentinel.core.span import Span
 
 HEADERS: Final = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
@@ -45,6 +46,7 @@ def check_providers(
     """What a provider says that has no effect, or none that could be meant, on the routes that lead to it."""
     known = {one.name: one for one in upstreams}
     for route in routes:
+        _one_language(route, known, problems)
         for provider, is_chosen, span in _led_to(route, known):
             family = "auto" if route.inference is None else route.inference.family
             if families_differ(family, provider):
@@ -66,6 +68,27 @@ def check_providers(
                         upstream.provider.span, f"`{word}` has no effect: no route with `inference` leads here",
                         "remove it, or add `inference` to a route",
                     )  # fmt: skip
+
+
+def _one_language(route: p.Route, known: dict[str, p.Upstream], problems: Problems) -> None:
+    """A request is in one dialect, and so are all whom it falls back on."""
+    lines = () if route.models is None else route.models.lines
+
+    def dialect(line: p.Model) -> str:
+        provider = merged(line.provider, known[line.upstream].provider) if line.upstream in known else None
+        return "" if provider is None else provider.dialect
+
+    for line in lines:
+        for name in () if line.fallback is None else line.fallback.models:
+            other = next((one for one in lines if any(Glob(pattern).matches(name) for pattern in one.patterns)), None)
+            if other is None or line.fallback is None or not dialect(line) or not dialect(other):
+                continue
+            if SPOKEN[dialect(line)][0] not in SPOKEN[dialect(other)]:
+                problems.add(
+                    line.fallback.span,
+                    f"`{name}` speaks `{dialect(other)}`, and what falls back on it `{dialect(line)}`",
+                    "name a model that speaks it", [(other.span, "its line")],
+                )  # fmt: skip
 
 
 def credentials_of(routes: tuple[p.Route, ...], upstreams: tuple[p.Upstream, ...]) -> Iterator[str]:

@@ -333,6 +333,16 @@ ROUTE: Final = Directive(
                      "client said.", example='send-as "gpt-4o-2024-11-20"'),
                 Directive("filters", "Token budgets that hold for these models, besides the route's own.", (Argument("names", k.NAME_KIND, True),),
                           example='filters "openai-monthly"'),
+                Directive("fallback", "Whom to ask instead when this fails before an octet of an answer has gone to the client: names of models, as "
+                          "a client would say them, one after the other.", (Argument("models", k.MODEL_NAME, True),), children=(
+                    Directive("on", "What is a failure: `connect-failure`, `reset`, `timeout`, `malformed`, `gateway-error` (502, 503, 504), `5xx`, a "
+                              "status; `breaker-open`, `no-endpoint` (none healthy), `full` (the upstream's `limits`), `budget` (a token-budget has "
+                              "not enough left, or no price). Without it: all of these but `malformed` and `full`, and 429.",
+                              (Argument("conditions", k.FALLBACK_ON, True),), example='on "connect-failure" "429" "budget"'),
+                    _one("first-token-timeout", k.duration(), "How long a model may take to its first token; of what is no stream, to the head of "
+                         "its answer. Until then a stream is held back. Without it: as long as the upstream's `timeouts` say.",
+                         example='first-token-timeout "5s"'),
+                ), example='fallback "gpt-4o-mini" "llama-3.1-8b"'),
                 PROVIDER,
             ), is_repeatable=True, is_required=True, example='model "gpt-*" { upstream "openai"; }'),
             _one("unknown", k.one_of("reject", "forward"), "What happens to a model that no line takes, and to what cannot be read: refuse it "
@@ -624,7 +634,9 @@ STATE: Final = Directive(
         Directive("upstream", "An upstream as a whole.",
                   (Argument("name", k.NAME_KIND), Argument("breaker", k.one_of("breaker-open"), is_optional=True)),
                   (Property("in-flight", k.integer(0, 100_000_000), "Requests under way. Without it: as many as at its endpoints."),
-                   Property("turn", k.integer(0, 1_000_000), "Whose turn it is, where endpoints take turns; 0: the first one's.", "0")),
+                   Property("turn", k.integer(0, 1_000_000), "Whose turn it is, where endpoints take turns; 0: the first one's.", "0"),
+                   Property("answers", k.TRY_END, "How tries there end, for `fallback` of models: a status, `connect-failure`, `reset`, "
+                            "`timeout` or `malformed`. Without it: well.")),
                   is_repeatable=True, example='upstream "api" "breaker-open"'),
         Directive("limit", "A bucket of a rate limit, named by a value for each part of the limit's key, in the order in which "
                   "`sentinelctl limits` shows them.",

@@ -134,8 +134,14 @@ class _Compiler:
                     self._idle(one, "turn", group, turns)
                 in_flight = one.props["in-flight"]
                 upstreams[group.name] = UpstreamState(
-                    self._is_open(one, group), -1 if in_flight is None else in_flight, one.props["turn"] or 0
-                )
+                    self._is_open(one, group), -1 if in_flight is None else in_flight, one.props["turn"] or 0,
+                    one.props["answers"] or "",
+                )  # fmt: skip
+                if "answers" in one.prop_spans and not self._falls_back(group.name):
+                    self._problems.add(
+                        one.prop_spans["answers"],
+                        f"`answers` changes nothing: no model of `{group.name}` has a fallback", "remove it",
+                    )  # fmt: skip
         return replace(
             before, endpoints=endpoints, upstreams=upstreams, used=self._used(block), held=self._held(block),
             spent=self._spent(block), tokens=_tokens(block) or before.tokens, model=self._model(block) or before.model,
@@ -143,6 +149,13 @@ class _Compiler:
             waiting={**before.waiting, **self._waiting(block)},
             chance=block.value("chance") if block.has("chance") else before.chance,
             now_s=block.value("at") or 0 if block.has("at") else before.now_s,
+        )  # fmt: skip
+
+    def _falls_back(self, upstream: str) -> bool:
+        """Whether it matters to any route how tries there end."""
+        return any(
+            upstream in route.upstream_names and any(line.fallback is not None for line in route.models.lines)
+            for route in self._plan.routes if route.models is not None
         )  # fmt: skip
 
     # Endpoints and upstreams.

@@ -29,8 +29,10 @@ from typing import Any, final
 from sentinel.core.allowances import Purse
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.candidates import Candidate
+from sentinel.core.fallbacks import falls_on
 from sentinel.core.limits import Field
 from sentinel.core.models import Errand, Target
+from sentinel.core.plan import Route
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.stages.budget import budget
@@ -138,11 +140,46 @@ async def _appraised(
         target = found
     if target is None:
         return _within_budgets(table, candidate, purse, request, appraisal, world, trace, fields)
-    errand = Errand(appraisal.model, target.sent(appraisal.model), target)
-    if errand.sent != errand.asked:  # it is the provider's name that has a price, and is a part of keys
-        money, account = world.price(errand.sent, appraisal.input_tokens, appraisal.output_tokens)
-        appraisal = replace(appraisal, model=errand.sent, money=money, account=account)
-    return _within_budgets(table, candidate, target.purse, request, appraisal, world, trace, fields, errand)
+    errand = Errand(
+        appraisal.model, target.sent(appraisal.model), target, target, appraisal=appraisal, fields=fields
+    )  # fmt: skip
+    return _down_the_list(table, candidate, request, errand, world, trace)
+
+
+def fall_back(
+    table: RouteTable, route: Route, request: Request, errand: Errand, what: str, world: World, trace: Trace
+) -> Verdict | None:
+    """The model that an errand went to has failed: decide what follows, None when nothing does.
+
+    Whoever asks has seen that `what` (a status, or the word of a reason) is something to fall back on, and has given
+    back what was put aside. A refusal says that none of those who are left could be asked.
+    """
+    if errand.following is None:
+        return None
+    trace.add(errand.step(what))
+    candidate = table.by_model[route.name]
+    return _down_the_list(table, candidate, request, errand.fallen_back(), world, trace)
+
+
+def _down_the_list(
+    table: RouteTable, candidate: Candidate, request: Request, errand: Errand, world: World, trace: Trace
+) -> Verdict:
+    """Decide for this model, and where it refuses, for those that its line falls back on."""
+    while True:
+        appraisal = errand.appraisal
+        if errand.sent != appraisal.model:  # it is the provider's name that has a price, and is a part of keys
+            money, account = world.price(errand.sent, appraisal.input_tokens, appraisal.output_tokens)
+            appraisal = replace(appraisal, model=errand.sent, money=money, account=account)
+        verdict = _within_budgets(
+            table, candidate, errand.target.purse, request, appraisal, world, trace, errand.fields, errand
+        )
+        fallback = errand.first.fallback
+        if type(verdict) is not Reject or fallback is None or not falls_on(fallback, verdict.reason):
+            return verdict
+        if errand.following is None:
+            return verdict
+        trace.add(errand.step(verdict.reason.word))
+        errand = errand.fallen_back()
 
 
 def _within_budgets(

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sentinel.core.allowances import Purse
+from sentinel.core.appraisal import FREE, Appraisal
 from sentinel.core.globs import Glob
+from sentinel.core.limits import Field
 from sentinel.core.plan import Model, Models, Respond, Upstream
 from sentinel.core.providers import merged
 from sentinel.core.reasons import Reason
@@ -38,7 +40,7 @@ LIST_PATH: Final = "/models"
 class Target:
     """One line of `models`, with what a request that goes there needs; made with the route table."""
 
-    __slots__ = ("index", "line", "provider", "purse", "upstream", "wisher")
+    __slots__ = ("chain", "fallback", "index", "line", "provider", "purse", "upstream", "wisher")
 
     def __init__(self, index: int, line: Model, upstream: Upstream, purse: Purse) -> None:
         self.index = index
@@ -47,6 +49,8 @@ class Target:
         self.provider = merged(line.provider, upstream.provider)
         self.wisher = Wisher.of(upstream)
         self.purse = purse
+        self.fallback = line.fallback
+        self.chain: tuple[tuple[str, Target], ...] = ()  # whom it falls back on, and by which name; set by `Directory`
 
     def sent(self, asked: str) -> str:
         """The name under which the provider knows what the client asked for."""
@@ -63,6 +67,32 @@ class Errand:
     asked: str
     sent: str
     target: Target
+    first: Target
+    """The line that took the name; what it falls back on holds to the end."""
+    fallen: int = 0
+    """How many of its substitutes have been asked, this one included."""
+    appraisal: Appraisal = FREE
+    fields: tuple[Field, ...] = ()
+    """What was told before the model was known (limits), for whoever is asked next."""
+
+    @property
+    def following(self) -> tuple[str, Target] | None:
+        """Whom to ask when this one fails."""
+        chain = self.first.chain
+        return chain[self.fallen] if self.fallen < len(chain) else None
+
+    def fallen_back(self) -> Errand:
+        """The errand to the next one."""
+        following = self.following
+        assert following is not None, "whoever falls back has looked"
+        name, target = following
+        return replace(self, sent=target.sent(name), target=target, fallen=self.fallen + 1)
+
+    def step(self, what: str) -> Step:
+        """What is told when this one failed so, and the next one is asked. (Which one failed, the steps before say.)"""
+        assert self.following is not None and self.first.fallback is not None
+        name, target = self.following
+        return Reason.FELL_BACK, self.first.fallback.span, (what, shown(target.sent(name)), target.upstream.name)
 
 
 class Directory:
@@ -81,6 +111,10 @@ class Directory:
             if glob.is_exact:
                 self._exact.setdefault(glob.pattern, target)
         self._globs = tuple((glob, target) for glob, target in globs if not glob.is_exact)
+        for target in self.targets:
+            if target.fallback is not None:
+                found = [(name, self.find(name)) for name in target.fallback.models]
+                target.chain = tuple([(name, one) for name, one in found if one is not None])
         self.listing = listing(models) if models.is_listed else None
 
     def find(self, name: str) -> Target | None:

@@ -183,6 +183,20 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """What other models are asked, one after the other, when one fails before anything has been answered.
+
+    models: named as a client would. on: conditions by word, and statuses as digits (core.fallbacks). first_token_ns:
+    how long one may take to its first token, where another one is left; 0: as long as its upstream's timeouts say.
+    """
+
+    models: tuple[str, ...]
+    on: tuple[str, ...]
+    first_token_ns: int = 0
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One line of `models`: requests for a model that one of the patterns takes (core.globs) go to this upstream.
 
@@ -194,6 +208,7 @@ class Model:
     upstream: str
     sent: str = ""
     filters: tuple[str, ...] = ()
+    fallback: Fallback | None = None
     provider: Provider | None = None  # what it says of it holds before what the upstream says (core.providers)
     span: Span = NOWHERE
 

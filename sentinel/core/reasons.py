@@ -84,6 +84,8 @@ class Reason(Enum):
 
     TRY_TIMEOUT = Meaning(53, "try-timeout", 504, "upstream", "the endpoint did not begin to answer within the route's `per-try-timeout`, and no other try was left", "look at the endpoint, raise `per-try-timeout`, or allow more `attempts`")
 
+    FIRST_TOKEN_TIMEOUT = Meaning(54, "first-token-timeout", 504, "upstream", "the model did not bring its first token within `first-token-timeout`, and no other model could be asked", "look at the upstream, raise `first-token-timeout`, or name another model in `fallback`")
+
     # What the operator, or the gateway itself, decided.
     NO_ROUTE = Meaning(60, "no-route", 404, "operator", "no route matches the request", "add a route, or compare with `sentinelctl why`")
     OVERLOADED = Meaning(61, "overloaded", 503, "gateway", "a limit on connections, on requests in flight or on open files is reached", "raise `max-connections` or `max-open-requests` (listener), `max-worker-connections` or `max-worker-requests` (system) or the open files that the service may have (LimitNOFILE), or add workers")
@@ -123,6 +125,8 @@ class Reason(Enum):
     MODEL_UNKNOWN = Meaning(65, "model-unknown", 404, "client", "the request names no model that a line of the route's `models` takes", "ask for one of the models that `models` names, add a line, or say `unknown \"forward\"`")
     MODEL_DEFAULTED = Meaning(66, "model-defaulted", 0, "none", "no line of the route's `models` takes the model that the request names, so it goes to the route's own upstream", "nothing to do; with `unknown \"reject\"` it would be refused")
     MODELS_LISTED = Meaning(67, "models-listed", 0, "none", "the gateway itself answers which models there are, from the lines of `models`", "nothing to do; without `list true` the route's own upstream is asked")
+
+    FELL_BACK = Meaning(68, "fell-back", 0, "none", "a model failed before anything was answered, and the next one of the line's `fallback` is asked", "look at the upstream that failed")
 
     # A second try beside the first, and copies.
     HEDGED = Meaning(100, "hedged", 0, "none", "the endpoint had not begun to answer after `hedge-after`, so the request was sent to another one as well", "look at the endpoint that is slow, or raise `hedge-after` if this happens to more than a few requests in a hundred")

@@ -111,16 +111,19 @@ class RouteTable:
     """A plan that can be asked; made by `compile_routes`."""
 
     __slots__ = (
-        "_found", "_passed", "candidates", "directories", "endpoint_steps", "listeners", "marked", "no_route",
-        "no_route_step", "plan", "unbound", "upstreams",
+        "_found", "_passed", "by_model", "candidates", "directories", "endpoint_steps", "listeners", "marked",
+        "no_route", "no_route_step", "plan", "unbound", "upstreams",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self.plan = plan
         self.upstreams: dict[str, Upstream] = {upstream.name: upstream for upstream in plan.upstreams}
         self.candidates = ranked(plan, tell)
-        self.directories: dict[str, Directory] = {  # of the routes that choose by model
-            one.route.name: one.directory for one in self.candidates if one.directory is not None
+        self.by_model: dict[str, Candidate] = {  # of each route that chooses by model, one of its
+            one.route.name: one for one in self.candidates if one.directory is not None
+        }
+        self.directories: dict[str, Directory] = {
+            name: one.directory for name, one in self.by_model.items() if one.directory is not None
         }
         self.marked = marked_routes(plan)
         self.unbound = HostIndex([one for one in self.candidates if not one.route.listeners])
@@ -189,6 +192,7 @@ class RouteTable:
             if route.models is not None:
                 yield route.models.span
                 yield from (line.span for line in route.models.lines)
+                yield from (line.fallback.span for line in route.models.lines if line.fallback is not None)
                 yield from (line.provider.span for line in route.models.lines if line.provider is not None)
         yield from (upstream.provider.span for upstream in self.plan.upstreams if upstream.provider is not None)
 

@@ -55,6 +55,7 @@ class UpstreamState:
     is_open: bool = False  # its own circuit breaker
     in_flight: int = -1
     turn: int = 0  # whose turn it is, where endpoints take turns
+    answers: str = ""  # how tries end: a status, or a word of `retry`; "": well
 
 
 @dataclass(frozen=True, slots=True)

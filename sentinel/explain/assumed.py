@@ -38,12 +38,16 @@ from sentinel.core.balance.reports import Report
 from sentinel.core.balance.rosters import serves
 from sentinel.core.balance.warming import warmed
 from sentinel.core.budgets import Offset, utc
+from sentinel.core.decide import fall_back
+from sentinel.core.fallbacks import ends_in, falls_on
 from sentinel.core.limits import ADMITTED, REFUSED, charged
 from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
 from sentinel.core.prices import date_of
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
+from sentinel.core.routes import RouteTable
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, Ledger, State, UpstreamState
+from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import Choice, Wish
 
@@ -282,10 +286,38 @@ class Assumed:
 
     # After the decision.
 
+    def carry_out(self, table: RouteTable, request: Request, verdict: Verdict, trace: Trace) -> Verdict:
+        """What becomes of a verdict that is acted on: attempts begin, fail, and fall back, as it was described."""
+        while type(verdict) is Forward and verdict.errand is not None:
+            fallback, found = verdict.errand.first.fallback, self._begun(verdict)
+            if type(found) is Reject:
+                is_failed, what = fallback is not None and falls_on(fallback, found.reason), found.reason.word
+            else:
+                what = self.state.upstreams.get(verdict.upstream.name, WHOLE).answers
+                is_failed = fallback is not None and what != "" and ends_in(fallback, what)
+            if not is_failed or verdict.errand.following is None:
+                break
+            if verdict.spending is not None:
+                self.refund(verdict.spending)
+            following = fall_back(table, verdict.route, request, verdict.errand, what, self, trace)
+            if type(following) is not Forward:  # nobody else may be asked: what this one said is the answer
+                break
+            following.leases = verdict.leases
+            verdict = following
+        return self.admit(verdict)
+
     def admit(self, verdict: Verdict) -> Verdict:
         """What becomes of a verdict when its attempt begins."""
         if type(verdict) is not Forward:
             return verdict
+        found = self._begun(verdict)
+        if type(found) is Reject:
+            self.let_go(verdict.leases)
+            if verdict.spending is not None:
+                self.refund(verdict.spending)
+        return found
+
+    def _begun(self, verdict: Forward) -> Forward | Reject:
         upstream, endpoint = verdict.upstream, verdict.endpoint
         tried: tuple[Endpoint, ...] = ()
         scene = self._scene(upstream)
@@ -296,9 +328,6 @@ class Assumed:
             tried = (*tried, endpoint)
             other = None if is_for_all else self.choose_endpoint(upstream, tried, verdict.wish).endpoint
             if other is None:
-                self.let_go(verdict.leases)
-                if verdict.spending is not None:
-                    self.refund(verdict.spending)
                 return Reject(reason.status, reason, verdict.route, verdict.fields)
             endpoint = other
 

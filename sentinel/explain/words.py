@@ -134,6 +134,8 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"the price book has no price for model {quoted(str(details[0]))}"
         case Reason.NO_PRICE if len(details) == 2:
             return f"token budget `{details[1]}` is of money, and model {quoted(str(details[0]))} has no price"
+        case Reason.FELL_BACK if len(details) == 3:
+            return f"the model failed ({details[0]}), so {quoted(str(details[1]))} of upstream `{details[2]}` is asked"
         case Reason.DIALECT_MISMATCH if len(details) == 3:
             return f"the request is in the dialect `{details[0]}`, and upstream `{details[1]}` speaks `{details[2]}`"
         case Reason.MODEL_ROUTED if len(details) == 3:

@@ -40,6 +40,7 @@ routes {{
         models {{
             model "gpt-*" {{ upstream "api"; }}
             model "fast" {{ upstream "peak"; send-as "slow"; }}
+            model "dear" {{ upstream "api"; fallback "fast"; }}
             list true
         }}
     }}

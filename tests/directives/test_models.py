@@ -6,19 +6,20 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sentinel.config import load_text, render_problems
-from sentinel.core.record import decode
+from sentinel.core.record import Record, decode
 from sentinel.core.routes import compile_routes
 from sentinel.explain import render_text
 from sentinel.explain.recorded import explain_record
 from tests.directives.house import serving, written
-from tests.directives.test_budgets import CHAT, Model, ask, closed, said, usage
-from tests.directives.test_cases import holds
+from tests.directives.test_budgets import CHAT, HEAD, Model, Stream, ask, chunk, closed, said, usage, words
+from tests.directives.test_cases import holds, refused
 from tests.workers.child import Client, Worker, wait_until
-from tests.workers.origin import Origin, scripted
+from tests.workers.origin import Conversation, Origin, closed_port, scripted
 
 HI = '"messages":[{"role":"user","content":"hi"}]'
 
@@ -36,7 +37,9 @@ class House:
 
     def asked(self, name: str) -> bytes:
         """The body that this one was asked last."""
-        return self.models[name].bodies[-1]
+        script: Any = self.origins[name].script
+        found: bytes = script.bodies[-1]
+        return found
 
     def line(self, name: str) -> str:
         """The request line that this one was asked last."""
@@ -44,9 +47,20 @@ class House:
 
     def steps(self, nth: int) -> list[str]:
         """The reasons in the record of the request that came so many after the first."""
+        return [step.reason for step in self.record(nth).steps]
+
+    def record(self, nth: int) -> Record:
         self.worker.log(nth + 1)
         records = [decode(one) for one in self.worker.region.journal_read(self.worker.slot)]
-        return [step.reason for step in sorted(records, key=lambda one: one.time_ns)[nth].steps]
+        return sorted(records, key=lambda one: one.time_ns)[nth]
+
+    def replace(self, name: str, model: str | Ill | Stream) -> None:
+        """Whoever connects from now on finds this one."""
+        self.origins[name].script = Ill(model) if isinstance(model, str) else model
+
+    def fell(self, nth: int) -> list[list[str]]:
+        """What the record of a request says of models that failed: how, and who was asked instead."""
+        return [list(step.details) for step in self.record(nth).steps if step.reason == "fell-back"]
 
     def counts(self) -> tuple[int, ...]:
         return tuple(len(origin.heads) for origin in self.origins.values())
@@ -55,24 +69,25 @@ class House:
 @contextmanager
 def house(
     directory: Path, models: str, *, own: bool = False, budget: str = "", upstreams: dict[str, str] | None = None,
-    **parts: str,
+    more: str = "", dead: str = "", **parts: str,
 ) -> Iterator[House]:  # fmt: skip
     """`a` and `b` are houses of models, `own` is the route's own upstream, if it has one."""
     upstreams = upstreams or {}
     with ExitStack() as stack:
         answering = {name: Model() for name in ("a", "b", "own")}
         origins = {name: stack.enter_context(scripted(model)) for name, model in answering.items()}
-        more = "".join(
-            f'}}\nupstream "{name}" {{\nendpoint "127.0.0.1:{origins[name].port}"\n{upstreams.get(name, "")}\n'
+        rooms = "".join(
+            f'}}\nupstream "{name}" {{\nendpoint "127.0.0.1:{closed_port() if name == dead else origins[name].port}"\n'
+            f'{upstreams.get(name, "")}\n'
             for name in answering
         )
         upstream = 'upstream "own"' if own else ""
         filters = f'token-budget "one" {{\n{budget}\n}}' if budget else ""
         routes = (
             f'route "llm" {{\nmatches {{ path-prefix "/v1"; path-prefix "/v1beta"; path-prefix "/openai"; }}\n'
-            f"inference\nmodels {{\n{models}\n}}\n{upstream}\n}}"
+            f"inference\nmodels {{\n{models}\n}}\n{upstream}\n{more}\n}}"
         )
-        parts |= {"routes": routes, "filters": filters, "upstream": more}
+        parts |= {"routes": routes, "filters": filters, "upstream": rooms}
         worker = stack.enter_context(serving(directory, **parts))
         yield House(worker, origins, answering)
 
@@ -199,3 +214,172 @@ def test_a_test_says_which_model_is_asked_for() -> None:
     assert holds('state { tokens model="fast"; }; ' + llm + 'expect { upstream "peak"; }')
     assert holds('state { tokens model="other"; }; ' + llm + 'expect { status 404; reason "model-unknown"; }')
     assert holds('request "GET http://a.example/chosen/v1/models"; expect { status 200; step "models-listed"; }')
+
+
+# Falling back.
+
+FALL = (
+    'model "dear" {{\nupstream "a"\n{filters}\nfallback "cheap" "last" {{\n{fallback}\n}}\n}}\n'
+    'model "cheap" {{ upstream "b"; send-as "b-1"; }}\nmodel "last" {{ upstream "own"; }}'
+)
+DEAR = b'{"model":"dear","max_tokens":50,' + HI.encode() + b"}"
+
+
+def chain(fallback: str = "", filters: str = "") -> str:
+    return FALL.format(fallback=fallback, filters=filters)
+
+
+class Ill:
+    """A model that fails in its way, and keeps what it was asked."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.bodies: list[bytes] = []
+
+    def __call__(self, conversation: Conversation) -> None:
+        self.bodies.append(conversation.body(conversation.head()))
+        if self.how.isdecimal():
+            head = f"HTTP/1.1 {self.how} X\r\ncontent-type: application/json"
+            conversation.answer(b'{"error":{"message":"no"}}', head)
+            conversation.rest()
+        elif self.how == "nonsense":
+            conversation.send(b"HTTP/9 what\r\n\r\n")
+            conversation.rest()
+        elif self.how == "silent head":
+            conversation.rest()
+        elif self.how == "head alone":
+            conversation.send(HEAD + chunk(b": waiting\n\n"))
+            conversation.rest()
+        elif self.how == "broken head":
+            conversation.send(HEAD + chunk(b'data: {"model":"m","choices":[{"index":0,"delta":{"role":"assistant"},'))
+            conversation.reset()
+
+
+@pytest.mark.directive("route/models/model/fallback", "route/models/model/fallback/on")
+@pytest.mark.parametrize(
+    ("how", "on", "found", "what"),
+    [
+        ("429", "", (200, ""), "429"),
+        ("503", "", (200, ""), "503"),
+        ("closes", "", (200, ""), "upstream-closed"),
+        ("nonsense", 'on "malformed"', (200, ""), "upstream-malformed"),
+        ("refuses", 'on "connect-failure"', (200, ""), "connect-failed"),
+        ("500", 'on "429" "gateway-error"', (500, ""), ""),
+        ("429", 'on "5xx"', (429, ""), ""),
+        ("closes", 'on "429"', (502, "upstream-closed"), ""),
+        ("400", "", (400, ""), ""),
+    ],
+)
+def test_a_model_that_fails_is_replaced_by_the_next_one(
+    tmp_path: Path, how: str, on: str, found: tuple[int, str], what: str
+) -> None:
+    dead = "a" if how == "refuses" else ""
+    with house(tmp_path, chain(on, 'filters "one"'), own=True, budget="tokens 1000", dead=dead) as rooms:
+        rooms.replace("a", how)
+        assert rooms.ask(DEAR) == found
+        if what:
+            assert rooms.asked("b") == DEAR.replace(b"dear", b"b-1"), "with the name by which it is known there"
+            assert rooms.fell(0) == [[what, "b-1", "b"]]
+            assert rooms.worker.log(1)[0]["upstream"] == "b"
+        else:
+            assert rooms.fell(0) == [] and rooms.counts()[1:] == (0, 0)
+        assert closed(rooms.worker) == [("['127.0.0.1/32']", 0)], "what did not answer has taken nothing"
+
+
+def test_it_goes_down_the_list_and_the_last_one_s_answer_is_the_client_s(tmp_path: Path) -> None:
+    with house(tmp_path, chain(), own=True) as rooms:
+        for name, how in (("a", "closes"), ("b", "529")):
+            rooms.replace(name, how)
+        assert rooms.ask(DEAR) == (200, "")
+        assert rooms.fell(0) == [["upstream-closed", "b-1", "b"], ["529", "last", "own"]]
+        assert json.loads(rooms.asked("own"))["model"] == "last"
+    with house(tmp_path / "again", chain(), own=True) as rooms:
+        for name, how in (("a", "closes"), ("b", "529"), ("own", "429")):
+            rooms.replace(name, how)
+        assert rooms.ask(DEAR) == (429, "") and len(rooms.fell(0)) == 2
+
+
+def test_a_budget_that_is_used_up_falls_back_and_the_model_that_answers_pays(tmp_path: Path) -> None:
+    with house(tmp_path, chain(filters='filters "one"'), own=True, budget="tokens 100") as rooms:
+        rooms.models["a"].answers = [usage(10, 60)]
+        assert [rooms.ask(DEAR) for _ in range(3)] == [(200, "")] * 3
+        assert rooms.counts() == (1, 2, 0)
+        assert rooms.fell(2) == [["budget-exhausted", "b-1", "b"]]
+        assert closed(rooms.worker) == [("['127.0.0.1/32']", 70)]
+
+
+@pytest.mark.directive("route/models/model/fallback/first-token-timeout")
+@pytest.mark.parametrize("how", ["silent head", "head alone", "broken head"])
+def test_a_stream_without_a_token_is_given_up_for_another_one(tmp_path: Path, how: str) -> None:
+    """The head of an answer that brings no token has not gone to the client."""
+    models = chain('first-token-timeout "300ms"', 'filters "one"')
+    with house(tmp_path, models, own=True, budget="tokens 1000") as rooms:
+        rooms.replace("a", how)
+        rooms.replace("b", Stream(2, "reported"))
+        client = Client(rooms.worker.port)
+        body = DEAR.replace(b"{", b'{"stream":true,', 1)
+        client.send(f"POST {CHAT} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = client.answer()
+        assert answer.status == 200 and answer.body.count(b"words and more") == 2
+        ((what, _, _),) = rooms.fell(0)
+        assert what == ("upstream-aborted" if how == "broken head" else "first-token-timeout")
+        assert closed(rooms.worker) == [("['127.0.0.1/32']", 0)]
+
+
+def test_a_stream_that_has_begun_is_never_begun_anew(tmp_path: Path) -> None:
+    stream = Stream(3, "breaks")
+    with house(tmp_path, chain('first-token-timeout "20s"'), own=True) as rooms:
+        rooms.replace("a", stream)
+        client = Client(rooms.worker.port)
+        body = DEAR.replace(b"{", b'{"stream":true,', 1)
+        client.send(f"POST {CHAT} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        words(client, 3)
+        stream.go.set()
+        with pytest.raises((EOFError, ConnectionError)):
+            client.answer()
+        assert rooms.counts() == (1, 0, 0)
+
+
+def test_retries_come_first_and_an_open_breaker_asks_nobody(tmp_path: Path) -> None:
+    retry = 'retry { attempts 2; on "503"; unsafe-methods true; backoff "1ms"; }'
+    breaker = 'circuit-breaker { failures 2; open-for "60s"; }'
+    with house(tmp_path, chain(), own=True, upstreams={"a": breaker}, more=retry) as rooms:
+        rooms.replace("a", "503")
+        assert rooms.ask(DEAR) == (200, "")
+        assert rooms.counts() == (2, 1, 0)
+        assert rooms.ask(DEAR) == (200, "")
+        assert rooms.counts() == (2, 2, 0) and rooms.fell(1)[0][0] == "breaker-open"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('model "a" { upstream "origin"; fallback "b"; }', "no line takes the model `b`"),
+        ('model "a" { upstream "origin"; fallback "a"; }', "`a` has been asked already"),
+        ('model "a" "b" { upstream "origin"; fallback "b"; }', "`b` has been asked already"),
+        ('model "a*" { upstream "origin"; fallback "a2" { on "sunday"; }; }', "not a reason to ask another model"),
+        (
+            'model "a" { upstream "origin"; provider { dialect "openai"; }; fallback "b"; }\n'
+            'model "b" { upstream "origin"; provider { dialect "anthropic"; }; }', "speaks `anthropic`",
+        ),
+    ],
+)  # fmt: skip
+def test_substitutes_that_could_not_be_asked_are_refused(tmp_path: Path, lines: str, told: str) -> None:
+    more = f'route "more" {{ matches {{ path "/more"; }}\ninference\nmodels {{\n{lines}\n}}\n }}'
+    loaded = load_text(written(tmp_path, 1, routes=more))
+    assert loaded.plan is None and told in render_problems(loaded.problems)
+
+
+@pytest.mark.directive("case/state/upstream@answers")
+def test_a_test_says_how_an_upstream_answers() -> None:
+    llm = 'request "POST http://a.example/chosen/v1/chat/completions"; '
+    dear = 'tokens model="dear"'
+    assert holds(f"state {{ {dear}; }}; " + llm + 'expect { upstream "api"; }')
+    for how in ("429", "reset", "503"):
+        state = f'state {{ {dear}; upstream "api" answers="{how}"; }}; '
+        assert holds(state + llm + 'expect { upstream "peak"; step "fell-back"; }')
+    assert holds(f'state {{ {dear}; upstream "api" answers="400"; }}; ' + llm + 'expect { upstream "api"; }')
+    assert holds(f'state {{ {dear}; upstream "api" "breaker-open"; }}; ' + llm + 'expect { upstream "peak"; }')
+    ill = "; ".join(f'endpoint "10.0.0.{number}:80" "unhealthy" upstream="api"' for number in (1, 2))
+    assert holds(f"state {{ {dear}; {ill}; }}; " + llm + 'expect { upstream "peak"; }')
+    assert "changes nothing" in refused('state { upstream "sticky" answers="429"; }; ' + llm + "expect { status 200; }")

@@ -18,6 +18,7 @@ from sentinel.core.plan import (
     Breaker,
     ConcurrencyLimit,
     Endpoint,
+    Fallback,
     HealthCheck,
     Inference,
     LoadReport,
@@ -72,6 +73,10 @@ MODELS = st.builds(
         st.builds(
             Model, patterns=st.sampled_from([("m",), ("m*",), ("n", "o"), ("*",)]),
             upstream=st.sampled_from(["api", "other"]), sent=st.sampled_from(["", "m"]), span=st.just(PLACE),
+            fallback=st.none() | st.builds(
+                Fallback, models=st.lists(st.sampled_from(["m", "n", "z"]), min_size=1, max_size=3).map(tuple),
+                on=st.just(("breaker-open", "no-endpoint", "full")), span=st.just(PLACE),
+            ),
         ), min_size=1, max_size=3,
     ).map(tuple),
     unknown=st.sampled_from(["reject", "forward"]), is_listed=st.booleans(), span=st.just(PLACE),

@@ -23,10 +23,12 @@ from hypothesis import strategies as st
 
 from sentinel.core.balance import levels
 from sentinel.core.ceilings import Ceiling
-from sentinel.core.decide import decide
+from sentinel.core.decide import decide, fall_back
 from sentinel.core.drive import Pause, Wanted, advance, run
+from sentinel.core.fallbacks import falls_on
 from sentinel.core.limits import TERM, Limiter
 from sentinel.core.machines.health import Admin, Finding, Health
+from sentinel.core.models import Errand
 from sentinel.core.places import place_names, with_places
 from sentinel.core.plan import Plan
 from sentinel.core.reasons import Reason
@@ -104,8 +106,13 @@ class Fleet:
                 told = run(Assumed(self.plan, State(model=self.model)).appraise(answer.route, asked))
             answer = advance(decision, told)
         verdict: Verdict = answer
-        if isinstance(verdict, Forward):
-            verdict = self._begun(verdict)
+        while isinstance(verdict, Forward):
+            begun, errand = self._begun(verdict), verdict.errand
+            if errand is None or not isinstance(begun, Reject) or not _falls(errand, begun.reason):
+                verdict = begun
+                break
+            following = fall_back(table, verdict.route, asked, errand, begun.reason.word, self.world, trace)
+            verdict = following if isinstance(following, Forward) else begun
         if not isinstance(answer, Reject):
             self.world.let_go(answer.leases)
         return verdict, trace.steps
@@ -155,6 +162,11 @@ class Fleet:
                 self.region.hold(self.other, self.now_ns, key, 100)
 
 
+def _falls(errand: Errand, reason: Reason) -> bool:
+    fallback = errand.first.fallback
+    return fallback is not None and falls_on(fallback, reason) and errand.following is not None
+
+
 def used_of(gateway: Gateway) -> dict[bytes, int]:
     limiters = [(Limiter(one, route), asked, left) for one, route, asked, left in gateway.used]
     return {one.key(asked): one.capacity_ns - left * one.interval_ns for one, asked, left in limiters}
@@ -181,7 +193,7 @@ def fleet(gateway: Gateway) -> Iterator[Fleet]:
 def rehearsed(table: RouteTable, asked: Request, dry: Assumed) -> tuple[Verdict, list[Step]]:
     trace = Trace()
     decided = run(decide(table, asked, dry, trace))
-    verdict = dry.admit(decided)
+    verdict = dry.carry_out(table, asked, decided, trace)
     if not isinstance(decided, Reject):
         dry.let_go(decided.leases)
     return verdict, trace.steps

@@ -1,0 +1,49 @@
+"""When a request is sent to another model: the rules, without time and chance.
+
+Intuition: a list of substitutes beside the telephone. Who is on it, and for what they are called, was written down in
+calm times; whoever is at the telephone only goes down the list, and stops when somebody has begun to speak.
+
+Rules:
+1. The list is that of the line which took the model that the client named. A substitute is named as a client would name
+   it, and the first line that takes its name says where it is; what that line itself falls back on is nobody's affair.
+2. Nothing falls back once an octet of an answer has gone to the client.
+3. What falls back: a refusal of the decision (a budget, no endpoint, an open breaker), a try that failed, after the
+   route's own `retry` has done what it may, or an answer whose status the list names.
+4. Each substitute is decided like the first one: its own budgets, price, provider and endpoint. What was put aside for
+   the one before comes back first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sentinel.core.plan import Fallback
+from sentinel.core.reasons import Reason
+from sentinel.core.retry import CONDITIONS, GATEWAY_ERRORS
+
+WORDS: Final[dict[Reason, str]] = CONDITIONS | {
+    Reason.FIRST_TOKEN_TIMEOUT: "timeout", Reason.UPSTREAM_IDLE_TIMEOUT: "timeout", Reason.UPSTREAM_ABORTED: "reset",
+    Reason.BREAKER_OPEN: "breaker-open", Reason.NONE_USABLE: "no-endpoint", Reason.NO_ENDPOINT: "no-endpoint",
+    Reason.NAME_UNRESOLVED: "no-endpoint", Reason.UPSTREAM_FULL: "full", Reason.BUDGET_EXHAUSTED: "budget",
+    Reason.LARGER_THAN_BUDGET: "budget", Reason.NO_PRICE: "budget", Reason.BUDGETS_FULL: "budget",
+}  # fmt: skip
+"""By which word of `on` an end without an answer falls back."""
+
+
+def falls_on(fallback: Fallback, reason: Reason) -> bool:
+    """Does a refusal, or a try that ended so without an answer, fall back?"""
+    return WORDS.get(reason) in fallback.on
+
+
+def falls_on_answer(fallback: Fallback, status: int) -> bool:
+    """Does an answer with this status?"""
+    return (
+        str(status) in fallback.on
+        or (status >= 500 and "5xx" in fallback.on)
+        or (status in GATEWAY_ERRORS and "gateway-error" in fallback.on)
+    )
+
+
+def ends_in(fallback: Fallback, how: str) -> bool:
+    """The same of what a description says of an upstream: a status, or a word of `on`."""
+    return falls_on_answer(fallback, int(how)) if how.isdecimal() else how in fallback.on
