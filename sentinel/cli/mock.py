@@ -5,6 +5,7 @@
     /stream?events=5      one event every `pause` seconds (0.2), as text/event-stream
     /status/503           that status
     …/v1/…                language models: OpenAI's and Anthropic's interfaces (sentinel/cli/mock_llm.py)
+    …/metrics             how busy these are, as vLLM tells it
 
 `sentinel dev` runs it beside a fleet; `python -m sentinel.cli.mock 127.0.0.1:9001` runs it alone.
 It is made for trying things out, and measures nothing: it shares no code with the worker,
@@ -34,12 +35,32 @@ JSON: Final = b"application/json"
 Headers = list[tuple[bytes, bytes]]
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    """The upstream as an ASGI application."""
+class Upstream:
+    """The upstream as an ASGI application. It remembers how many answers of language models are under way."""
+
+    def __init__(self) -> None:
+        self._running = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        method, path = scope["method"], scope["path"]
+        if method == "GET" and path.rpartition("/")[2] == "metrics":
+            page = mock_llm.metrics(self._running).encode()
+            headers = [(b"content-type", b"text/plain; version=0.0.4"), (b"content-length", str(len(page)).encode())]
+            await _start(send, 200, headers)
+            await send({"type": "http.response.body", "body": page})
+        elif "v1" in path.strip("/").split("/") and mock_llm.is_answered(method, path):
+            self._running += 1
+            try:
+                await _language(scope, receive, send)
+            finally:
+                self._running -= 1
+        else:
+            await _said_back(scope, receive, send)
+
+
+async def _said_back(scope: Any, receive: Any, send: Any) -> None:
     query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     words = scope["path"].strip("/").split("/")
-    if "v1" in words and await _language(scope, receive, send):
-        return
     body, size = await _body(receive, SHOWN_BYTES_MAX)
     if words == ["stream"]:
         await _stream(send, _events(query))
@@ -60,17 +81,15 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def _language(scope: Any, receive: Any, send: Any) -> bool:
-    """Answer as a language model, if the path is one's; says whether it was."""
+async def _language(scope: Any, receive: Any, send: Any) -> None:
+    """Answer as a language model."""
     method, path = scope["method"], scope["path"]
-    if not mock_llm.is_answered(method, path):
-        return False
     body, _ = await _body(receive, mock_llm.BODY_BYTES_MAX + 1)
     wishes = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"x-mock")
     found = mock_llm.answer(method, path, wishes, body)
     if isinstance(found, mock_llm.Events):
         await _events_while_heard(receive, send, found.chunks)
-        return True
+        return
     await asyncio.sleep(found.delay_s)
     content = json.dumps(found.document, ensure_ascii=False).encode()
     headers = [(b"content-type", JSON), (b"content-length", str(len(content)).encode())]
@@ -78,7 +97,6 @@ async def _language(scope: Any, receive: Any, send: Any) -> bool:
         headers.append((b"retry-after", b"1"))
     await _start(send, found.status, headers)
     await send({"type": "http.response.body", "body": content})
-    return True
 
 
 async def _events_while_heard(receive: Any, send: Any, chunks: AsyncIterator[bytes]) -> None:
@@ -145,8 +163,8 @@ def _is_status(text: str) -> bool:
 def serve(listening: socket.socket) -> None:
     """Serve on a socket that listens, until SIGTERM or SIGINT."""
     config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning", server_header=False,
-        timeout_graceful_shutdown=1,
+        Upstream(), http="httptools", ws="none", lifespan="off", access_log=False, log_level="warning",
+        server_header=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])
 

@@ -3,6 +3,7 @@
     POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings      OpenAI
     POST /v1/messages, /v1/messages/count_tokens                                   Anthropic
     GET  /v1/models, /v1/models/NAME                                               both
+    GET  /metrics                                                                  vLLM's, of an engine with few seats
 
 Whatever stands before `/v1` does not matter: a gateway's route may have a prefix.
 
@@ -49,6 +50,7 @@ SWITCHES: Final = (
     "tokens", "rate", "slow", "delay", "error", "no-usage", "dies", "fails", "no-done", "cached", "reasons", "tool",
 )  # fmt: skip
 SWITCH: Final = re.compile(rf"mock-({'|'.join(SWITCHES)})(?:[=-](\d+(?:\.\d+)?))?")
+SEATS: Final = 8
 MODELS: Final = ("mock", "mock-slow", "mock-error=429", "mock-dies", "mock-no-usage", "mock-embed")
 OPENAI_ERRORS: Final = {
     400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error",
@@ -155,6 +157,20 @@ class Saying:
 
 def tokens_of(text: str) -> list[str]:
     return TOKEN.findall(text)
+
+
+def metrics(running_count: int) -> str:
+    """The page that vLLM would have: an engine with SEATS, where more wait, and a cache that is full at twice as many.
+
+    It is told and not felt: the mock itself lets nobody wait.
+    """
+    readings = (
+        ("num_requests_running", min(running_count, SEATS)), ("num_requests_waiting", max(0, running_count - SEATS)),
+        ("kv_cache_usage_perc", min(running_count / (2 * SEATS), 1.0)),
+    )  # fmt: skip
+    return "".join(
+        f'# TYPE vllm:{name} gauge\nvllm:{name}{{engine="0",model_name="mock"}} {value}\n' for name, value in readings
+    )
 
 
 def is_answered(method: str, path: str) -> bool:

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from http.client import HTTPConnection, IncompleteRead
 from typing import Any
 
@@ -17,12 +18,14 @@ import anthropic
 import openai
 import pytest
 
-from sentinel.cli.mock_llm import TOKENS_DEFAULT, Script, tokens_of
+from sentinel.cli.mock_llm import SEATS, TOKENS_DEFAULT, Script, tokens_of
 from sentinel.inference.adapters import read_request
 from sentinel.inference.dialect import recognise
+from sentinel.inference.gauges import Dials, Gauges
 from sentinel.inference.meter import Meter
 from sentinel.inference.sheet import Doubt, Reading
 from sentinel.inference.usage import fit
+from tests.workers.child import wait_until
 
 SAID = "Tell me about gateways"
 """Of six tokens: Tell, me, abou-t, gate-ways are 1 + 1 + 2 + 2."""
@@ -322,3 +325,26 @@ def test_other_paths_are_echoed_as_before(port: int) -> None:
     connection.request("POST", "/v1/other", b"hi")
     assert json.loads(connection.getresponse().read())["body"] == "hi"
     connection.close()
+
+
+# -- vLLM's page of metrics
+
+
+def test_how_busy_it_is_stands_on_its_page_of_metrics(port: int, gpt: openai.OpenAI) -> None:
+    dials = Dials(("vllm:num_requests_waiting",), ("vllm:kv_cache_usage_perc",))
+
+    def read() -> Gauges | None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return dials.read(answer.read())
+
+    wait_until(lambda: read() == Gauges(0, 0), "nothing is under way")
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(gpt.chat.completions.create(
+                model="mock-tokens=2000 mock-rate=20", messages=MESSAGES, stream=True, max_tokens=2000
+            ))
+            for _ in range(SEATS + 2)
+        ]  # fmt: skip
+        assert read() == Gauges(2, 625), "ten of eight seats"
+        assert all(next(iter(one)).choices for one in streams)
+    wait_until(lambda: read() == Gauges(0, 0), "all of them have left")

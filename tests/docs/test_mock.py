@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sentinel.cli.mock import SHOWN_BYTES_MAX, app
+from sentinel.cli.mock import SHOWN_BYTES_MAX, Upstream
 
 
 def ask(target: str, body: bytes = b"", method: str = "GET") -> tuple[int, dict[str, str], list[bytes]]:
@@ -30,7 +30,7 @@ def ask(target: str, body: bytes = b"", method: str = "GET") -> tuple[int, dict[
     async def send(message: dict[str, Any]) -> None:
         said.append(message)
 
-    asyncio.run(app(scope, receive, send))
+    asyncio.run(Upstream()(scope, receive, send))
     headers = {name.decode(): value.decode() for name, value in said[0]["headers"]}
     return said[0]["status"], headers, [message["body"] for message in said[1:] if message["body"]]
 
