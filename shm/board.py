@@ -83,11 +83,12 @@ class PlaceView:
 class Board:
     """All places of one region."""
 
-    __slots__ = ("_cells", "_geometry", "_names")
+    __slots__ = ("_cells", "_first", "_geometry", "_names")
 
     def __init__(self, cells: Cells, geometry: Geometry, memory: memoryview) -> None:
         self._cells = cells
         self._geometry = geometry
+        self._first = geometry.places_offset  # once: to work it out costs more than to read a word
         self._names = Names(cells, memory, count_at=COUNT_AT, most=geometry.places_max, place=geometry.place)
 
     def numbers(self, names: Sequence[str], where: str) -> list[int]:
@@ -237,10 +238,10 @@ class Board:
         return self._names.count()
 
     def _word(self, index: int, offset: int) -> int:
-        return self._cells.load(self._geometry.place(index) + offset)
+        return self._cells.load(self._first + index * PLACE.size + offset)
 
     def _store(self, index: int, offset: int, value: int) -> None:
-        self._cells.store(self._geometry.place(index) + offset, value)
+        self._cells.store(self._first + index * PLACE.size + offset, value)
 
 
 _TOLLS: Final = tuple(field.name for field in TOLL.fields)

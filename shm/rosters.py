@@ -42,26 +42,26 @@ UNKNOWN: Final = Roster()
 class Rosters:
     """All rosters of one region. `reserve`: have memory for so many octets from here on, or RegionFault."""
 
-    __slots__ = ("_cells", "_geometry", "_memory", "_reserve")
+    __slots__ = ("_cells", "_first", "_memory", "_reserve")
 
     def __init__(
         self, cells: Cells, geometry: Geometry, memory: memoryview, reserve: Callable[[int, int], None]
     ) -> None:
         self._cells = cells
-        self._geometry = geometry
+        self._first = geometry.rosters_offset
         self._memory = memory
         self._reserve = reserve
 
     def word(self, place: int) -> int:
         """What changes when the roster does; 0: nothing is known."""
-        return self._cells.load(self._geometry.roster(place))
+        return self._cells.load(self._first + place * ROSTER.size)
 
     def read(self, place: int) -> Roster:
         return self.read_at(place, self.word(place))
 
     def read_at(self, place: int, word: int) -> Roster:
         """The roster that belongs to this word; unknown while another one is being written."""
-        length, at = word >> FLAG_BITS & 0xFFFF, self._geometry.roster(place) + WORD
+        length, at = word >> FLAG_BITS & 0xFFFF, self._first + place * ROSTER.size + WORD
         if not word & TOLD or length > ROOM:
             return UNKNOWN
         text = bytes(self._memory[at : at + length])
@@ -77,7 +77,7 @@ class Rosters:
         while len(text) > ROOM:
             text, is_whole = text.rpartition(b"\n")[0] if b"\n" in text[:ROOM] else b"", False
         word = zlib.crc32(text) << 32 | len(text) << FLAG_BITS | TOLD | (0 if is_whole else CUT)
-        at = self._geometry.roster(place)
+        at = self._first + place * ROSTER.size
         before = self.word(place)
         if word == before:
             return False

@@ -164,12 +164,13 @@ class Chooser:
             if self._follows:
                 index, told_of = self._by_prefix(scene, indices, wish)
                 notes += told_of
+            elif self._reports:
+                index, step = self._by_report(scene, indices)
+                notes += (step,)
             else:
                 index = self._pick(scene, indices, wish)
             if self._compares:
                 notes += (self._compared(scene.flights(), index),)
-            elif self._reports:
-                notes += (self._reported(scene, index),)
             elif self._weighs:
                 notes += (self._weighed(scene.burdens(), index, wish.tokens),)
         return Choice(self._upstream.endpoints[index], None, notes) if notes else self._choices[index]
@@ -221,12 +222,13 @@ class Chooser:
         told = burdens if len(burdens) <= COMPARED_MAX else (burdens[index],)
         return Reason.TOKENS_COMPARED, self._upstream.span, (index + 1, tokens, *told)
 
-    def _reported(self, scene: Scene, index: int) -> Step:
-        """The same of loads, with the readings that they are made of."""
+    def _by_report(self, scene: Scene, indices: list[int]) -> tuple[int, Step]:
+        """The one with the least load, and the loads, with the readings that they are made of."""
         reports = scene.reports()
-        texts = [told(*one) for one in zip(loads_of(reports, scene.flights()), reports, strict=True)]
-        shown = texts if len(texts) <= COMPARED_MAX else (texts[index],)
-        return Reason.REPORTS_COMPARED, self._upstream.span, (index + 1, *shown)
+        loads = loads_of(reports, scene.flights())
+        index = least_load(loads, scene.weights, indices, scene.turn() % len(indices))
+        told_of = zip(loads, reports, strict=True) if len(loads) <= COMPARED_MAX else [(loads[index], reports[index])]
+        return index, (Reason.REPORTS_COMPARED, self._upstream.span, (index + 1, *[told(*one) for one in told_of]))
 
     def _refusal(self, standing: bytes, tried: tuple[Endpoint, ...]) -> Reason:
         if tried:
@@ -259,7 +261,7 @@ class Chooser:
     def _picker(self, kind: str) -> Pick:
         picks: dict[str, Pick] = {
             "random": _random, "least-request": self._least_request, "power-of-two": _power_of_two,
-            "peak-ewma": _peak_ewma, "least-tokens": self._least_tokens, "least-load": _least_load,
+            "peak-ewma": _peak_ewma, "least-tokens": self._least_tokens,
             "ip-hash": self._hashed, "maglev": self._hashed, "ring": self._hashed,
         }  # fmt: skip
         weights = {endpoint.weight for endpoint in self._upstream.endpoints}
@@ -346,10 +348,6 @@ def _without_model(standing: bytes, lacking: bytes) -> bytes:
         NO_MODEL if lacks and code != MAINTENANCE else code
         for code, lacks in zip(standing, lacking, strict=True)
     ])  # fmt: skip
-
-
-def _least_load(scene: Scene, indices: list[int], wish: Wish) -> int:
-    return least_load(loads_of(scene.reports(), scene.flights()), scene.weights, indices, scene.turn() % len(indices))
 
 
 def _is_among(endpoint: Endpoint, tried: tuple[Endpoint, ...]) -> bool:
