@@ -22,7 +22,7 @@ PYODIDE        := 314.0.7
 PYODIDE_SHA256 := 66b7949e5a0cba2250b586d7e368bf12fb482800748d182c4618254b685ffaa0
 PYODIDE_TGZ    := build/pyodide-$(PYODIDE).tgz
 
-.PHONY: run test check playground clean
+.PHONY: run test check playground clean compiled test-compiled
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.run
@@ -34,6 +34,19 @@ test: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# A copy of the tree, with the way of a request compiled (ADR 29). Run it from there: cd build/compiled && ../../.venv/bin/sentinel
+COPIED := sentinel shm workers supervisor benchmarks tests docs deploy .ci pyproject.toml setup.py constraints.txt Makefile README.md
+
+compiled: $(VENV)/.test
+	@echo "make: compiling a copy in build/compiled (a minute or two)"
+	@rm -rf build/compiled && mkdir -p build/compiled
+	@tar -c --exclude=__pycache__ $(COPIED) | tar -x -C build/compiled
+	@cd build/compiled && SENTINEL_COMPILED=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace --parallel 2
+
+test-compiled: compiled
+	cd build/compiled && $(abspath $(BIN))/python -m pytest -q -n 2 --dist loadfile -m "not interpreted" \
+		tests/core tests/workers tests/property tests/directives tests/system
 
 playground: $(VENV)/.run build/pyodide-$(PYODIDE)/package.json
 	@$(BIN)/python -m sentinel.cli.playground --pyodide build/pyodide-$(PYODIDE) build/playground

@@ -56,8 +56,8 @@ LINGER_NS: Final = 2_000_000_000
 LINGER_BYTES: Final = 1 << 20
 
 
-class Downstream(asyncio.Protocol):
-    """One connection from a client."""
+class Downstream:
+    """One connection from a client: an `asyncio.Protocol` in all but its base, which a compiled class cannot have."""
 
     __slots__ = (
         "_discarded_bytes", "_is_serving", "_max_bytes", "_max_headers", "_max_uri", "_stall_ns", "_waiting_bytes",

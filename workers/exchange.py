@@ -29,6 +29,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.appraisal import Appraisal
+from sentinel.core.compiled import COMPILED
 from sentinel.core.decide import Rest, decide_now
 from sentinel.core.drive import Pause, Wanted, advance
 from sentinel.core.models import Errand
@@ -547,7 +548,10 @@ BLANK: Final = Exchange()
 
 def opened(downstream: Downstream, head: RequestHead) -> Exchange:
     """A new exchange: a copy of the blank form, filled in."""
-    exchange = copy_of(BLANK)
+    if COMPILED:  # noqa: SIM108 - mypyc chooses between branches, not within an expression
+        exchange = Exchange()
+    else:
+        exchange = copy_of(BLANK)
     exchange.downstream = downstream
     exchange.head = head
     exchange.started_ns = time.monotonic_ns()

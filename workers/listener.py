@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import Final
+from typing import Final, cast
 
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
@@ -159,14 +159,14 @@ class Acceptor:
     async def _open_transport(
         self, connection: socket.socket, protocol: Downstream, context: ssl.SSLContext | None
     ) -> None:
-        service = self._service
+        service, made = self._service, cast(asyncio.Protocol, protocol)
         try:
             if context is None:
-                await service.loop.connect_accepted_socket(lambda: protocol, connection)
+                await service.loop.connect_accepted_socket(lambda: made, connection)
             else:
                 timeout_s = self._intake.listener.header_timeout_ns / 1e9
                 await service.loop.connect_accepted_socket(
-                    lambda: protocol, connection, ssl=context, ssl_handshake_timeout=timeout_s
+                    lambda: made, connection, ssl=context, ssl_handshake_timeout=timeout_s
                 )
                 service.region.add(service.slot, Counter.TLS_HANDSHAKES)
         except OSError:  # ssl.SSLError, a reset, a timeout: the peer's affair

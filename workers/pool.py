@@ -64,8 +64,8 @@ class Rack:
         self.keepalive_ns = keepalive_ns
 
 
-class Link(asyncio.Protocol):
-    """One connection to an upstream."""
+class Link:
+    """One connection to an upstream: an `asyncio.Protocol` in all but its base, as a client's connection is."""
 
     __slots__ = ("_poll", "caller", "idle_since_ns", "pool", "transport", "uses")
 
@@ -202,9 +202,10 @@ class Pool:
         """A new link; raises OSError."""
         service = self._service
         link = Link(self)
+        protocol = cast(asyncio.Protocol, link)
         if self.host.startswith("unix:"):
-            await service.loop.create_unix_connection(lambda: link, self.host[5:])
+            await service.loop.create_unix_connection(lambda: protocol, self.host[5:])
         else:
-            await service.loop.create_connection(lambda: link, self.host, self.port)
+            await service.loop.create_connection(lambda: protocol, self.host, self.port)
         service.region.add(service.slot, Counter.UPSTREAM_CONNECTS)
         return link

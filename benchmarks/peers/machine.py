@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.site import Site, find_tool, first_line
+from sentinel.core.compiled import COMPILED
 
 
 def describe(site: Site, upstream: str) -> dict[str, Any]:
@@ -20,7 +21,8 @@ def describe(site: Site, upstream: str) -> dict[str, Any]:
         "virtual": "hypervisor" in _of_file("/proc/cpuinfo", "flags").split(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "python_optimised": "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""),
+        "python_optimised": _is_python_optimised(),
+        "sentinel_compiled": COMPILED,
         "wrk": first_line(find_tool("wrk", "Debian's `wrk`", None), "-v").partition(" Copyright")[0],
         "upstream": upstream,
         "peer_core": site.core,
@@ -28,6 +30,12 @@ def describe(site: Site, upstream: str) -> dict[str, Any]:
         "load_average": os.getloadavg()[0],
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _is_python_optimised() -> bool:
+    """Was Python built with profile-guided optimisation? Debian does so by its own rules; no flag says it."""
+    flags = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return "--enable-optimizations" in flags or "deb_system" in sysconfig.get_scheme_names()
 
 
 def _of_file(path: str, name: str) -> str:

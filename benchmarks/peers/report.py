@@ -18,7 +18,8 @@ def table(document: Document) -> str:
         f"{machine['cpu']}, {machine['cpus']} CPUs{' (virtual)' if machine['virtual'] else ''}, "
         f"Linux {machine['kernel']}"
     )
-    lines.append(f"Python {machine['python']}{optimised}; {machine['wrk']}; upstream: {machine['upstream']}")
+    compiled = "; Sentinel compiled" if machine.get("sentinel_compiled") else ""
+    lines.append(f"Python {machine['python']}{optimised}{compiled}; {machine['wrk']}; upstream: {machine['upstream']}")
     lines.append(f"method: {document['method']}")
     return "\n".join(lines)
 

@@ -45,13 +45,18 @@ from sentinel.core.wishes import Wisher
 class HostKind(IntEnum):
     """How a candidate names its host; the lower, the better."""
 
-    EXACT, WILDCARD, ANY = range(3)
+    EXACT = 0
+    WILDCARD = 1
+    ANY = 2
 
 
 class PathKind(IntEnum):
     """How a candidate names its path; the lower, the better."""
 
-    EXACT, PREFIX, REGEX, ANY = range(4)
+    EXACT = 0
+    PREFIX = 1
+    REGEX = 2
+    ANY = 3
 
 
 ANY_HOST: Final = "*"

@@ -26,8 +26,7 @@ class Fields(Protocol):
 class Request:
     """One request's head. Not a dataclass: made once a request, on the hot path."""
 
-    __slots__ = ("_fields", "client_ip", "headers", "host", "listener", "method", "path", "query", "scheme", "target")
-    headers: Headers
+    __slots__ = ("_fields", "_headers", "client_ip", "host", "listener", "method", "path", "query", "scheme", "target")
 
     def __init__(
         self, method: str, scheme: str, host: str, path: str, query: str, target: str,
@@ -40,8 +39,7 @@ class Request:
         self.query = query  # raw, without "?"; "" when there is none
         self.target = target  # origin-form for the upstream: path and query
         self._fields = fields  # in the place of `headers`: most requests are decided without a look at any
-        if fields is None:
-            self.headers = headers
+        self._headers: Headers | None = headers if fields is None else None
         self.client_ip = client_ip
         self.listener = listener
 
@@ -51,9 +49,10 @@ class Request:
             return self._fields.values(name)
         return [value for key, value in self.headers if key == name]
 
-    def __getattr__(self, name: str) -> Headers:
-        """`headers`, when they are asked for first; no other attribute is ever missing."""
-        if name != "headers" or self._fields is None:
-            raise AttributeError(name)
-        headers = self.headers = self._fields.headers
+    @property
+    def headers(self) -> Headers:
+        headers = self._headers
+        if headers is None:
+            assert self._fields is not None
+            headers = self._headers = self._fields.headers
         return headers

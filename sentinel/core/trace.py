@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from sentinel.core.compiled import COMPILED
 from sentinel.core.reasons import Reason
 from sentinel.core.span import Span
 
-Step = tuple[Reason, Span, tuple[Any, ...]]
+if COMPILED:  # noqa: SIM108 - mypyc chooses between branches, not within an expression
+    Step = tuple[Any, ...]  # an object: of three values in a row it would make another one wherever one is needed
+else:
+    Step = tuple[Reason, Span, tuple[Any, ...]]
 TRACE_STEPS_MAX = 64
 """A trace is bounded: what comes later is counted in `dropped`, not kept."""
 

@@ -308,6 +308,7 @@ def test_the_network_of_one_address_is_what_the_library_says(text: str) -> None:
         assert network_of(text, 32, 128) == expected
 
 
+@pytest.mark.interpreted
 def test_a_full_memory_of_keys_is_kept_and_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "REMEMBERED_MAX", 4)
     monkeypatch.setattr(keys, "PASSED_MAX", 10)

@@ -184,6 +184,7 @@ def test_what_is_remembered_is_what_would_be_found() -> None:
                 assert (found and found.route) == (expected and expected.route), one.path
 
 
+@pytest.mark.interpreted
 def test_the_memory_is_bounded_and_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "REMEMBERED_MAX", 8)
     monkeypatch.setattr(memory, "PASSED_MAX", 20)

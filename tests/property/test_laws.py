@@ -204,6 +204,7 @@ def plain(verdict: Verdict) -> Verdict:
     return verdict if isinstance(verdict, Reject) else replace(verdict, leases=())
 
 
+@pytest.mark.interpreted
 @examples(12)
 @given(gateways(), ASKED)
 def test_a_dry_run_against_the_fleet_decides_what_the_fleet_decides(
@@ -228,6 +229,7 @@ def test_a_dry_run_against_the_fleet_decides_what_the_fleet_decides(
             assert (plain(verdict), steps) == (plain(first[0]), first[1])
 
 
+@pytest.mark.interpreted
 @examples(13)
 @given(gateways(), ASKED)
 def test_a_described_fleet_decides_what_the_fleet_decides(

@@ -84,6 +84,7 @@ def test_what_has_more_than_slots_is_refused(thing: Any) -> None:
         import_module("workers._native.blanks").copy_of(thing)
 
 
+@pytest.mark.interpreted
 def test_an_exchange_shares_nothing_with_its_blank_that_could_change() -> None:
     for name in Exchange.__slots__:
         value = getattr(BLANK, name, None)

@@ -48,6 +48,7 @@ def group_of(*endpoints: Endpoint) -> Group:
     return Group(service, Upstream("u", numbered))
 
 
+@pytest.mark.interpreted
 def test_addresses_are_used_in_turn_and_failures_keep_the_last_good_ones() -> None:
     group = group_of(Endpoint("name.example", 80))
     place = group.places[0]
@@ -71,6 +72,7 @@ def test_addresses_are_used_in_turn_and_failures_keep_the_last_good_ones() -> No
     asyncio.run(story())
 
 
+@pytest.mark.interpreted
 def test_numbers_and_sockets_are_not_resolved_and_answers_are_bounded() -> None:
     group = group_of(Endpoint("10.0.0.1", 80), Endpoint("::1", 80), Endpoint("unix:/x", 0), Endpoint("n.example", 80))
     assert [place.is_name for place in group.places] == [False, False, False, True]
@@ -80,6 +82,7 @@ def test_numbers_and_sockets_are_not_resolved_and_answers_are_bounded() -> None:
     assert len(group.places[3].pools) == ADDRESSES_MAX
 
 
+@pytest.mark.interpreted
 def test_unresolved_endpoints_are_passed_over_while_others_may_be_tried() -> None:
     group = group_of(Endpoint("n.example", 80), Endpoint("10.0.0.1", 80))
     unresolved, known = group.upstream.endpoints

@@ -20,6 +20,7 @@ def broken(*_: Any, **__: Any) -> Any:
     raise Bug("made for a test")
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("place", ["exchange.decide_now", "attempt.build_request", "answer.build_response"])
 def test_a_bug_is_a_500_for_its_own_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     module, name = place.split(".")
@@ -39,6 +40,7 @@ def test_a_bug_is_a_500_for_its_own_request(tmp_path: Path, monkeypatch: pytest.
             worker.stop(surprises=True)
 
 
+@pytest.mark.interpreted
 def test_a_bug_in_the_books_cuts_the_connection_and_leaks_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,6 +63,7 @@ def test_a_bug_in_the_books_cuts_the_connection_and_leaks_nothing(
         worker.stop(surprises=True)
 
 
+@pytest.mark.interpreted
 def test_a_bug_in_the_clocks_chores_stops_no_other_chore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker(upstream_of(1), tmp_path)
     monkeypatch.setattr("workers.world.LiveWorld.sweep", broken)

@@ -25,6 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+@pytest.mark.interpreted
 def test_no_deadline_is_found_early_however_late_the_ticks_are(clock: Clock) -> None:
     loop = asyncio.new_event_loop()
     faults: list[BaseException] = []
