@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from workers.exchange import Exchange
     from workers.places import Group, Permit
 
-CUT_BOTH: Final = frozenset({Reason.TOTAL_TIMEOUT})
+CUT_BOTH: Final = frozenset({Reason.TOTAL_TIMEOUT, Reason.FIRST_TOKEN_TIMEOUT})
 """What an upstream is blamed for, and no other try would change."""
 
 

@@ -342,6 +342,7 @@ def streaming(worker: Worker) -> Client:
 
 def taken(worker: Worker, reason: str) -> list[str]:
     """What the record of the only exchange says of what it took."""
+    wait_until(lambda: worker.log(1), "it is written down")  # which comes after it was settled
     (found,) = worker.region.journal_read(worker.slot)
     (step,) = (one for one in decode(found).steps if one.reason == reason)
     return list(step.details)

@@ -14,6 +14,8 @@ from sentinel.config import load_text, render_problems
 from sentinel.core.record import Record, decode
 from sentinel.core.routes import compile_routes
 from sentinel.explain import render_text
+from sentinel.explain.diff import compare
+from sentinel.explain.generate import Generated
 from sentinel.explain.recorded import explain_record
 from tests.directives.house import serving, written
 from tests.directives.test_budgets import CHAT, HEAD, Model, Stream, ask, chunk, closed, said, usage, words
@@ -383,3 +385,57 @@ def test_a_test_says_how_an_upstream_answers() -> None:
     ill = "; ".join(f'endpoint "10.0.0.{number}:80" "unhealthy" upstream="api"' for number in (1, 2))
     assert holds(f"state {{ {dear}; {ill}; }}; " + llm + 'expect { upstream "peak"; }')
     assert "changes nothing" in refused('state { upstream "sticky" answers="429"; }; ' + llm + "expect { status 200; }")
+
+
+def test_budgets_by_model_and_of_money_are_those_of_the_model_that_answered(tmp_path: Path) -> None:
+    """An alias has no price and is no part of a key; who failed before has paid nothing."""
+    budgets = (
+        'tokens 1000\nkey "model"\n}\ntoken-budget "cash" { money "900"; key "model"; }\n}\n'
+        'prices {\ncurrency "USD"\nprice "b-1" { input "500000"; output "1000000"; }\n'
+        'price "dear" {\ninput "1"\noutput "1"'
+    )
+    filters = 'filters "one" "cash"'
+    models = chain(filters=filters).replace('send-as "b-1"', 'send-as "b-1"; ' + filters)
+    with house(tmp_path, models, own=True, budget=budgets) as rooms:
+        rooms.replace("a", "429")
+        assert rooms.ask(DEAR) == (200, "")
+        spent = dict(closed(rooms.worker))
+        assert {name: one for name, one in spent.items() if one} == {"['b-1']": 25_000_000}, "10 read, 20 made"
+        step = next(one for one in rooms.record(0).steps if one.reason == "priced")
+        assert step.details[0] == "25.00 USD"
+
+
+DIFFED = """\
+schema-version "1.0"
+listeners {{ listener "web" {{ address "127.0.0.1:8080"; }}; }}
+routes {{
+    route "llm" {{
+        matches {{ path-prefix "/v1"; }}
+        inference
+        models {{
+            {}
+        }}
+    }}
+}}
+upstreams {{ upstream "a" {{ endpoint "127.0.0.1:1"; }}; upstream "b" {{ endpoint "127.0.0.1:2"; }}; }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('model "x" { upstream "a"; }', 'model "x" { upstream "a"; send-as "y"; }', "model x"),
+        ('model "x" { upstream "a"; }', 'model "x" { upstream "b"; }', "model x"),
+        ('model "x*" { upstream "a"; }', 'model "xw" { upstream "b"; }; model "x*" { upstream "a"; }', "model xw"),
+        ('model "x" { upstream "a"; }', 'model "x" { upstream "a"; }; model "*" { upstream "b"; }', "w-no-such-model"),
+        ('model "x" { upstream "a"; }', 'model "x" { upstream "a"; fallback "y"; }; model "y" { upstream "b"; }', "x"),
+        ('model "x" { upstream "a"; }', 'model "x" { upstream "a"; }; list true', "GET "),
+    ],
+)
+def test_a_diff_asks_for_each_model(old: str, new: str, told: str) -> None:
+    plans = [load_text(DIFFED.format(lines)).plan for lines in (old, new)]
+    tables = [compile_routes(plan) for plan in plans if plan is not None]
+    report = compare(tables[0], tables[1], Generated(tables[0], tables[1]).cases())
+    assert any(told in example for group in report.groups for example in group.examples)
+    same = compare(tables[1], tables[1], Generated(tables[1], tables[1]).cases())
+    assert same.is_same
