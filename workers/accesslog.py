@@ -12,8 +12,9 @@ Rules:
 2. What goes to a pipe goes in pieces of at most PIPE_BUF octets that end at a line
    end, so that lines of several workers do not mix. A line is therefore bounded:
    fields that a client can stretch are cut.
-3. Lines are made by workers.books. Text is escaped as JSON wants it: no octet of a request can end
-   a line or forge a field. Octets above 127 appear as the latin-1 characters they are.
+3. Lines are made by workers.books; what calls of language models have besides, by workers.bill. Text is escaped as
+   JSON wants it: no octet of a request can end a line or forge a field. Octets above 127 appear as the latin-1
+   characters they are.
 4. The query is not logged (it carries secrets), only its length.
 5. SIGUSR1 reopens the file; when that fails, the old one stays in use.
 """

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 PROXIED: Final = Reason.PROXIED
 
+HELD_BYTES_MAX: Final = 64 * 1024
+"""Of an answer whose head shall say what it took (`response-headers`): so much is held until it is whole."""
 COPIED_BYTES_MAX: Final = 16 * 1024
 """Up to here joining head and body is cheaper than a second buffer in the write."""
 
@@ -62,6 +64,8 @@ def head_arrived(exchange: Exchange, data: bytes) -> None:
             return
         exchange.answer_part = b""
         if head.status >= 200:
+            if exchange.tab is not None and exchange.tab.has_headers and _is_held(exchange, head, data):
+                return
             final(exchange, head, data)
             return
         if head.status == 101:
@@ -76,6 +80,16 @@ def head_arrived(exchange: Exchange, data: bytes) -> None:
         data = data[head.size :]
         if not data:
             return
+
+
+def _is_held(exchange: Exchange, head: ResponseHead, data: bytes) -> bool:
+    """Whether the answer waits for the rest of its body, and with it its head, which shall say what it took."""
+    length, have = head.content_length, len(data) - head.size
+    if not 200 <= head.status < 300 or not have < length <= HELD_BYTES_MAX:
+        return False
+    exchange.answer_part = b""  # each piece has its own time
+    _wait_for_rest(exchange, data)
+    return True
 
 
 def _wait_for_rest(exchange: Exchange, data: bytes) -> None:
@@ -112,6 +126,12 @@ def final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     group = exchange.group
     if group is not None and group.chooser.tags is not None:
         exchange.answer_lines += group.tag(exchange)
+    tab, have = exchange.tab, len(data) - size
+    if tab is not None:
+        tab.begin(head, exchange.stint)
+        if tab.has_headers:
+            is_whole = have >= head.content_length >= 0
+            exchange.answer_lines += tab.answer_lines(data[size : size + head.content_length] if is_whole else None)
     keep = exchange.may_keep_alive()
     raw, framing = build_response(head, exchange.answer_lines, keep, request.minor, DROPPED_FROM_ANSWERS)
     exchange.answer_started = True
@@ -119,10 +139,6 @@ def final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     exchange.status = head.status
     exchange.keep_alive = keep and framing != "close"
     exchange.framing = framing
-    tab = exchange.tab
-    if tab is not None:
-        tab.begin(head, exchange.stint)
-    have = len(data) - size
     if have != head.content_length:  # the end is not yet there: it has a time of its own
         exchange.answered_ns = time.monotonic_ns()
     if framing == "none":

@@ -53,9 +53,12 @@ class Books(Protocol):
         self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
         query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
         endpoint: str, attempts: int, answered_ns: int, bytes_in: int, bytes_out: int, user_agent: str,
-        listener: str, steps: list[Step], /,
+        listener: str, steps: list[Step], more: bytes = b"", /,
     ) -> bytes:  # fmt: skip
         """Keep the line of one exchange, and return its record; b"" where none is wanted.
+
+        `more`: fields that the line has besides, as JSON with a comma before each; left out of a line that they would
+        make longer than LINE_BYTES_MAX.
 
         `began_ns` is wall-clock time; `answered_ns` what the last attempt took up to its answer's head, 0: no answer.
         """

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
 from sentinel.core.trace import Step
-from workers.accesslog import AGENT_CHARS_MAX, PATH_CHARS_MAX, WORD_CHARS_MAX, Entry
+from workers.accesslog import AGENT_CHARS_MAX, LINE_BYTES_MAX, PATH_CHARS_MAX, WORD_CHARS_MAX, Entry
+
+GENERATION: Final = b',"generation":'
+"""Before it stands what only some lines have. No text has these octets: its quotes have a backslash before them."""
 
 
 class Books:
@@ -38,17 +42,20 @@ class Books:
         self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
         query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
         endpoint: str, attempts: int, answered_ns: int, bytes_in: int, bytes_out: int, user_agent: str,
-        listener: str, steps: list[Step], /,
+        listener: str, steps: list[Step], more: bytes = b"", /,
     ) -> bytes:  # fmt: skip
         if self._is_logged:
-            self._lines += self._line(Entry(
+            line = self._line(Entry(
                 timestamp(began_ns), _said(request_id), _said(client_ip), _said(method), _said(host[:WORD_CHARS_MAX]),
                 _said(path[:PATH_CHARS_MAX]), query_bytes, _said(protocol), status, _said(reason_word), _said(route),
                 _said(upstream), _said(endpoint), attempts, answered_ns // 1000 / 1000 if answered_ns else None,
                 duration_ns // 1000 / 1000, bytes_in, bytes_out, _said(user_agent[:AGENT_CHARS_MAX]), _said(listener),
                 self._generation, self._worker,
-            ))  # fmt: skip
-            self._lines += b"\n"
+            )) + b"\n"  # fmt: skip
+            if more and len(line) + len(more) <= LINE_BYTES_MAX:
+                at = line.rindex(GENERATION)
+                line = line[:at] + more + line[at:]
+            self._lines += line
             self.lines_count += 1
         if not self._is_recorded:
             return b""

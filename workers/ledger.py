@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from sentinel.core.reasons import Meaning, Reason
 from shm.counters import Counter
 from workers.accesslog import FLUSH_BYTES, AccessLog
+from workers.bill import line_of
 from workers.books import open_books
 
 if TYPE_CHECKING:
@@ -82,12 +83,13 @@ class Ledger:
             self._slot, SERIES_NONE if route is None else route.series, status, meaning.number, duration_ns,
             bytes_in, bytes_out,
         )  # fmt: skip
+        tab = exchange.tab
         self._journal_write(self._slot, self._write(
             started_ns + self._wall_offset_ns, duration_ns, exchange.request_id, client_ip, head.method, host, path,
             len(query), PROTOCOLS[head.minor], status, meaning.number, meaning.word,
             "" if route is None else route.name, "" if upstream is None else upstream.name, exchange.endpoint_name,
             exchange.attempts, answered_ns, bytes_in, bytes_out, head.first("user-agent"),
-            exchange.downstream.intake.listener.name, exchange.trace.steps,
+            exchange.downstream.intake.listener.name, exchange.trace.steps, b"" if tab is None else line_of(tab.bill),
         ))  # fmt: skip
         if self._books.lines_bytes >= FLUSH_BYTES:
             self._flush()

@@ -26,6 +26,7 @@ Rules:
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, priced
@@ -49,6 +50,7 @@ from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.limits import ADMITTED
+from workers.bill import Bill, headers_of
 from workers.calls import call_of, recognises
 from workers.decoding import decode_answer, decode_request
 from workers.glances import GLANCES
@@ -138,8 +140,9 @@ class Tab:
     """What one exchange has put aside, takes, and has settled."""
 
     __slots__ = (
-        "_accounts", "_book", "_estimate", "_estimator", "_inference", "_is_usage_asked", "_lines", "_prices",
-        "_region", "_slot", "_stint", "_tokens", "_unlooked_bytes", "ask", "body", "is_closed", "meter", "rates",
+        "_accounts", "_book", "_currency", "_estimate", "_estimator", "_first_ns", "_inference", "_is_usage_asked",
+        "_lines", "_prices", "_region", "_slot", "_stint", "_tokens", "_unlooked_bytes", "ask", "bill", "body",
+        "has_headers", "is_closed", "is_read", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -149,6 +152,11 @@ class Tab:
         self.body = body
         self.meter: Meter | None = None  # from the head of a good answer on
         self.is_closed = False
+        self.is_read = False  # before it was sent, so that its head could say what it took
+        self.has_headers = inference.has_headers
+        self._currency = "" if service.prices.book is None else service.prices.book.currency
+        self.bill = Bill(ask.model, currency=self._currency)
+        self._first_ns = 0  # when a stream brought its first token
         self._inference = inference
         self._estimate = estimate
         self._estimator = service.estimator
@@ -226,15 +234,30 @@ class Tab:
             glances=GLANCES,
         )  # fmt: skip
 
+    def answer_lines(self, body: bytes | None) -> bytes:
+        """What the head of an answer says of it. `body`: all of it, and perhaps more; None while some is to come."""
+        if self.meter is None:
+            return b""
+        bill = Bill(self.ask.model)
+        if body is not None:
+            self.meter.feed(body)
+            self.meter.finish()
+            self.is_read = True
+            reading = self.meter.reading()
+            bill = self._bill(reading, self._estimator.fallback(self.ask, reading), 0)
+        return headers_of(bill)
+
     def feed(self, data: bytes) -> bytes:
         """Octets of the answer's payload; returns what goes on."""
         meter = self.meter
-        if meter is None:
+        if meter is None or self.is_read:
             return data
         out = meter.feed(data)
         stint = self._stint
-        if stint is not None and stint.is_timed and self.ask.is_stream and meter.has_begun:
-            stint.began()
+        if not self._first_ns and meter.has_begun:
+            self._first_ns = time.monotonic_ns()
+            if stint is not None and stint.is_timed and self.ask.is_stream:
+                stint.began()
         if self._accounts or (stint is not None and stint.tokens):
             self._unlooked_bytes += len(data)
             if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
@@ -314,12 +337,22 @@ class Tab:
     def _end(self, one: Account, taken: int, is_end: int) -> None:
         self._region.settle(self._slot, one.lease, taken - one.settled, one.open, is_end)
 
+    def _bill(self, reading: Reading, usage: Usage, first_ns: int) -> Bill:
+        finishes, book = reading.finish_reasons, self._book
+        return Bill(
+            self.ask.model, reading.model or "", usage,
+            None if book is None or self.rates is None else cost(usage, self.rates).total,
+            self._currency, finishes[0][1] if finishes else "", first_ns,
+        )  # fmt: skip
+
     def _tell(self, exchange: Exchange, reading: Reading, usage: Usage) -> None:
         reason = TOKENS_REPORTED if usage.is_reported else Reason.TOKENS_COUNTED
         model = self.ask.model
         exchange.trace.step(reason, self._inference.span, model, usage.input_tokens, usage.output_tokens)
-        if self.rates is not None and self._book is not None:
-            text = f"{money(cost(usage, self.rates).total)} {self._book.currency}"
+        first_ns = self._first_ns - exchange.started_ns if self._first_ns and self.ask.is_stream else 0
+        bill = self.bill = self._bill(reading, usage, first_ns)
+        if bill.cost is not None and self._book is not None:
+            text = f"{money(bill.cost)} {bill.currency}"
             exchange.trace.step(Reason.PRICED, self._book.span, text, self._book.version)
         elif self._book is not None:
             exchange.trace.step(Reason.UNPRICED, self._book.span, model)

@@ -324,6 +324,9 @@ ROUTE: Final = Directive(
                  "bound.", "1024"),
             _one("unrecognised", k.one_of("reject", "admit"), "What happens, where a `token-budget` refuses, to a request that cannot be "
                  "read and so cannot be counted: 400, or pass uncounted. GET, HEAD, OPTIONS and DELETE always pass.", '"reject"'),
+            _one("response-headers", k.BOOLEAN, "Say in the answer's head which model it is of (`x-sentinel-model`), and, if it has a length and "
+                 "at most 64 KiB, what it took: `x-sentinel-input-tokens`, `-cached-tokens`, `-output-tokens`, and `-cost` where there are "
+                 "`prices`. Such an answer goes on when it is whole. Of a stream the model alone is known when its head is sent.", "false"),
         ), example='inference { family "openai"; }'),
         Directive("models", "Which upstream a request is for, by the model that it names: the first line that takes the name. Needs `inference`; "
                   "an `upstream` or `split` of the route is for what names no model, and for `unknown \"forward\"`.", children=(

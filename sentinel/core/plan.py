@@ -146,13 +146,15 @@ class Inference:
     """A route's requests are for language models: they are read, and what they take is counted.
 
     family: whose language; "auto": by the path. output_tokens: taken for the most that is answered where a request
-    sets no bound. unrecognised: what becomes of requests that cannot be read, at budgets that refuse.
+    sets no bound. unrecognised: what becomes of requests that cannot be read, at budgets that refuse. has_headers: what
+    an answer took stands in its head.
     """
 
     family: Literal["auto", "openai", "openai-compatible", "anthropic", "gemini", "ollama"] = "auto"
     max_body_bytes: int = 1 << 20
     output_tokens: int = 1024
     unrecognised: Literal["reject", "admit"] = "reject"
+    has_headers: bool = False
     span: Span = NOWHERE
 
 

@@ -12,6 +12,7 @@ from supervisor.loop import SIGNALS
 from tests.docs.scrape import everything
 from tests.system.fleet import ROOT
 from workers.accesslog import Entry
+from workers.bill import Line
 
 REFERENCE = ROOT / "docs" / "reference"
 
@@ -41,7 +42,9 @@ def test_the_metrics_are_those_of_a_scrape() -> None:
 
 
 def test_the_fields_of_the_access_log_are_those_that_are_written_in_their_order() -> None:
-    assert [cells[0].strip("`") for cells in rows("access-log.md", 3)] == list(Entry.__struct_fields__)
+    assert [cells[0].strip("`") for cells in rows("access-log.md", 3)] == [
+        *Entry.__struct_fields__, *Line.__struct_fields__,
+    ]  # fmt: skip
 
 
 def test_every_signal_that_is_heard_is_told() -> None:

@@ -16,6 +16,7 @@ from sentinel.core.reasons import Reason
 from sentinel.core.record import RECORD_BYTES_MAX, decode, mark_text
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import Step
+from workers.accesslog import LINE_BYTES_MAX
 from workers.books import Books, marker, open_books
 
 NEEDS_NATIVE = pytest.mark.skipif(
@@ -83,11 +84,19 @@ USUAL_ENTRIES = st.tuples(
 )  # fmt: skip
 
 
+MORE = st.dictionaries(st.sampled_from(["model", "tokens"]), TEXTS | NUMBERS).map(
+    lambda fields: b"".join(b',"%b":%b' % (name.encode(), json.dumps(value).encode()) for name, value in fields.items())
+)
 REDACTED = st.lists(st.sampled_from(["client-ip", "host", "path"]), max_size=3, unique=True)
 
 
 @NEEDS_NATIVE
-@given(st.lists(ENTRIES | USUAL_ENTRIES, min_size=1, max_size=4), REDACTED)
+@given(
+    st.lists(
+        ENTRIES | USUAL_ENTRIES | st.tuples(ENTRIES | USUAL_ENTRIES, MORE).map(lambda found: (*found[0], found[1])),
+        min_size=1, max_size=4,
+    ), REDACTED,
+)  # fmt: skip
 @example([tuple(USUAL)], ["client-ip", "path", "host"])
 @example([(*USUAL[:DURATION], ns, *USUAL[DURATION + 1 :]) for ns in (0, 999, 1000, 10_000, 1_010_000, 10**15)], [])
 @example([(*USUAL[:ANSWERED], ns, *USUAL[ANSWERED + 1 :]) for ns in (0, 1, 999, 1000, 10**15)], [])
@@ -110,6 +119,18 @@ def test_both_write_the_same(entries: list[tuple[Any, ...]], redacted: list[str]
         assert lines.count(b"\n") == len(entries) and not re.search(rb"[\x00-\x09\x0b-\x1f]", lines)
         for line in lines.splitlines():
             assert json.loads(line)["worker"] == 3
+
+
+@NEEDS_NATIVE
+def test_what_only_some_lines_have_is_left_out_of_a_line_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    native, twin, _ = pair(monkeypatch)
+    native.enter(*USUAL)
+    room = LINE_BYTES_MAX - native.lines_bytes
+    for books in (native, twin):
+        for size in (room, room + 1):
+            books.take_lines()
+            books.enter(*USUAL, b',"x":"%b"' % (b"y" * (size - 7)))
+            assert len(books.take_lines()) == (LINE_BYTES_MAX if size == room else LINE_BYTES_MAX - room)
 
 
 @NEEDS_NATIVE

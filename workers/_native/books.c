@@ -29,6 +29,8 @@ enum { FIXED_BYTES = 46, RECORD_BYTES_MAX = 496, VERSION = 2, TEXTS = 9, MARK_BY
 enum { BETWEEN = 0x1f, SAME_FILE = 0x1e };
 /* workers.accesslog: characters that are kept of what a client can stretch. */
 enum { PATH_CHARS_MAX = 1024, AGENT_CHARS_MAX = 256, WORD_CHARS_MAX = 128 };
+/* workers.accesslog: what a pipe takes as one write. */
+enum { LINE_BYTES_MAX = 4096 };
 enum { ESCAPED_MAX = 6, LITERALS_MAX = 768, TIME_BYTES = 24, STEPS_MAX = 255, TAIL_BYTES = 64 };
 
 static const int texts_of_record[TEXTS] = {REQUEST_ID, LISTENER, CLIENT_IP, METHOD, HOST, PATH, ROUTE, UPSTREAM, ENDPOINT};
@@ -214,9 +216,17 @@ struct numbers {
 #define TEXT(P, NAME, INDEX) put_escaped(PUT(P, ",\"" NAME "\":\""), &texts[INDEX])
 #define COUNT(P, NAME, NUMBER) put_number(PUT(P, "\",\"" NAME "\":"), (uint64_t)(NUMBER))
 
-/* The fields of workers.accesslog.Entry, in its order. */
-static char *put_line(char *p, const Books *books, const struct text *texts, const struct numbers *n)
+/* Fields that only some lines have, as JSON and each with a comma before it; none: size 0. */
+struct more {
+    char *at;
+    Py_ssize_t size;
+};
+
+/* The fields of workers.accesslog.Entry, in its order. `more` comes before the generation, if there is room for it. */
+static char *put_line(char *p, const Books *books, const struct text *texts, const struct numbers *n,
+                      const struct more *more)
 {
+    const char *start = p;
     p = put(PUT(p, "{\"ts\":\""), books->time, TIME_BYTES);
     p = TEXT(PUT(p, "\""), "request_id", REQUEST_ID);
     p = TEXT(PUT(p, "\""), "client_ip", CLIENT_IP);
@@ -238,17 +248,22 @@ static char *put_line(char *p, const Books *books, const struct text *texts, con
     p = put_number(PUT(p, ",\"bytes_out\":"), (uint64_t)n->bytes_out);
     p = TEXT(p, "user_agent", USER_AGENT);
     p = TEXT(PUT(p, "\""), "listener", LISTENER);
+    if (more->size > 0 && p - start + more->size + (Py_ssize_t)books->tail_size <= LINE_BYTES_MAX) {
+        *p++ = books->tail[0]; /* the quote after the listener */
+        p = put(p, more->at, (size_t)more->size);
+        return put(p, books->tail + 1, books->tail_size - 1);
+    }
     return put(p, books->tail, books->tail_size);
 }
 
-static int add_line(Books *books, const struct text *texts, const struct numbers *n)
+static int add_line(Books *books, const struct text *texts, const struct numbers *n, const struct more *more)
 {
-    Py_ssize_t octets = 0;
+    Py_ssize_t octets = more->size;
     for (int i = 0; i < ARGUMENTS; i++)
         octets += texts[i].size;
     if (set_time(books, n->began_ns) < 0 || make_room(books, octets * ESCAPED_MAX + LITERALS_MAX) < 0)
         return -1;
-    char *start = books->lines + books->lines_size, *end = put_line(start, books, texts, n);
+    char *start = books->lines + books->lines_size, *end = put_line(start, books, texts, n, more);
     if (end - start > octets * ESCAPED_MAX + LITERALS_MAX)
         Py_FatalError("books: a line was longer than its bound");
     books->lines_size += end - start;
@@ -469,13 +484,17 @@ static PyObject *books_enter(PyObject *self, PyObject *const *args, Py_ssize_t c
     Books *books = (Books *)self;
     struct text texts[ARGUMENTS] = {{NULL, 0, NULL, 0}};
     struct numbers numbers;
+    struct more more = {NULL, 0};
     PyObject *record = NULL;
-    if (count != ARGUMENTS || !PyList_Check(args[STEPS])) {
-        PyErr_Format(PyExc_TypeError, "expected %d arguments, the last of them a list", (int)ARGUMENTS);
+    if ((count != ARGUMENTS && count != ARGUMENTS + 1) || !PyList_Check(args[STEPS])) {
+        PyErr_Format(PyExc_TypeError, "expected %d arguments, the last of them a list, and perhaps another",
+                     (int)ARGUMENTS);
         return NULL;
     }
+    if (count > ARGUMENTS && PyBytes_AsStringAndSize(args[ARGUMENTS], &more.at, &more.size) < 0)
+        return NULL;
     if (take_numbers(args, &numbers) == 0 && take_texts(args, texts) == 0 &&
-        (!books->is_logged || add_line(books, texts, &numbers) == 0))
+        (!books->is_logged || add_line(books, texts, &numbers, &more) == 0))
         record = books->is_recorded ? encode(books, texts, &numbers, args[STEPS]) : PyBytes_FromStringAndSize(NULL, 0);
     for (int i = 0; i < ARGUMENTS; i++)
         Py_XDECREF(texts[i].owned);

@@ -18,6 +18,6 @@ class Books:
         self, began_ns: int, duration_ns: int, request_id: str, client_ip: str, method: str, host: str, path: str,
         query_bytes: int, protocol: str, status: int, reason_number: int, reason_word: str, route: str, upstream: str,
         endpoint: str, attempts: int, answered_ns: int, bytes_in: int, bytes_out: int, user_agent: str,
-        listener: str, steps: list[Step], /,
+        listener: str, steps: list[Step], more: bytes = ..., /,
     ) -> bytes: ...  # fmt: skip
     def take_lines(self) -> bytes: ...
