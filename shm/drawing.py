@@ -17,6 +17,7 @@ from shm.layout import (
     BUCKETS,
     CELL,
     HEADER,
+    LABEL,
     LIMIT,
     NAME,
     PLACE,
@@ -25,6 +26,8 @@ from shm.layout import (
     SERIES,
     SLOT,
     SPENDING,
+    TALLIES_MAX,
+    TALLY,
     TITLE,
     TOLL,
     WORD,
@@ -45,7 +48,7 @@ EXAMPLE: Final = Geometry(
 )  # fmt: skip
 C_NAMES: Final = {
     HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT", PLACE: "PLACE",
-    TOLL: "TOLL", ROSTER: "ROSTER", SPENDING: "SPENDING", TITLE: "TITLE",
+    TOLL: "TOLL", ROSTER: "ROSTER", LABEL: "LABEL", TALLY: "TALLY", SPENDING: "SPENDING", TITLE: "TITLE",
 }  # fmt: skip
 
 
@@ -115,7 +118,8 @@ def drawing() -> str:
     for record, preface in ((HEADER, HEADER_TEXT), (SLOT, SLOT_TEXT), (NAME, NAME_TEXT),
                             (CELL, CELL_TEXT), (SERIES, SERIES_TEXT), (LIMIT, LIMIT_TEXT),
                             (SPENDING, SPENDING_TEXT), (TITLE, TITLE_TEXT), (PLACE, PLACE_TEXT),
-                            (TOLL, TOLL_TEXT), (ROSTER, ROSTER_TEXT)):  # fmt: skip
+                            (TOLL, TOLL_TEXT), (ROSTER, ROSTER_TEXT), (LABEL, LABEL_TEXT),
+                            (TALLY, TALLY_TEXT)):  # fmt: skip
         parts += [f"\n## {record.name.capitalize()}\n\n{preface}\n", _boxes(record)]
     limits = " ".join(f"{bound // 1000}" for bound in BOUNDS_NS)
     parts.append(f"\nThe {BUCKETS} buckets end at (microseconds, inclusive): {limits}, and without bound.\n")
@@ -142,6 +146,8 @@ def _map(geometry: Geometry) -> str:
         (geometry.flights_offset, "in flight", f"{geometry.slots_max} x {2 * geometry.places_max} x {WORD}, + tokens"),
         (geometry.tolls_offset, "tolls", f"{geometry.slots_max} x {geometry.places_max} x {TOLL.size}"),
         (geometry.rosters_offset, "rosters", f"{geometry.places_max} x {ROSTER.size}: which models there are"),
+        (geometry.labels_offset, "labels", f"{TALLIES_MAX} x {LABEL.size}: whose calls of language models"),
+        (geometry.tallies_offset, "tallies", f"{geometry.slots_max} x {TALLIES_MAX} x {TALLY.size}: what they took"),
     ]
     lines = ["```", f"{'offset':>12}  (a region of {geometry.slots_max} slots and {geometry.series_max} series)"]
     rule = " " * 14 + "+" + "-" * (INSIDE - 12) + "+"
@@ -219,5 +225,7 @@ given by control alone, in order, and never taken back. How its words change is 
 in `shm/places.py`. In flight are, for each slot, a row of one word a place; what the
 fleet has in flight at a place is the sum over the slots."""
 TOLL_TEXT: Final = "What was counted of a place, per slot; sums over all slots are the fleet's."
+LABEL_TEXT: Final = "Whose calls of language models are counted together (`shm/tallies.py`)."
+TALLY_TEXT: Final = "One of these per slot and label; sums over all slots are the fleet's."
 ROSTER_TEXT: Final = "One of these per place: which models an endpoint serves, as the leader read it last."
 SERIES_TEXT: Final = "One of these per slot and series; sums over all slots are the fleet's."

@@ -98,6 +98,7 @@ def _lay(fd: int, name: str, geometry: Geometry, secret: tuple[int, int]) -> Map
         reserve(fd, name, geometry.limits_offset, geometry.holdings_offset - geometry.limits_offset)
         reserve(fd, name, geometry.budgets_offset, geometry.titles_offset - geometry.budgets_offset)
         reserve(fd, name, geometry.places_offset, geometry.flights_offset - geometry.places_offset)
+        reserve(fd, name, geometry.labels_offset, geometry.tallies_offset - geometry.labels_offset)
         mapping = Mapping(fd, geometry.size_bytes)
     except (OSError, RegionFault):
         unlink_name(name)

@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 8
+VERSION: Final = 9
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -124,6 +124,9 @@ BUDGET_INDEX_BITS: Final = 18
 """Of a budget's lease; above it the low bits of key_high: a lease that is used too late is recognised."""
 BUDGET_UNCOUNTED: Final = (1 << 64) - 1
 """The lease of a reservation that was admitted because there was no room."""
+
+TALLIES_MAX: Final = 256
+"""Labels of calls of language models: a scrape shows some eighty lines of each."""
 
 PLACES_LIMIT: Final = 65_536
 SUBWINDOWS: Final = 10
@@ -321,7 +324,30 @@ ROSTER: Final = Record("roster", (
     Field("text", LEADER, "names of the models that an endpoint serves, in UTF-8, a line each", 511),
 ), 4096)  # fmt: skip
 
-RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SPENDING, TITLE, PLACE, TOLL, ROSTER)
+LABEL: Final = Record("label", (
+    Field("whose", WORKERS, "a keyed hash of the text; 0 is free; taken by compare-and-swap, in order, for ever"),
+    Field("length", WORKERS, "octets of the text; set last; 0: its writer may have died"),
+    Field("text", WORKERS, "route, model, dialect, tenant, currency; two who write it write the same", 30),
+), 256)  # fmt: skip
+
+TALLY: Final = Record("tally", (
+    Field("calls", WORKER, "calls of language models that were answered"),
+    Field("counted", WORKER, "of them, those whose tokens were counted here"),
+    Field("input_tokens", WORKER, "of all of them"),
+    Field("cached_tokens", WORKER, "of the input"),
+    Field("output_tokens", WORKER, "of all of them"),
+    Field("cost", WORKER, "in millionths of the label's currency"),
+    Field("duration_ns", WORKER, "of all of them"),
+    Field("first_ns", WORKER, "to the first token of streams"),
+    Field("each_ns", WORKER, "for each output token after the first, of streams"),
+    Field("inputs", WORKER, "calls by tokens of input, not cumulative", 15),
+    Field("outputs", WORKER, "by tokens of output", 15),
+    Field("durations", WORKER, "by duration", 15),
+    Field("firsts", WORKER, "by time to the first token", 17),
+    Field("eaches", WORKER, "by time for each token", 14),
+), 704)  # fmt: skip
+
+RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SPENDING, TITLE, PLACE, TOLL, ROSTER, LABEL, TALLY)
 LIFE_WORDS: Final = 4
 NAME_BYTES_MAX: Final = NAME.size - WORD
 JOURNAL_RECORD_BYTES: Final = CELL.size - WORD
@@ -346,6 +372,7 @@ assert [field.name for field in HEADER.fields[:4]] == ["magic", "version", "crea
 def _described() -> bytes:
     lines = [f"{record.name} {record.size} {offset} {field.name} {field.words}"
              for record in RECORDS for offset, field in record.places()]  # fmt: skip
+    lines.append(f"{TALLIES_MAX}")
     lines.append(f"{BOUNDS_NS} {LIVES} {STAGE_BITS} {ORDER_BITS} {LENGTH_BITS}")
     lines.append(f"{WINDOW_BITS} {STAMP_BITS} {LEADER_SLOT_BITS} {LEADER_GENERATION_BITS}")
     lines.append(f"{LIMIT_WINDOW} {LIMIT_STRIPE} {LIMIT_GUARDS_MIN} {LIMIT_GRACE_NS} {TICKET_BITS} {OFFSET_BITS}")
@@ -480,11 +507,24 @@ class Geometry:
 
     @property
     def size_bytes(self) -> int:
-        return _aligned(self.rosters_offset + self.places_max * ROSTER.size, PAGE)
+        return _aligned(self.tallies_offset + self.slots_max * self.tallies_stride, PAGE)
 
     @property
     def rosters_offset(self) -> int:
         return _aligned(self.tolls_offset + self.slots_max * self.tolls_stride, PAGE)
+
+    @property
+    def labels_offset(self) -> int:
+        return _aligned(self.rosters_offset + self.places_max * ROSTER.size, PAGE)
+
+    @property
+    def tallies_offset(self) -> int:
+        """What calls of language models took: a row of records for each slot, one for each label."""
+        return _aligned(self.labels_offset + TALLIES_MAX * LABEL.size, PAGE)
+
+    @property
+    def tallies_stride(self) -> int:
+        return _aligned(TALLIES_MAX * TALLY.size, PAGE)
 
     def slot(self, index: int) -> int:
         return self.slots_offset + index * SLOT.size
@@ -524,6 +564,12 @@ class Geometry:
 
     def flight(self, slot: int, place: int) -> int:
         return self.flights_offset + slot * self.flights_stride + place * WORD
+
+    def label(self, index: int) -> int:
+        return self.labels_offset + index * LABEL.size
+
+    def tally(self, slot: int, index: int) -> int:
+        return self.tallies_offset + slot * self.tallies_stride + index * TALLY.size
 
     def toll(self, slot: int, place: int) -> int:
         return self.tolls_offset + slot * self.tolls_stride + place * TOLL.size

@@ -43,6 +43,7 @@ from shm.mapping import Mapping, open_name, place, reserve, unlink_name
 from shm.rosters import Rosters
 from shm.series import SeriesNames
 from shm.slots import BIRTH, PID, STATE, Role, Slot, Slots
+from shm.tallies import Tallies, Tally
 
 __all__ = [
     "BudgetView", "BudgetsStatistics", "Counter", "LeasesStatistics", "LimitsStatistics", "PlaceView", "Region",
@@ -98,6 +99,9 @@ class Region:
         self._names = SeriesNames(cells, geometry, mapping.memory, partial(_reserve_series, self))
         self.board = Board(cells, geometry, mapping.memory)
         self.rosters = Rosters(cells, geometry, mapping.memory, lambda at, size: _reserve(self, [(at, size)]))
+        self.tallies = Tallies(
+            cells, geometry, mapping.memory, lambda at, size: _reserve(self, [(at, size)]), self.secret()
+        )
         self.record = cells.record
         """(slot, series, status, reason_number, duration_ns, bytes_in, bytes_out): count one exchange; worker."""
         self.add = cells.add
@@ -213,6 +217,7 @@ class Region:
 
     def close(self) -> None:
         """Let go of the memory; the name and everybody else's mapping stay."""
+        self.tallies.release()
         self._cells.release()
         self._mapping.close()
 
@@ -282,6 +287,10 @@ class Region:
         names = enumerate(self._names.names())
         series = tuple(read_series(self._cells, self.geometry, used, index, name) for index, name in names)
         return Totals(series, read_counters(self._cells, self.geometry, used))
+
+    def tallied(self) -> list[Tally]:
+        """What calls of language models took so far, by whose they were; anybody."""
+        return self.tallies.read(self._slots.used())
 
     def generation_totals(self, generation: int) -> tuple[int, int]:
         """Requests of a generation, and those that upstreams or we failed; kept until its slots had 32 more claims."""

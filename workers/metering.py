@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, priced
 from sentinel.core.balance.prefixes import mark_of
+from sentinel.core.keys import raw_part_of
 from sentinel.core.models import Errand
 from sentinel.core.plan import Inference, Route
 from sentinel.core.prices import Rates, money
@@ -50,6 +51,7 @@ from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.limits import ADMITTED
+from shm.tallies import Labels, Notch
 from workers.bill import Bill, headers_of
 from workers.calls import call_of, recognises
 from workers.decoding import decode_answer, decode_request
@@ -357,6 +359,17 @@ class Tab:
         elif self._book is not None:
             exchange.trace.step(Reason.UNPRICED, self._book.span, model)
         region, slot = self._region, self._slot
+        tenant = self._inference.tenant
+        assert exchange.route is not None and exchange.request is not None
+        region.tallies.add(
+            slot, Labels(
+                exchange.route.name, model, self.ask.dialect.value,
+                raw_part_of(tenant)(exchange.request) if tenant else "", bill.currency,
+            ), Notch(
+                usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.is_reported, bill.cost or 0,
+                exchange.ended_ns - exchange.started_ns, first_ns,
+            ),
+        )  # fmt: skip
         region.add(slot, INFERENCE_REQUESTS)
         region.add(slot, INPUT_TOKENS, usage.input_tokens)
         region.add(slot, OUTPUT_TOKENS, usage.output_tokens)

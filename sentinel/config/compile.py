@@ -668,7 +668,7 @@ def _inference(block: Block) -> p.Inference:
     return p.Inference(
         family=block.value("family"), max_body_bytes=block.value("max-body-size") or 1,
         output_tokens=block.value("default-output-tokens") or 1, unrecognised=block.value("unrecognised"),
-        has_headers=block.value("response-headers"), span=block.span,
+        has_headers=block.value("response-headers"), tenant=block.value("tenant") or "", span=block.span,
     )  # fmt: skip
 
 

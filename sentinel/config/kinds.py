@@ -196,6 +196,14 @@ def key_part(value: Any) -> str:
     raise Unfit("not a part of a key", f"one of {', '.join(known)}, {named}")
 
 
+def tenant_part(value: Any) -> str:
+    """A part of a key that differs from request to request."""
+    part = key_part(value)
+    if part in ("all", "route"):
+        raise Unfit("this does not tell tenants apart", "say where their name stands, for example `header:x-tenant`")
+    return part
+
+
 def model_key_part(value: Any) -> str:
     """The same where the model of a request is known."""
     return "model" if value == "model" else key_part(value)
@@ -567,6 +575,7 @@ FIELD_NAME: Final = Kind("header-name", 'a header name like "x-tenant"', field_n
 FIELD_VALUE_KIND: Final = Kind("header-value", "the value of a header", field_value)
 RATE: Final = Kind("rate", 'a rate like "100/s"', rate)
 KEY_PART: Final = Kind("key-part", 'a part of a key like "client-ip" or "header:x-tenant"', key_part)
+TENANT_PART: Final = Kind("tenant-part", 'where a tenant is named, like "header:x-tenant"', tenant_part)
 MODEL_KEY_PART: Final = Kind("key-part", 'a part of a key like "header:x-tenant" or "model"', model_key_part)
 METRIC: Final = Kind("metric", 'the name of a metric like "vllm:num_requests_waiting"', metric)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)

@@ -147,7 +147,7 @@ class Inference:
 
     family: whose language; "auto": by the path. output_tokens: taken for the most that is answered where a request
     sets no bound. unrecognised: what becomes of requests that cannot be read, at budgets that refuse. has_headers: what
-    an answer took stands in its head.
+    an answer took stands in its head. tenant: the part of a request by which metrics tell tenants apart; "": none.
     """
 
     family: Literal["auto", "openai", "openai-compatible", "anthropic", "gemini", "ollama"] = "auto"
@@ -155,6 +155,7 @@ class Inference:
     output_tokens: int = 1024
     unrecognised: Literal["reject", "admit"] = "reject"
     has_headers: bool = False
+    tenant: str = ""
     span: Span = NOWHERE
 
 

@@ -129,6 +129,29 @@
 #define ROSTER_WORD 0
 #define ROSTER_TEXT 1
 
+/* label: places in words */
+#define LABEL_WORDS 32
+#define LABEL_WHOSE 0
+#define LABEL_LENGTH 1
+#define LABEL_TEXT 2
+
+/* tally: places in words */
+#define TALLY_WORDS 88
+#define TALLY_CALLS 0
+#define TALLY_COUNTED 1
+#define TALLY_INPUT_TOKENS 2
+#define TALLY_CACHED_TOKENS 3
+#define TALLY_OUTPUT_TOKENS 4
+#define TALLY_COST 5
+#define TALLY_DURATION_NS 6
+#define TALLY_FIRST_NS 7
+#define TALLY_EACH_NS 8
+#define TALLY_INPUTS 9
+#define TALLY_OUTPUTS 24
+#define TALLY_DURATIONS 39
+#define TALLY_FIRSTS 54
+#define TALLY_EACHES 71
+
 /* numbers */
 #define CLASSES 6
 #define BUCKETS 17

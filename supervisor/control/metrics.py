@@ -5,7 +5,8 @@ here: each scrape makes its families from one reading and forgets them.
 
 Cardinality is bounded by construction: labels are route names (the region has
 `series_max` of them, the rest count as "(other)"), reasons (a closed vocabulary),
-classes, states, outcomes and slots. No label holds anything a client sent.
+classes, states, outcomes and slots. Models, and tenants where the operator has them told apart, are names that clients
+send; they are bounded in shared memory (shm.tallies), and the rest counts as "(other)".
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sentinel.core.record import reason_word
 from shm.board import PlaceView
 from shm.counters import Counter, SeriesTotals
 from shm.layout import BOUNDS_NS
+from supervisor.control.calls import calls
 from supervisor.control.numbers import CLASS_WORDS, Numbers, number
 from supervisor.control.release import release
 
@@ -170,6 +172,8 @@ class Reading(Collector):
             yield _counter(name, text, count)
         yield from _requests(totals.series)
         yield from _endpoints(numbers.places)
+        yield _gauge("inference_labels_used", "Labels of calls of language models, of 255.", numbers.labels_used)
+        yield from calls(numbers.tallies)
         if numbers.limits is not None:
             yield _gauge("limit_keys_size", "Places in the table of rate limit keys.", numbers.limits.limits_max)
             yield _gauge("limit_keys_live", "Keys whose bucket is not full now.", numbers.limits.live)

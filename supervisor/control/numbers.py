@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sentinel.core.prices import money
 from sentinel.core.record import reason_word
 from shm.board import PlaceView
 from shm.budgets import BudgetsStatistics
@@ -18,6 +19,7 @@ from shm.counters import SeriesTotals, Totals
 from shm.layout import BOUNDS_NS
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
+from shm.tallies import Tally
 from supervisor.control.retention import Kept
 
 CLASS_WORDS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -42,6 +44,8 @@ class Numbers:
     leases: LeasesStatistics | None = None
     retention: Kept | None = None
     budgets: BudgetsStatistics | None = None
+    tallies: tuple[Tally, ...] = ()
+    labels_used: int = 0
     ledger_failures: int = 0
     ledger_lag_s: float | None = None
     """How old what the ledger has of budgets may be; None: there is no ledger."""
@@ -78,6 +82,7 @@ class Numbers:
             "reloads": self.reloads,
             "decisions": None if self.retention is None else asdict(self.retention),
             "counters": {counter.name.lower(): count for counter, count in totals.counters.items()} if totals else {},
+            "models": [_model(tally) for tally in self.tallies],
             "routes": {series.name: _route(series) for series in totals.series} if totals else {},
         }
 
@@ -97,6 +102,16 @@ def _route(series: SeriesTotals) -> dict[str, Any]:
         "duration_ms_p50": quantile_ms(series.histogram, 0.5),
         "duration_ms_p99": quantile_ms(series.histogram, 0.99),
     }
+
+
+def _model(tally: Tally) -> dict[str, Any]:
+    """What calls of some labels took."""
+    return {
+        **tally.labels._asdict(), "requests": tally.calls, "counted": tally.counted,
+        "input_tokens": tally.inputs.total, "cached_tokens": tally.cached_tokens, "output_tokens": tally.outputs.total,
+        "cost": money(tally.cost) if tally.labels.currency else None,
+        "duration_ms_mean": tally.duration_ns.total / tally.calls / 1e6 if tally.calls else 0.0,
+    }  # fmt: skip
 
 
 def quantile_ms(histogram: tuple[int, ...], share: float) -> float:

@@ -223,4 +223,5 @@ def read_region(region: Region) -> dict[str, Any]:
         "totals": region.totals(), "series_used": statistics.series_count, "series_refused": statistics.series_refused,
         "places": tuple(region.places()), "limits": region.limits_statistics(time.monotonic_ns()),
         "leases": region.leases_statistics(), "budgets": region.budgets_statistics(),
+        "tallies": tuple(region.tallied()), "labels_used": region.tallies.used(),
     }  # fmt: skip

@@ -37,9 +37,9 @@ ADDED = {"instance", "job"}
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_what_a_panel_asks_for_is_there(expression: str) -> None:
-    asked = re.findall(r"(sentinel_\w+)\{([^}]*)\}", expression)
+    asked = re.findall(r"((?:sentinel|gen_ai)_\w+)\{([^}]*)\}", expression)
     assert asked
-    assert len(asked) == len(re.findall(r"sentinel_", expression))
+    assert len(asked) == len(re.findall(r"(?:sentinel|gen_ai)_\w+\{", expression))
     for name, selectors in asked:
         assert name in SAMPLES
         labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selectors))

@@ -174,3 +174,26 @@ def test_no_octet_of_a_models_name_ends_a_line_of_a_head(tmp_path: Path) -> None
         answer = ask(Client(worker.port), body=body)
         assert answer.fields["x-sentinel-model"] == "a??x-evil:?1???" and "x-evil" not in answer.fields
         assert line(worker)["model"] == "a\r\nx-evil: 1\u00e9 ?"
+
+
+def labels(worker: Worker) -> dict[tuple[str, str], int]:
+    """Calls by model and tenant."""
+    return {(one.labels.model, one.labels.tenant): one.calls for one in worker.region.tallied()}
+
+
+@pytest.mark.directive("route/inference/tenant")
+def test_metrics_tell_tenants_apart_where_the_operator_says_how(tmp_path: Path) -> None:
+    parts: dict[str, Any] = {"model": lambda c: replying(c, usage(10, 20)), "top": BOOK}
+    with governed(tmp_path, "tokens 1000", inference='tenant "header:x-tenant"', **parts) as (worker, _):
+        client = Client(worker.port)
+        for tenant in ("acme", "acme", "other"):
+            assert ask(client, f"x-tenant: {tenant}").status == 200
+        assert ask(client, cap=5000).status == 413, "what is refused took nothing, and is no call"
+        assert labels(worker) == {("m", "acme"): 2, ("m", "other"): 1}
+        found = worker.region.tallied()[0]
+        assert (found.inputs.total, found.outputs.total, found.cost, found.counted) == (20, 40, 100, 0)
+        assert found.labels[0] == "rest" and found.labels[2:] == ("openai-chat", "acme", "USD")
+        assert sum(found.duration_ns.counts) == 2 and not sum(found.first_ns.counts)
+    with governed(tmp_path / "off", "tokens 1000", model=parts["model"]) as (worker, _):
+        assert ask(Client(worker.port), "x-tenant: acme").status == 200
+        assert labels(worker) == {("m", ""): 1}

@@ -10,6 +10,7 @@ from shm.counters import Counter, SeriesTotals, Totals
 from shm.layout import BUCKETS
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
+from shm.tallies import Histogram, Labels, Tally
 from supervisor.control.numbers import Numbers
 from supervisor.control.retention import Kept
 
@@ -29,7 +30,12 @@ def everything() -> Numbers:
         trips=0, consecutive=0, in_flight=1, tokens=1, reported_ms=1,
         waiting=1, cache=1, ewma_us=1, budget=0, toll=toll,
     )  # fmt: skip
+    tally = Tally(
+        Labels("api", "m", "openai-chat", "acme", "USD"), 1, 1, 1, 1, Histogram((1,) * 15, 1), Histogram((1,) * 15, 1),
+        Histogram((1,) * 15, 1), Histogram((1,) * 17, 1), Histogram((1,) * 14, 1),
+    )  # fmt: skip
     return Numbers(
+        tallies=(tally,), labels_used=1,
         totals=Totals(series=(series,), counters=dict.fromkeys(Counter, 1)),
         status={"generation": 1, "mode": "serving", "control": {"restarts": 0}, "workers": [worker]},
         reloads={"serving": 1}, surprises=0, places=(place,),

@@ -1,0 +1,283 @@
+"""What calls of language models took, by route, model, dialect and tenant: sums and histograms of the whole fleet.
+
+Intuition: tally sticks in a merchant's drawer. Each customer has one, with the name on its end; whoever sells cuts a
+notch into his own copy of it. The drawer holds so many sticks, and what is sold to all others goes on one that says
+"(other)".
+
+    a label's words     whose (hash) ── set by compare-and-swap, in order, never taken back
+                        length, text ── by whoever finds them missing; two who write them write the same
+    a slot's row        words of one writer each, which go on over claims: a dead worker's notches stay
+
+Rules:
+1. Labels are chosen by workers, since the names come with requests; they are bounded by TALLIES_MAX, and so is
+   what a scrape shows. Number 0 is (other): whatever found no room is counted there.
+2. A label is taken at the first place that is free, so that all before it are taken: a worker reads each once.
+3. A slot's row is asked for in pieces (RESERVED) before it is first written. Where there is no memory it is (other).
+4. A reading adds up the rows of all slots. Numbers never go back; a row is whole up to the call that is being counted.
+
+Rejected: labels by control, as routes have them. It would have to be asked in the middle of a request. Rejected as
+well: a table of its own for each worker, merged at the scrape. Its bound is a bound for each worker, and which names
+are shown would change with who died.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from shm.cells import Cells
+from shm.faults import RegionFault
+from shm.layout import LABEL, TALLIES_MAX, TALLY, WORD, Geometry
+
+OTHER: Final = 0
+RESERVED: Final = 16
+"""Tallies of a slot for which memory is asked for at a time: 12 KiB."""
+KNOWN_MAX: Final = 1024
+"""Labels that a worker remembers besides those in the table: all of them are (other)."""
+BETWEEN: Final = "\x1f"
+PART_OCTETS: Final = (72, 72, 20, 56, 8)
+"""Of a route, a model, a dialect, a tenant, a currency; longer ones keep their beginning and a digest."""
+DIGEST_CHARS: Final = 8
+TEXT_AT: Final = LABEL.offset("text")
+LENGTH_AT: Final = LABEL.offset("length")
+TEXT_OCTETS_MAX: Final = LABEL.size - TEXT_AT
+TALLY_WORDS: Final = TALLY.size // WORD
+
+TOKEN_BOUNDS: Final = tuple(4**power for power in range(14))
+DURATION_BOUNDS_MS: Final = tuple(10 << power for power in range(14))
+FIRST_BOUNDS_MS: Final = (1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10000)
+EACH_BOUNDS_MS: Final = (10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 2500)
+"""Upper bounds, inclusive, as OpenTelemetry's semantic conventions for generative AI advise them."""
+MS: Final = 1_000_000
+
+assert sum(PART_OCTETS) + len(PART_OCTETS) - 1 <= TEXT_OCTETS_MAX, "a label fits"
+
+
+def _at(name: str) -> int:
+    return TALLY.offset(name) // WORD
+
+
+CALLS, COUNTED, INPUT, CACHED, OUTPUT, COST = (
+    _at(name) for name in ("calls", "counted", "input_tokens", "cached_tokens", "output_tokens", "cost")
+)
+DURATION_NS, FIRST_NS, EACH_NS = (_at(name) for name in ("duration_ns", "first_ns", "each_ns"))
+INPUTS, OUTPUTS, DURATIONS, FIRSTS, EACHES = (
+    _at(name) for name in ("inputs", "outputs", "durations", "firsts", "eaches")
+)
+
+
+class Labels(NamedTuple):
+    """Whose calls are counted together."""
+
+    route: str
+    model: str
+    dialect: str
+    tenant: str = ""
+    currency: str = ""
+
+
+OTHERS: Final = Labels("(other)", "(other)", "(other)", "(other)", "")
+
+
+class Notch(NamedTuple):
+    """One call. cost: in micro-units. first_ns: to the first token of a stream; 0: it was none, or brought none."""
+
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    is_reported: bool
+    cost: int
+    duration_ns: int
+    first_ns: int
+
+
+class Histogram(NamedTuple):
+    """Counts by bucket, the last one without a bound; and the sum of what was counted."""
+
+    counts: tuple[int, ...]
+    total: int
+
+
+class Tally(NamedTuple):
+    """What all calls of some labels took so far."""
+
+    labels: Labels
+    calls: int
+    counted: int
+    cached_tokens: int
+    cost: int
+    inputs: Histogram
+    outputs: Histogram
+    duration_ns: Histogram
+    first_ns: Histogram
+    each_ns: Histogram
+
+
+class Tallies:
+    """All tallies of one region. `reserve`: have memory for so many octets from here on, or RegionFault."""
+
+    __slots__ = ("_cells", "_geometry", "_known", "_memory", "_numbers", "_ready", "_reserve", "_salt", "_words")
+
+    def __init__(
+        self, cells: Cells, geometry: Geometry, memory: memoryview, reserve: Callable[[int, int], None],
+        secret: tuple[int, int],
+    ) -> None:  # fmt: skip
+        self._cells = cells
+        self._geometry = geometry
+        self._memory = memory
+        self._words = memory.cast("B").cast("Q")
+        self._reserve = reserve
+        self._salt = b"".join(word.to_bytes(WORD, "little") for word in secret)
+        self._known: dict[Labels, int] = {}
+        self._numbers: dict[int, int] = {}  # of the labels in the table, by their hash
+        self._ready: set[tuple[int, int]] = set()  # pieces of rows for which there is memory
+
+    def release(self) -> None:
+        self._words.release()
+
+    def add(self, slot: int, labels: Labels, notch: Notch) -> None:
+        """Count one call; the slot's process."""
+        index = self._known.get(labels)
+        if index is None:
+            index = self._learn(labels)
+        if (slot, index // RESERVED) not in self._ready:
+            index = self._prepared(slot, index)
+            if index < 0:
+                return
+        at, words = self._geometry.tally(slot, index) // WORD, self._words
+        received, cached, made, is_reported, cost, duration_ns, first_ns = notch
+        words[at + CALLS] += 1
+        words[at + INPUT] += received
+        words[at + OUTPUT] += made
+        words[at + DURATION_NS] += duration_ns
+        words[at + INPUTS + bisect_left(TOKEN_BOUNDS, received)] += 1
+        words[at + OUTPUTS + bisect_left(TOKEN_BOUNDS, made)] += 1
+        words[at + DURATIONS + bisect_left(DURATION_BOUNDS_MS, duration_ns / MS)] += 1
+        if cached:
+            words[at + CACHED] += cached
+        if cost:
+            words[at + COST] += cost
+        if not is_reported:
+            words[at + COUNTED] += 1
+        if first_ns:
+            words[at + FIRST_NS] += first_ns
+            words[at + FIRSTS + bisect_left(FIRST_BOUNDS_MS, first_ns / MS)] += 1
+            if made > 1:
+                each_ns = max(duration_ns - first_ns, 0) // (made - 1)
+                words[at + EACH_NS] += each_ns
+                words[at + EACHES + bisect_left(EACH_BOUNDS_MS, each_ns / MS)] += 1
+
+    def index(self, labels: Labels) -> int:
+        """The number of these labels, a new one if need be; OTHER where there is no room."""
+        return self._number(text_of(labels))
+
+    def used(self) -> int:
+        """How many labels there are, besides (other)."""
+        self._refresh()
+        return len(self._numbers)
+
+    def read(self, slots_used: int) -> list[Tally]:
+        """All that was ever counted, by the living and the dead; anybody."""
+        self._refresh()
+        found = []
+        for index in range(len(self._numbers) + 1):
+            labels = OTHERS if index == OTHER else self._labels(index)
+            if labels is None:
+                continue
+            geometry = self._geometry
+            octets = self._cells.sums(geometry.tally(0, index), geometry.tallies_stride, slots_used, TALLY_WORDS)
+            words = memoryview(octets).cast("Q").tolist()
+            if words[CALLS]:
+                found.append(_tally(labels, words))
+        return found
+
+    def _learn(self, labels: Labels) -> int:
+        if len(self._known) >= KNOWN_MAX + TALLIES_MAX:
+            self._known.clear()
+        index = self._known[labels] = self.index(labels)
+        return index
+
+    def _number(self, text: bytes) -> int:
+        whose = int.from_bytes(hashlib.blake2b(text, key=self._salt, digest_size=WORD).digest(), "little") or 1
+        for _ in range(TALLIES_MAX):  # each turn but the last sees a label that somebody else has added
+            self._refresh()
+            index = self._numbers.get(whose)
+            if index is not None:
+                self._name(index, text)
+                return index
+            free = len(self._numbers) + 1
+            if free >= TALLIES_MAX:
+                break
+            self._cells.compare_exchange(self._geometry.label(free), 0, whose)
+        return OTHER
+
+    def _name(self, index: int, text: bytes) -> None:
+        """Write the text, unless it is there; who took the place may have died before."""
+        place = self._geometry.label(index)
+        if not self._cells.load(place + LENGTH_AT):
+            self._memory[place + TEXT_AT : place + TEXT_AT + len(text)] = text
+            self._cells.store(place + LENGTH_AT, len(text))
+
+    def _refresh(self) -> None:
+        """Read the labels that others have added."""
+        for index in range(len(self._numbers) + 1, TALLIES_MAX):
+            whose = self._cells.load(self._geometry.label(index))
+            if not whose:
+                return
+            # A damaged hash may repeat another one; it must not shift the numbers of those after it.
+            self._numbers[whose if whose not in self._numbers else -index] = index
+
+    def _labels(self, index: int) -> Labels | None:
+        """The labels, once they are written."""
+        place = self._geometry.label(index)
+        length = min(self._cells.load(place + LENGTH_AT), TEXT_OCTETS_MAX)
+        text = bytes(self._memory[place + TEXT_AT : place + TEXT_AT + length]).decode(errors="replace")
+        parts = text.split(BETWEEN)
+        return Labels(*parts) if len(parts) == len(PART_OCTETS) else None
+
+    def _prepared(self, slot: int, index: int) -> int:
+        """The index, when there is memory for it; (other) when there is not, and -1 when there is none at all."""
+        for one in (index, OTHER):
+            piece = one // RESERVED
+            if (slot, piece) in self._ready:
+                return one
+            try:
+                self._reserve(self._geometry.tally(slot, piece * RESERVED), RESERVED * TALLY.size)
+            except RegionFault:
+                continue
+            self._ready.add((slot, piece))
+            return one
+        return -1
+
+
+def text_of(labels: Sequence[str]) -> bytes:
+    """The labels as one text; what is too long is cut, and told apart by a digest."""
+    return BETWEEN.join(map(_cut, labels, PART_OCTETS)).encode()
+
+
+def _cut(text: str, most: int) -> str:
+    octets = text.replace(BETWEEN, "?").encode(errors="replace")
+    if len(octets) <= most:
+        return octets.decode()
+    digest = hashlib.blake2b(octets, digest_size=DIGEST_CHARS // 2).hexdigest()
+    return f"{octets[: most - DIGEST_CHARS - 1].decode(errors='ignore')}~{digest}"
+
+
+def _tally(labels: Labels, words: list[int]) -> Tally:
+    def histogram(first: int, bounds: Sequence[int], total: int) -> Histogram:
+        return Histogram(tuple(words[first : first + len(bounds) + 1]), words[total])
+
+    return Tally(
+        labels, words[CALLS], words[COUNTED], words[CACHED], words[COST],
+        histogram(INPUTS, TOKEN_BOUNDS, INPUT), histogram(OUTPUTS, TOKEN_BOUNDS, OUTPUT),
+        histogram(DURATIONS, DURATION_BOUNDS_MS, DURATION_NS), histogram(FIRSTS, FIRST_BOUNDS_MS, FIRST_NS),
+        histogram(EACHES, EACH_BOUNDS_MS, EACH_NS),
+    )  # fmt: skip
+
+
+assert TALLY.size % WORD == 0
+assert INPUTS + len(TOKEN_BOUNDS) < OUTPUTS and OUTPUTS + len(TOKEN_BOUNDS) < DURATIONS, "each has its buckets"
+assert DURATIONS + len(DURATION_BOUNDS_MS) < FIRSTS and FIRSTS + len(FIRST_BOUNDS_MS) < EACHES
+assert EACHES + len(EACH_BOUNDS_MS) < TALLY_WORDS
