@@ -77,7 +77,7 @@ def _asked(*, is_stream: bool, wants_usage: bool = True) -> bytes:
     return json.dumps(document).encode()
 
 
-def _answered() -> bytes:
+def answered() -> bytes:
     said = {"role": "assistant", "content": SAID, "refusal": None, "annotations": []}
     body = json.dumps({
         "id": "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz", "object": "chat.completion", "created": 1770000000,
@@ -96,11 +96,11 @@ USAGE: Final = {
 STREAM_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n" % EVENTS.encode()
 
 
-def _chunk(octets: bytes) -> bytes:
+def chunk(octets: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(octets), octets)
 
 
-def _openai_stream(chunks: int, *, has_usage: bool = True) -> list[bytes]:
+def openai_stream(chunks: int, *, has_usage: bool = True) -> list[bytes]:
     role = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
     frame = {"id": "chatcmpl-AbCdEfGhIjKlMnOpQrStUvWxYz", "object": "chat.completion.chunk", "created": 1770000000,
              "model": "gpt-4o-mini-2024-07-18"}  # fmt: skip
@@ -109,7 +109,7 @@ def _openai_stream(chunks: int, *, has_usage: bool = True) -> list[bytes]:
     events.append(sse({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None}))
     if has_usage:
         events.append(sse({**frame, "choices": [], "usage": USAGE}))
-    return [STREAM_HEAD, *map(_chunk, events), _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"]
+    return [STREAM_HEAD, *map(chunk, events), chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"]
 
 
 def _anthropic_stream(chunks: int) -> list[bytes]:
@@ -123,7 +123,7 @@ def _anthropic_stream(chunks: int) -> list[bytes]:
     events.append(sse({"type": "content_block_stop", "index": 0}, "content_block_stop"))
     ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 126}}
     events.append(sse(ended, "message_delta"))
-    return [STREAM_HEAD, *map(_chunk, events), _chunk(sse({"type": "message_stop"}, "message_stop")) + b"0\r\n\r\n"]
+    return [STREAM_HEAD, *map(chunk, events), chunk(sse({"type": "message_stop"}, "message_stop")) + b"0\r\n\r\n"]
 
 
 CHAT: Final = "/v1/chat/completions"
@@ -147,8 +147,8 @@ class Case:
 
     def answer(self, chunks: int) -> list[bytes]:
         if not self.chunks:
-            return [_answered()]
-        return _anthropic_stream(chunks) if self.path == MESSAGES else _openai_stream(chunks)
+            return [answered()]
+        return _anthropic_stream(chunks) if self.path == MESSAGES else openai_stream(chunks)
 
 
 CASES: Final = (

@@ -99,14 +99,20 @@ class Sentinel:
     def start(self) -> None:
         ports = self._site.upstream_ports if self._is_governed else (self._site.upstream_port,)
         asked = 'filters "by-address" "by-client";' if self._is_governed else ""
-        config = self._room / "sentinel.kdl"
-        config.write_text(CONFIG.format(
-            room=self._room, admin_port=free_port(), port=self.port,
+        self.serve(
             system=f"limit-keys {LIMIT_KEYS}" if self._is_governed else "",
             filters=FILTERS if self._is_governed else "",
             upstream="\n        ".join(f'endpoint "127.0.0.1:{port}"' for port in ports)
             + (POLICY if self._is_governed else ""),
             routes="".join(ROUTE.format(number=number, asked=asked) for number in range(self._routes)),
+        )
+
+    def serve(self, *, system: str = "", routes: str = "", filters: str = "", upstream: str = "") -> None:
+        """Serve what these parts of a configuration say; `upstream`: without it one endpoint, the site's."""
+        config = self._room / "sentinel.kdl"
+        config.write_text(CONFIG.format(
+            room=self._room, admin_port=free_port(), port=self.port, system=system, filters=filters, routes=routes,
+            upstream=upstream or f'endpoint "127.0.0.1:{self._site.upstream_port}"',
         ))  # fmt: skip
         self._child = self._site.start(
             [sys.executable, "-m", "sentinel", "run", "-c", str(config)],

@@ -114,14 +114,14 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = READY_S) -> None:
         """Wait until it is so, or the process ends, or the time is over."""
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + seconds
         while not condition():
             if self._process.poll() is not None:
                 raise Broken(f"{what}: it ended with {self._process.returncode}\n{self.last_words()}")
             if time.monotonic() > deadline:
-                raise Broken(f"{what}: not within {READY_S:.0f} s\n{self.last_words()}")
+                raise Broken(f"{what}: not within {seconds:.0f} s\n{self.last_words()}")
             time.sleep(0.02)
 
     def wait_serving(self, port: int, what: str) -> None:

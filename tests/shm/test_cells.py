@@ -26,7 +26,6 @@ from shm.layout import (
     LIMIT_TIME_MAX_NS,
     LIVES,
     OFFSET_BITS,
-    PAGE,
     SERIES,
     SERIES_WORDS,
     SLOT,
@@ -181,7 +180,7 @@ def test_released_cells_refuse_and_let_the_memory_go(implementation: str) -> Non
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("memory", [
     memoryview(bytes(SMALL.size_bytes)),
-    memoryview(bytearray(SMALL.size_bytes - PAGE)),
+    memoryview(bytearray(SMALL.tolls_offset)),
     memoryview(bytearray(SMALL.size_bytes + 1)),
     memoryview(bytearray(0)),
 ], ids=["read-only", "too short", "not whole words", "empty"])  # fmt: skip

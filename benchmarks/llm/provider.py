@@ -1,0 +1,104 @@
+"""A provider that costs next to nothing: OpenAI's chat completions, whole or as a stream at a set pace.
+
+`python -m benchmarks.llm.provider PORT`. The model's name says what is wanted: `whole`, or `stream-N-MS`: N chunks, the
+first one at once and then one each MS milliseconds. All streams of a pace are served by one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from typing import cast
+
+import uvloop
+
+from benchmarks.completions import STREAM_HEAD, answered, chunk, openai_stream
+from benchmarks.peers.site import BODY
+
+WHOLE = answered()
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+STREAM = re.compile(rb'"stream-(\d+)-(\d+)"')
+
+
+class Pace:
+    """All streams that get a chunk each so many seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self.loop, self.seconds = loop, seconds
+        self.streams: dict[Provider, int] = {}
+        loop.call_later(seconds, self.turn)
+
+    def turn(self) -> None:
+        self.loop.call_later(self.seconds, self.turn)
+        for stream, at in list(self.streams.items()):
+            if at == len(stream.pieces):
+                del self.streams[stream]
+                stream.next()
+            else:
+                stream.transport.write(stream.pieces[at])
+                self.streams[stream] = at + 1
+
+
+class Provider(asyncio.Protocol):
+    """One connection, one request after the other."""
+
+    def __init__(self, paces: dict[int, Pace], streams: dict[int, list[bytes]]) -> None:
+        self.paces, self.streams = paces, streams
+        self.buffer = b""
+        self.is_busy = False
+        self.pieces: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for pace in self.paces.values():
+            pace.streams.pop(self, None)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.is_busy:
+            self.next()
+
+    def next(self) -> None:
+        """Answer the next request, if it is there."""
+        self.is_busy = False
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0 and not self.is_busy:
+            found = LENGTH.search(self.buffer, 0, end)
+            size = end + 4 + (int(found[1]) if found else 0)
+            if len(self.buffer) < size:
+                return
+            asked, self.buffer = self.buffer[:size], self.buffer[size:]
+            wanted = STREAM.search(asked, end)
+            if wanted is None:
+                self.transport.write(PAGE if asked.startswith(b"GET") else WHOLE)
+            else:
+                self.stream(int(wanted[1]), int(wanted[2]))
+
+    def stream(self, chunks: int, ms: int) -> None:
+        if chunks not in self.streams:
+            begin, *rest = openai_stream(chunks)
+            # Role and first text at once; the end of text, usage and [DONE] together.
+            self.streams[chunks] = [begin + rest[0] + rest[1], *rest[2 : chunks + 1], b"".join(rest[chunks + 1 :])]
+        if ms not in self.paces:
+            self.paces[ms] = Pace(asyncio.get_running_loop(), ms / 1000)
+        self.is_busy = True
+        self.pieces = self.streams[chunks]
+        self.transport.write(self.pieces[0])
+        self.paces[ms].streams[self] = 1
+
+
+async def serve(port: int) -> None:
+    paces: dict[int, Pace] = {}
+    streams: dict[int, list[bytes]] = {}
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Provider(paces, streams), "127.0.0.1", port, backlog=4096)
+    await server.serve_forever()
+
+
+assert STREAM_HEAD.endswith(b"\r\n\r\n") and chunk(b"") == b"0\r\n\r\n"
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))
