@@ -187,6 +187,7 @@ class Tab:
         if errand is not None:
             body = self._renamed(exchange, errand)
             self.ask = self.ask._replace(model=errand.sent)
+            self.bill = self.bill._replace(model=errand.sent)
             self.rates = self._prices.rates(errand.sent)
         if errand is None or errand.following is None:  # nobody else is asked: it need not be kept as it came
             self.body = b""
