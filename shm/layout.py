@@ -55,7 +55,7 @@ LIMITS_MIN: Final = 64
 REASONS_MAX: Final = 128
 """As many as sentinel.core.reasons has numbers for; shm does not import it, so a test compares."""
 RELAYED_REASON: Final = 0
-FAILING_REASONS: Final = frozenset((*range(40, 54), 63))
+FAILING_REASONS: Final = frozenset((*range(40, 55), 63))
 """What speaks against a generation: a failure of the upstream's or of our own, or an answer 5xx that was relayed.
 Not what clients can bring about at will (a refusal with 501 or 505), else they could have a reload taken back."""
 CLASSES: Final = 6

@@ -218,7 +218,7 @@
 #define COUNTER_BUDGETS_LATE 31
 
 /* reasons that are failures, a bit each */
-#define FAILING_REASONS {0x803fff0000000000ull, 0x0ull}
+#define FAILING_REASONS {0x807fff0000000000ull, 0x0ull}
 
 /* upper bounds of the histogram's buckets, inclusive, in ns */
 #define BOUNDS_NS {500000ull, 1000000ull, 2500000ull, 5000000ull, 10000000ull, 25000000ull, 50000000ull, 100000000ull, 250000000ull, 500000000ull, 1000000000ull, 2500000000ull, 5000000000ull, 10000000000ull, 30000000000ull, 60000000000ull}
