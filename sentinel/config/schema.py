@@ -343,7 +343,7 @@ ROUTE: Final = Directive(
                 Directive("fallback", "Whom to ask instead when this fails before an octet of an answer has gone to the client: names of models, as "
                           "a client would say them, one after the other.", (Argument("models", k.MODEL_NAME, True),), children=(
                     Directive("on", "What is a failure: `connect-failure`, `reset`, `timeout`, `malformed`, `gateway-error` (502, 503, 504), `5xx`, a "
-                              "status; `breaker-open`, `no-endpoint` (none healthy), `full` (the upstream's `limits`), `budget` (a token-budget has "
+                              "status; `breaker-open`, `no-endpoint` (none healthy, or none that serves the model), `full` (the upstream's `limits`), `budget` (a token-budget has "
                               "not enough left, or no price). Without it: all of these but `malformed` and `full`, and 429.",
                               (Argument("conditions", k.FALLBACK_ON, True),), example='on "connect-failure" "429" "budget"'),
                     _one("first-token-timeout", k.duration(), "How long a model may take to its first token; of what is no stream, to the head of "

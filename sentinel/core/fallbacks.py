@@ -24,8 +24,9 @@ from sentinel.core.retry import CONDITIONS, GATEWAY_ERRORS
 WORDS: Final[dict[Reason, str]] = CONDITIONS | {
     Reason.FIRST_TOKEN_TIMEOUT: "timeout", Reason.UPSTREAM_IDLE_TIMEOUT: "timeout", Reason.UPSTREAM_ABORTED: "reset",
     Reason.BREAKER_OPEN: "breaker-open", Reason.NONE_USABLE: "no-endpoint", Reason.NO_ENDPOINT: "no-endpoint",
-    Reason.NAME_UNRESOLVED: "no-endpoint", Reason.UPSTREAM_FULL: "full", Reason.BUDGET_EXHAUSTED: "budget",
-    Reason.LARGER_THAN_BUDGET: "budget", Reason.NO_PRICE: "budget", Reason.BUDGETS_FULL: "budget",
+    Reason.NAME_UNRESOLVED: "no-endpoint", Reason.MODEL_MISSING: "no-endpoint", Reason.UPSTREAM_FULL: "full",
+    Reason.BUDGET_EXHAUSTED: "budget", Reason.LARGER_THAN_BUDGET: "budget", Reason.NO_PRICE: "budget",
+    Reason.BUDGETS_FULL: "budget",
 }  # fmt: skip
 """By which word of `on` an end without an answer falls back."""
 

@@ -520,3 +520,42 @@ def test_prompts_that_begin_alike_are_assumed() -> None:
     assert homes == {1, 2}
     unsaid = CALL + 'expect { step "tokens-compared"; };'
     assert holds(unsaid, by_prefix), "of a prompt of which nothing is said nobody knows how it begins"
+
+
+FALLING = """\
+schema-version "1.0"
+listeners {{ listener "web" {{ address "127.0.0.1:8080"; }}; }}
+routes {{
+    route "llm" {{
+        matches {{ path-prefix "/v1"; }}
+        inference
+        models {{
+            model "large" {{ upstream "gpus"; send-as "llama"; fallback "small" {{ on {on}; }}; }}
+            model "small" {{ upstream "other"; }}
+        }}
+    }}
+}}
+upstreams {{
+    upstream "gpus" {{ endpoint "10.0.0.1:80"; health-check {{ kind "inference"; }}; }}
+    upstream "other" {{ endpoint "10.0.0.2:80"; }}
+}}
+tests {{
+    case "one" {{
+        state {{ endpoint "10.0.0.1:80" models="{models}"; tokens model="large"; }}
+        request "POST http://a.example/v1/chat/completions"
+        expect {{ {expected}; }}
+    }}
+}}
+"""
+
+
+@pytest.mark.parametrize(("models", "on", "expected"), [
+    ("llama", '"no-endpoint"', 'upstream "gpus"'), ("large", '"no-endpoint"', 'upstream "other"; step "model-missing"'),
+    ("large", '"timeout"', 'status 404; reason "model-missing"'),
+])  # fmt: skip
+def test_a_model_that_no_endpoint_serves_falls_back(models: str, on: str, expected: str) -> None:
+    """It is the name that is sent which has to be served, and not the one that the client said."""
+    loaded = load_text(FALLING.format(models=models, on=on, expected=expected))
+    assert loaded.plan is not None, render_problems(loaded.problems)
+    result = run_case(loaded.cases[0], loaded.plan, ask_in(House(loaded.plan)))
+    assert result.is_passed, [failed_text(one) for one in result.failed]
