@@ -179,6 +179,8 @@ class Tab:
         """This was put aside, and is to be settled here."""
         if spending is not None:
             self._tokens = spending.tokens
+            if spending.warned:
+                self._region.add(self._slot, Counter.BUDGETS_WARNED, spending.warned)
             self._accounts = [Account(one) for one in spending.reservations if one.lease != BUDGET_UNCOUNTED]
 
     def prepare(self, exchange: Exchange) -> None:

@@ -409,11 +409,19 @@ class Compiler:
                 block.one("key").span, "each name of a model that a client invents takes a place of `budget-keys`",
                 "list the models in `prices`: others share one place then",
             )  # fmt: skip
+        warn = block.one("warn-at")
+        for percent, span in zip(warn.args, warn.arg_spans, strict=True):
+            if percent is not None and percent > 100 and block.value("on-limit") == "reject":
+                self.problems.add(
+                    span, f"no more than 100% of `{name}` is ever used: it refuses", "say less, or observe only"
+                )
         if not is_name(unit_name(name, currency)):
             self.problems.add(block.arg_spans[0], f"`{name}` is too long for a budget's name", "take a shorter one")
         return p.TokenBudget(
             name=name, tokens=0 if money else block.value("tokens") or 1, money=money,
-            currency=currency if money else "", unpriced=block.value("unpriced"), per=block.value("per"),
+            currency=currency if money else "", unpriced=block.value("unpriced"),
+            warn_at=tuple(sorted({one for one in warn.args if one is not None})),
+            warns_clients=bool(warn.props.get("header")), per=block.value("per"),
             time_zone=block.value("time-zone") or "UTC",
             key=tuple(sorted({one for one in block.one("key").args if one is not None} - {"all"})),
             on_limit=block.value("on-limit"), when_full=block.value("when-full"),

@@ -583,6 +583,10 @@ TOKEN_BUDGET: Final = Directive(
              example='money "25.00"'),
         _one("unpriced", k.one_of("reject", "admit"), "With `money`: what happens to a request whose model has no price today: answer 400, or let it "
              "pass uncounted. A budget that only observes passes it.", '"reject"'),
+        Directive("warn-at", "Percentages of the amount from which on somebody is told: each request in its trace (`budget-warned`) and in a counter, and "
+                  "once for each window in control's log and in the audit log.", (Argument("percentages", k.integer(1, 1000), True),),
+                  (Property("header", k.BOOLEAN, "Tell clients too, in `x-sentinel-budget-warning`.", "false"),),
+                  example="warn-at 80 95 header=true"),
         _one("per", k.one_of("hour", "day", "week", "month"), "The window. Weeks begin on Monday.", '"day"'),
         _one("time-zone", k.TIME_ZONE, "Where the clock hangs by which windows begin.", '"UTC"'),
         Directive("key", "What has a budget of its own: as in `rate-limit`, or `model`. With a price book, models that are not in it share one.",

@@ -53,8 +53,8 @@ class Allowance:
     """One budget as one route asks it; made with the route table."""
 
     __slots__ = (
-        "_networks", "_parts", "_title", "amount", "currency", "flags", "has_exemptions", "is_observer", "limit",
-        "name", "period", "rejects_unpriced", "span", "time_zone", "unit",
+        "_networks", "_parts", "_thresholds", "_title", "amount", "currency", "flags", "has_exemptions", "is_observer",
+        "limit", "name", "period", "rejects_unpriced", "span", "time_zone", "unit", "warns_clients",
     )  # fmt: skip
 
     def __init__(self, budget: TokenBudget, route: str) -> None:
@@ -68,6 +68,8 @@ class Allowance:
         self.time_zone = budget.time_zone
         self.is_observer = budget.on_limit == "observe"
         self.limit = UNLIMITED if self.is_observer else self.amount
+        self.warns_clients = budget.warns_clients
+        self._thresholds = tuple([(-(-percent * self.amount // 100), percent) for percent in reversed(budget.warn_at)])
         self.rejects_unpriced = budget.unpriced == "reject" and not self.is_observer
         self.flags = (CLOSED if budget.when_full == "reject" else 0) | (OBSERVE if self.is_observer else 0)
         self._parts = tuple(
@@ -89,6 +91,13 @@ class Allowance:
         """What names the window of a request's budget."""
         parts = [appraisal.account if part is None else part(request) for part in self._parts]
         return write_key(self._title, start_s, parts)
+
+    def warned(self, used: int) -> int:
+        """The highest threshold, in percent, that so much has passed; 0: none."""
+        for least, percent in self._thresholds:
+            if used >= least:
+                return percent
+        return 0
 
     def told(self, amount: int) -> int | str:
         """An amount as steps have it: a number of tokens, or a text."""

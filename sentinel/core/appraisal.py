@@ -74,3 +74,4 @@ class Spending:
 
     tokens: int
     reservations: tuple[Reservation, ...] = ()
+    warned: int = 0  # how many budgets have passed a threshold with it

@@ -138,6 +138,8 @@ class TokenBudget:
     money: int = 0
     currency: str = ""  # "": it is in tokens
     unpriced: Literal["reject", "admit"] = "reject"
+    warn_at: tuple[int, ...] = ()  # percent, rising
+    warns_clients: bool = False
     span: Span = NOWHERE
 
 

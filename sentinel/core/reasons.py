@@ -155,6 +155,7 @@ class Reason(Enum):
     # What it costs.
     PRICED = Meaning(30, "priced", 0, "none", "what the answer cost, by the price book", "nothing to do")
     NO_PRICE = Meaning(32, "no-price", 400, "operator", "the route has a budget of money, and the price book has no price for the model today", "ask for another model; or add a line for it to `prices`, or say `unpriced \"admit\"` in the budget")
+    BUDGET_WARNED = Meaning(33, "budget-warned", 0, "none", "with what the request puts aside, so much of a token budget is used that its `warn-at` is passed", "nothing to do yet; `sentinelctl budgets` shows what is left")
     UNPRICED = Meaning(31, "unpriced", 0, "none", "the price book has no price for the model today, so what the answer cost is not known", "add a line for the model to `prices`")
 
     @property

@@ -125,6 +125,9 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.TOKENS_REPORTED | Reason.TOKENS_COUNTED if len(details) == 3:
             how = "reported" if reason is Reason.TOKENS_REPORTED else "counted here"
             return f"model {quoted(str(details[0]))} took {details[1]} tokens and made {details[2]} ({how})"
+        case Reason.BUDGET_WARNED if len(details) == 4:
+            name, used, amount, percent = details
+            return f"token budget `{name}`: {used} of {amount} are used, and its `warn-at` {percent} is passed"
         case Reason.PRICED if len(details) == 2:
             return f"it cost {details[0]} (price book {details[1]})"
         case Reason.UNPRICED if len(details) == 2:

@@ -60,6 +60,7 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.BUDGETS_REFUSED: ("budgets_refused", "Requests for which a budget had not enough left."),
     Counter.BUDGETS_FULL: ("budgets_full", "Reservations that found no room in the table of budgets."),
     Counter.BUDGETS_OVERDRAWN: ("budgets_overdrawn", "What was spent beyond what had been reserved."),
+    Counter.BUDGETS_WARNED: ("budgets_warned", "Reservations of budgets that were admitted at or above a `warn-at`."),
     Counter.BUDGETS_LATE: ("budgets_late", "Settlements that came when their window was another's."),
     Counter.HEDGES: ("hedges", "Second tries that began beside a slow one."),
     Counter.HEDGES_WON: ("hedges_won", "Second tries that answered first."),

@@ -48,6 +48,7 @@ from supervisor.control.rollouts import SERVING, Rollout
 from supervisor.control.running import PlanFault, RunningPlan
 from supervisor.control.serving import Serving
 from supervisor.control.store import PlanStore
+from supervisor.control.thresholds import Thresholds
 
 BREATH_S = 2.0
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
@@ -76,6 +77,7 @@ class ControlProcess:
         self.audit = AuditLog(lambda: self._state_dir() or environment.run_dir)
         self.ledger = Ledger()
         self.books = Bookkeeper(self.memory, self.ledger, lambda: self.running.plan)
+        self.thresholds = Thresholds(self.memory, self.audit, lambda: self.running.plan)
         compiler = Compiler(environment, self.memory, self.ledger)
         self.reloader = Reloader(
             self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile, Gate(self.journal)
@@ -101,6 +103,7 @@ class ControlProcess:
             self._start(self.followers.run())
             self._start(self.retention.run())
             self._start(self.books.run())
+            self._start(self.thresholds.run())
             self._start(self._end_with_supervisor(serving))
             await serving.wait()
         for task in self._tasks:

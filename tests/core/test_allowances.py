@@ -267,6 +267,18 @@ def test_a_model_without_a_price_is_refused_or_passes_by_and_is_never_free(model
             assert verdict.spending is not None and len(verdict.spending.reservations) == 1
 
 
+def test_the_highest_threshold_that_is_passed_is_told_once_and_exactly() -> None:
+    budget = dataclasses.replace(SMALL, warn_at=(33, 50, 80), warns_clients=True)
+    found = planned(budget)
+    for spent, told in ((2, ""), (3, "33%"), (19, "33%"), (20, "50%"), (49, "50%"), (50, "80%"), (70, "80%")):
+        world, trace = Assumed(found, State(tokens=(10, 20), spent={b'["small",0,""]': spent})), Trace()
+        verdict = run(decide(compile_routes(found), POST, world, trace))
+        assert isinstance(verdict, Forward) and verdict.spending is not None
+        steps = [step[2][3] for step in trace.steps if step[0] is Reason.BUDGET_WARNED]
+        assert steps == [told] * bool(told) and verdict.spending.warned == len(steps)
+        assert dict(verdict.fields).get("x-sentinel-budget-warning", "") == (f'"small";at={told[:-1]}' if told else "")
+
+
 def test_names_that_clients_invent_share_one_account_when_there_is_a_book() -> None:
     budget = TokenBudget("models", 1000, key=("model",))
     for book, names in ((None, {"a", "b", "m"}), (BOOK, {"(other)", "m"})):

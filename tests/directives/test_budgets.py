@@ -192,6 +192,30 @@ def test_one_that_observes_refuses_nobody_and_says_what_it_would(tmp_path: Path)
         assert closed(worker) == [("['127.0.0.1/32']", 120)]
 
 
+@pytest.mark.directive("token-budget/warn-at", "token-budget/warn-at@header")
+@pytest.mark.parametrize("header", [True, False])
+def test_a_threshold_that_is_passed_is_told(tmp_path: Path, header: bool) -> None:
+    warn = f"warn-at 60 90 header={'true' if header else 'false'}"
+    with governed(tmp_path, "tokens 100", warn) as (worker, _):
+        client = Client(worker.port)
+        answers = [ask(client, cap=cap) for cap in (20, 40, 5)]
+        told = [answer.fields.get("x-sentinel-budget-warning") for answer in answers]
+        assert [answer.status for answer in answers] == [200] * 3
+        assert told == ([None, '"one";at=60', '"one";at=60'] if header else [None] * 3)
+        assert said(ask(client, cap=50)) == EXHAUSTED, "who is refused is told that"
+        assert worker.counter(Counter.BUDGETS_WARNED) == 2
+        wait_until(lambda: len(list(worker.region.journal_read(worker.slot))) == 4, "all are in the journal")
+        steps = [step for one in worker.region.journal_read(worker.slot) for step in decode(one).steps]
+        warned = [step.details for step in steps if step.reason == "budget-warned"]
+        assert [(one[0], one[2], one[3]) for one in warned] == [("one", "100", "60%")] * 2
+
+
+def test_a_threshold_that_nobody_passes_is_refused(tmp_path: Path) -> None:
+    text = written(tmp_path, 1, filters='token-budget "one" { tokens 10; warn-at 80 101; }')
+    loaded = load_text(text)
+    assert loaded.plan is None and "no more than 100% of `one`" in render_problems(loaded.problems)
+
+
 @pytest.mark.directive("token-budget/when-full")
 @pytest.mark.parametrize(("when", "found"), [("admit", (200, "")), ("reject", (503, "budgets-full"))])
 def test_a_full_table_admits_uncounted_or_refuses(tmp_path: Path, when: str, found: tuple[int, str]) -> None:

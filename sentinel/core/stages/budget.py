@@ -10,6 +10,7 @@ What is put aside goes with the verdict (core.appraisal.Spending); who acts on t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sentinel.core.allowances import TOKENS_MAX, Allowance, Purse, Window, fields_of
@@ -25,6 +26,7 @@ from sentinel.core.world import World
 Found = tuple[Reject | None, tuple[Field, ...], Spending | None]
 """The refusal, or None; the fields that the answer shall have; and what was put aside."""
 
+WARNING: Final = "x-sentinel-budget-warning"
 NO_RETRY: Final = ("x-should-retry", "false")
 """What the SDKs of OpenAI and Anthropic obey: to ask again within seconds is of no use until the window ends."""
 
@@ -61,12 +63,27 @@ def budget(
     for one, total, amount in zip(allowances, used, amounts, strict=True):
         reason = Reason.WITHIN_BUDGET if total <= one.amount else Reason.BUDGET_EXCEEDED
         trace.add((reason, one.span, (one.name, one.told(total), one.told(one.amount), one.told(amount))))
+    warned = _warned(allowances, used, trace)
     enforced = [(one, total, window) for (one, window), total in zip(asked, used, strict=True) if not one.is_observer]
     reservations = [
         Reservation(lease, one.limit, amount, bool(one.currency))
         for one, lease, amount in zip(allowances, leases, amounts, strict=True)
     ]
-    return None, fields_of(enforced), Spending(tokens, tuple(reservations))
+    fields = fields_of(enforced)
+    if said := ", ".join([f'"{one.name}";at={percent}' for one, percent in warned if one.warns_clients]):
+        fields = *fields, (WARNING, said)
+    return None, fields, Spending(tokens, tuple(reservations), len(warned))
+
+
+def _warned(allowances: Sequence[Allowance], used: Sequence[int], trace: Trace) -> list[tuple[Allowance, int]]:
+    """The budgets of which so much is used that somebody wants to know."""
+    found = []
+    for one, total in zip(allowances, used, strict=True):
+        if percent := one.warned(total):
+            told = one.name, one.told(total), one.told(one.amount), f"{percent}%"
+            trace.add((Reason.BUDGET_WARNED, one.span, told))
+            found.append((one, percent))
+    return found
 
 
 def _priced(

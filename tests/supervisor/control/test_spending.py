@@ -155,6 +155,28 @@ def test_money_is_told_in_its_currency_and_never_added_to_tokens(stage: Stage) -
     assert f"prices {document['prices']['version']} in EUR" in run(stage, "config").output
 
 
+def test_a_threshold_is_told_once_for_a_window(stage: Stage) -> None:
+    with stage.config.open("a") as file:
+        file.write('filters { token-budget "b" { tokens 100; key "header:x-t"; warn-at 50 80; }; }\n')
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    audit = stage.run_dir / "audit.log"
+
+    def told() -> list[tuple[str, str]]:
+        lines = [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
+        return [(one["what"], one["after"]) for one in lines if one["action"] == "budget-warning"]
+
+    spend(stage.region, slot, write_key("b", START_S, ("acme",)), 49)
+    spend(stage.region, slot, write_key("b", START_S, ("zoo",)), 99)
+    wait_until(lambda: told() == [("b zoo", "80%: 99 of 100")], "one has passed both, and the higher one is told")
+    for amount in (2, 1, 1):
+        spend(stage.region, slot, write_key("b", START_S, ("acme",)), amount)
+        wait_until(lambda: len(told()) == 2, "the other one has passed one")
+    assert told()[1][0] == "b acme" and told()[1][1].startswith("50%: 5")
+    spend(stage.region, slot, write_key("b", START_S, ("acme",)), 40)
+    wait_until(lambda: told()[2:] == [("b acme", "80%: 93 of 100")], "and the next, once")
+
+
 @pytest.mark.directive("system/ledger-flush")
 def test_how_often_is_said_in_the_configuration(stage: Stage) -> None:
     """An hour, and nothing is on the disk until the end; a reload to a moment, and it is there at once."""
