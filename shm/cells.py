@@ -69,6 +69,15 @@ class Cells(Protocol):
     def charge_used(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
         """The same, but told of each bucket is for how long from now it is in use: its tat - now_ns, or 0."""
 
+    def charge_marked(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        """The same, and then three words of each: the mark of its charge, for `give_back`; three 0 if it has none."""
+
+    def give_back(self, slot: int, now_ns: int, key: bytes, mark: tuple[int, int, int], amount_ns: int, /) -> int:
+        """Give back of a charge that was marked so: how much was, which is what no time has filled yet, at most."""
+
+    def take_more(self, slot: int, now_ns: int, key: bytes, amount_ns: int, /) -> int:
+        """Charge what was taken beyond a charge, whatever the capacity: how much was. No room: nothing."""
+
     def peek(self, now_ns: int, key: bytes, /) -> int:
         """The theoretical arrival time of a key's bucket; 0 when it is full, which nobody needs to remember."""
 

@@ -24,6 +24,7 @@ from shm.layout import (
     RECORDS,
     ROSTER,
     SERIES,
+    SHIFT,
     SLOT,
     SPENDING,
     TALLIES_MAX,
@@ -49,6 +50,7 @@ EXAMPLE: Final = Geometry(
 C_NAMES: Final = {
     HEADER: "HEADER", SLOT: "SLOT", NAME: "NAME", CELL: "CELL", SERIES: "SERIES", LIMIT: "LIMIT", PLACE: "PLACE",
     TOLL: "TOLL", ROSTER: "ROSTER", LABEL: "LABEL", TALLY: "TALLY", SPENDING: "SPENDING", TITLE: "TITLE",
+    SHIFT: "SHIFT",
 }  # fmt: skip
 
 
@@ -134,6 +136,7 @@ def _map(geometry: Geometry) -> str:
         (geometry.rings_offset, "journal rings", f"{geometry.slots_max} x {geometry.journal_records} x {CELL.size}"),
         (geometry.counters_offset, "counters", f"{geometry.slots_max} x {geometry.series_max} x {SERIES.size}"),
         (geometry.limits_offset, "limits", f"{geometry.limits_max} x {LIMIT.size}: one bucket a key"),
+        (geometry.shifts_offset, "shifts", f"{geometry.limits_max} x {SHIFT.size}: what was given back of them"),
         (geometry.guards_offset, "guards", f"{geometry.guards_max} x {WORD}: who inserts where"),
         (geometry.leases_offset, "leases", f"{geometry.leases_max} x {LIMIT.size}: who holds something"),
         (geometry.lease_guards_offset, "guards", f"{guards_of(geometry.leases_max)} x {WORD}: who inserts there"),

@@ -271,6 +271,12 @@ LIMIT: Final = Record("limit", (
     Field("peak", WORKERS, "highest tat that was ever given back; not reclaimed before; of leases and budgets 0"),
 ), 32)  # fmt: skip
 
+SHIFT: Final = Record("shift", (
+    Field("announced", WORKERS, "ns that were ever given back of a bucket, also what is about to be"),
+    Field("done", WORKERS, "the same without what is about to be; who charges notes it, who gives back compares"),
+), 16)  # fmt: skip
+"""Of each bucket, right after the buckets; touched by charges that may be given back alone."""
+
 SPENDING: Final = Record("spending", (
     Field("open", WORKER, "reserved and not yet settled"),
     Field("settled", WORKER, "spent"),
@@ -347,14 +353,14 @@ TALLY: Final = Record("tally", (
     Field("eaches", WORKER, "by time for each token", 14),
 ), 704)  # fmt: skip
 
-RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SPENDING, TITLE, PLACE, TOLL, ROSTER, LABEL, TALLY)
+RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SHIFT, SPENDING, TITLE, PLACE, TOLL, ROSTER, LABEL, TALLY)
 LIFE_WORDS: Final = 4
 NAME_BYTES_MAX: Final = NAME.size - WORD
 JOURNAL_RECORD_BYTES: Final = CELL.size - WORD
 SERIES_WORDS: Final = SERIES.size // WORD
 IDENTITY_WORDS: Final = HEADER.offset("header_crc") // WORD
 
-assert all(record.size % LINE == 0 for record in RECORDS if record not in (LIMIT, SPENDING)), "no two share a line"
+assert all(record.size % LINE == 0 for record in RECORDS if record not in (LIMIT, SHIFT, SPENDING)), "a line each"
 assert LINE % SPENDING.size == 0, "what a slot spends of a budget lies in one cache line, all of it its own"
 assert (SLOTS_LIMIT + 1) * 2 * BUDGET_AMOUNT_MAX < 1 << 64, "no sum over the slots wraps"
 assert BUDGETS_LIMIT <= 1 << BUDGET_INDEX_BITS, "an index fits in a lease"
@@ -439,12 +445,17 @@ class Geometry:
         return self.counters_offset + self.slots_max * self.counters_stride
 
     @property
+    def shifts_offset(self) -> int:
+        """Right after the buckets, so that their place follows from the buckets'."""
+        return self.limits_offset + self.limits_max * LIMIT.size
+
+    @property
     def guards_max(self) -> int:
         return guards_of(self.limits_max)
 
     @property
     def guards_offset(self) -> int:
-        return _aligned(self.limits_offset + self.limits_max * LIMIT.size, PAGE)
+        return _aligned(self.shifts_offset + self.limits_max * SHIFT.size, PAGE)
 
     @property
     def leases_offset(self) -> int:
@@ -540,6 +551,9 @@ class Geometry:
 
     def limit(self, index: int) -> int:
         return self.limits_offset + index * LIMIT.size
+
+    def shift(self, index: int) -> int:
+        return self.shifts_offset + index * SHIFT.size
 
     def guard(self, index: int) -> int:
         return self.guards_offset + index * WORD

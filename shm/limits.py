@@ -55,6 +55,24 @@ its peak has passed, which keeps rule 1. It is given back only if nobody charged
 in between: whether the bucket had been idle without us is not known any more
 then, and to guess could admit too much.
 
+Giving back later. What is charged before it is known (tokens: the most that a request may take) is given back when
+it is known, maybe minutes later, and then the bucket must stand as if less had been charged at first, or fuller; never
+emptier than that, or more would be admitted than the rate. Two things stand in the way: time, which has
+filled the bucket meanwhile, and what others gave back, which has moved our charge forward. So a charge that may be
+given back is marked by its entry (an operator may reset the bucket: that is another entry then), by where it ends (tat
+after it) and by what had been given back of the bucket until then (`done`), and
+
+    front = end - (announced - done, as marked)     where our charge ends by now, or before
+    back  = min(amount, front - now, tat - now)     what of it no time has filled yet
+
+    announced += back (a swap from what was read) -> peak -> swap tat -> done += back
+
+INVARIANT: tat is never before what it would be had the request been charged what it took. What is given back after our
+swap is announced before its own swap, so it is in `announced` when we look, and it was not in `done` when we
+marked. Of two who give back at once one finds that `announced` or tat has changed, and reckons again. Who dies in
+between leaves something announced that was not done: others give back that much less, never more. What a request took
+beyond its charge is charged when it is known (`take_more`), whatever the capacity.
+
 Rejected: a lock per stripe (its holder may be dead); a version beside tat (two
 words, 16-octet swaps); key words cleared on expiry (a sweeper that races with
 everybody); tat published empty and charged afterwards (it could be claimed in
@@ -85,6 +103,7 @@ from shm.layout import (
     LIMIT_VOID,
     LIMIT_WINDOW,
     OFFSET_BITS,
+    SHIFT,
     SLOT,
     TICKET_BITS,
     WORD,
@@ -99,6 +118,11 @@ Term = tuple[int, int, int]
 """increment_ns, capacity_ns, flags"""
 
 LIMIT_WORDS: Final = LIMIT.size // WORD
+SHIFT_WORDS: Final = SHIFT.size // WORD
+ANNOUNCED, DONE = (SHIFT.offset(name) // WORD for name in ("announced", "done"))
+MASK: Final = (1 << 64) - 1
+NO_MARK: Final = (0, 0, 0)
+"""Of what was not charged: it ends before any time, so nothing of it comes back."""
 CHUNK_WORDS: Final = LIMIT_WORDS << 16
 KEY, TAT, PEAK = (LIMIT.offset(name) // WORD for name in ("key_low", "tat", "peak"))
 TICKET, GUARD, ENTRY, BEFORE, AFTER = (
@@ -149,9 +173,12 @@ class Limits:
         self._stripe = limits_max // (self._guards_mask + 1)
         self._place, self._slots_max = place, slots_max
 
-    def charge(self, slot: int, now: int, keys: list[Key], terms: list[Term]) -> Steps[tuple[int, ...]]:
+    def charge(
+        self, slot: int, now: int, keys: list[Key], terms: list[Term], *, is_marked: bool = False
+    ) -> Steps[tuple[int, ...]]:
         """See shm.cells.Cells."""
         tats, paid = [0] * len(keys), []
+        marks = [NO_MARK] * len(keys)
         seen: list[tuple[int, int] | None] = [None] * len(keys)
         passed = [False] * len(keys)
         outcome, index = ADMITTED, -1
@@ -166,9 +193,13 @@ class Limits:
         for at in range(len(keys) if index < 0 else 0):
             if passed[at]:
                 continue
-            outcome, entry, before, after = yield from self._take(slot, now, keys[at], terms[at], seen[at])
+            outcome, entry, before, after, shift = yield from self._take(
+                slot, now, keys[at], terms[at], seen[at], is_marked
+            )
             tats[at] = _limiting(after, now)
             if outcome == ADMITTED:
+                if entry >= 0:
+                    marks[at] = (entry - self._limits) // LIMIT_WORDS, after, shift
                 paid.append((at, entry, before, after))
                 continue
             if outcome == FULL:
@@ -186,7 +217,50 @@ class Limits:
             for at, entry, before, after in reversed(paid):
                 if (yield from self._give_back(entry, before, after)):
                     tats[at] = _limiting(before, now)
-        return outcome, index, *tats
+            marks = [NO_MARK] * len(keys)
+        return outcome, index, *tats, *([word for mark in marks for word in mark] if is_marked else ())
+
+    def give_back(self, now: int, key: Key, mark: tuple[int, int, int], amount: int) -> Steps[int]:
+        """See shm.cells.Cells."""
+        place, end, shift = mark
+        for _ in range(LIMIT_ATTEMPTS_MAX):
+            found = yield from self._find(key)
+            if found is None or (found[0] - self._limits) // LIMIT_WORDS != place:
+                return 0
+            entry, tat = found
+            at = self._shift(entry)
+            yield
+            announced = self._words[at + ANNOUNCED]
+            front = end - (announced - shift & MASK)
+            back = min(amount, front - now, tat - now)
+            if back <= 0:
+                return 0
+            if not (yield from self._swap(at + ANNOUNCED, announced, announced + back & MASK)):
+                continue
+            if (yield from self._give_back(entry, tat - back, tat)):
+                yield
+                self._words[at + DONE] = self._words[at + DONE] + back & MASK
+                return back
+            yield
+            self._words[at + ANNOUNCED] = self._words[at + ANNOUNCED] - back & MASK
+        return 0
+
+    def take_more(self, slot: int, now: int, key: Key, amount: int) -> Steps[int]:
+        """See shm.cells.Cells."""
+        for attempt in range(LIMIT_ATTEMPTS_MAX):
+            found = yield from self._find(key)
+            if found is None:
+                outcome, _ = yield from self._insert(slot, now, key, now + amount, attempt)
+                if outcome == ADMITTED:
+                    return amount
+                if outcome == FULL:
+                    return 0
+                continue
+            entry, tat = found
+            after = max(tat, min(max(tat, now) + amount, now + LIMIT_TERM_MAX_NS))
+            if (yield from self._swap(entry + TAT, tat, after)):
+                return after - max(tat, now)
+        return 0
 
     def look(self, key: Key) -> Steps[tuple[int, int] | None]:
         """Where the key's entry is, and its tat, both true at one moment; None if it has none."""
@@ -251,9 +325,10 @@ class Limits:
         return None
 
     def _take(
-        self, slot: int, now: int, key: Key, term: Term, seen: tuple[int, int] | None
-    ) -> Steps[tuple[Outcome, int, int, int]]:
-        """Charge one limit: the outcome, the entry or -1, and tat before and after."""
+        self, slot: int, now: int, key: Key, term: Term, seen: tuple[int, int] | None, is_marked: bool = False
+    ) -> Steps[tuple[Outcome, int, int, int, int]]:
+        """Charge one limit: the outcome, the entry or -1, tat before and after, and what was given back by then."""
+        shift = 0
         increment, capacity, _ = term
         for attempt in range(LIMIT_ATTEMPTS_MAX):
             found = seen if seen and attempt == 0 else (yield from self._find(key))
@@ -261,23 +336,29 @@ class Limits:
                 entry, tat = found
                 after = max(tat, now) + increment
                 if after - now <= capacity:
+                    if is_marked:  # before the swap: what is given back after it moves what is charged here
+                        yield
+                        shift = self._words[self._shift(entry) + DONE]
                     if (yield from self._swap(entry + TAT, tat, after)):
-                        return ADMITTED, entry, tat, after
+                        return ADMITTED, entry, tat, after, shift
                     continue
                 yield
                 if self._words[entry + TAT] == tat:
-                    return REFUSED, entry, tat, tat
+                    return REFUSED, entry, tat, tat, 0
                 continue
             if increment > capacity:
-                return REFUSED, -1, 0, 0
+                return REFUSED, -1, 0, 0, 0
             if increment == 0:
-                return ADMITTED, -1, 0, 0
+                return ADMITTED, -1, 0, 0, 0
             outcome, entry = yield from self._insert(slot, now, key, now + increment, attempt)
             if outcome == ADMITTED:
-                return ADMITTED, entry, now, now + increment
+                if is_marked:  # nothing is before it that could be given back
+                    yield
+                    shift = self._words[self._shift(entry) + DONE]
+                return ADMITTED, entry, now, now + increment, shift
             if outcome == FULL:
-                return FULL, -1, 0, 0
-        return FULL, -1, 0, 0
+                return FULL, -1, 0, 0, 0
+        return FULL, -1, 0, 0, 0
 
     def _insert(self, slot: int, now: int, key: Key, after: int, attempt: int) -> Steps[tuple[int, int]]:
         """Give the key an entry that is charged already; ADMITTED, FULL or AGAIN, and the entry."""
@@ -388,6 +469,10 @@ class Limits:
             return False
         self._words[at] = desired
         return True
+
+    def _shift(self, entry: int) -> int:
+        first = self._limits + (self._mask + 1) * LIMIT_WORDS
+        return first + (entry - self._limits) // LIMIT_WORDS * SHIFT_WORDS
 
     def _entry(self, index: int) -> int:
         return self._limits + (index & self._mask) * LIMIT_WORDS

@@ -114,6 +114,12 @@ class Region:
         """(slot, now_ns, keys, terms): take from several buckets, or from none; worker. See shm.cells.Cells."""
         self.charge_used = cells.charge_used
         """The same, but of each bucket for how long it is in use; worker."""
+        self.charge_marked = cells.charge_marked
+        """(slot, now_ns, keys, terms): the same, marked so that it can be given back later; worker."""
+        self.give_back = cells.give_back
+        """(slot, now_ns, key, mark, amount_ns): give back of a marked charge; worker."""
+        self.take_more = cells.take_more
+        """(slot, now_ns, key, amount_ns): charge what was taken beyond; worker."""
         self.peek = cells.peek
         """(now_ns, key): the theoretical arrival time of a key's bucket, 0 when it is full; anybody."""
         self.reset = cells.reset

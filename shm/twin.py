@@ -53,6 +53,7 @@ from shm.layout import (
     SERIES,
     SERIES_LIMIT,
     SERIES_WORDS,
+    SHIFT,
     SLOT,
     SLOTS_LIMIT,
     SPENDING,
@@ -63,7 +64,7 @@ from shm.layout import (
     guards_of,
 )  # fmt: skip
 from shm.leases import Leases
-from shm.limits import Limits, finish
+from shm.limits import Key, Limits, finish
 from shm.places import TERM_MAX, TERMS, TOLL_WORDS, Permit, Places
 from shm.siphash import siphash_128
 
@@ -108,7 +109,7 @@ class Cells:
             (slots_offset, 0, slots_max * SLOT.size),
             (rings_offset, (slots_max - 1) * ring_stride, journal_records * CELL.size),
             (counters_offset, (slots_max - 1) * counters_stride, series_max * SERIES.size),
-            (limits_offset, 0, limits_max * LIMIT.size),
+            (limits_offset, 0, limits_max * (LIMIT.size + SHIFT.size)),
             (guards_offset, 0, guards_of(limits_max) * WORD),
             (places_offset, 0, places_max * PLACE.size),
             (flights_offset, (slots_max - 1) * flights_stride, 2 * places_max * WORD),
@@ -257,6 +258,12 @@ class Cells:
         return array("Q", total).tobytes()
 
     def charge(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        hashes, agreed = self._charged(slot, now_ns, keys, terms)
+        return finish(self._limits.charge(slot, now_ns, hashes, agreed))
+
+    def _charged(
+        self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes
+    ) -> tuple[list[Key], list[tuple[int, int, int]]]:
         _words(slot, now_ns)
         if not isinstance(keys, tuple) or not isinstance(terms, bytes):
             raise TypeError("expected a tuple of keys, and bytes of terms")
@@ -271,11 +278,32 @@ class Cells:
             hashes.append(self._hash(key))
             if max(increment, capacity) > LIMIT_TERM_MAX_NS:
                 raise ValueError("an increment or a capacity is out of bounds")
-        return finish(self._limits.charge(slot, now_ns, hashes, agreed))
+        return hashes, agreed
 
     def charge_used(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
         outcome, index, *tats = self.charge(slot, now_ns, keys, terms)
         return outcome, index, *(max(0, tat - now_ns) for tat in tats)
+
+    def charge_marked(self, slot: int, now_ns: int, keys: tuple[bytes, ...], terms: bytes, /) -> tuple[int, ...]:
+        hashes, agreed = self._charged(slot, now_ns, keys, terms)
+        outcome, index, *found = finish(self._limits.charge(slot, now_ns, hashes, agreed, is_marked=True))
+        count = len(keys)
+        return outcome, index, *(max(0, tat - now_ns) for tat in found[:count]), *found[count:]
+
+    def give_back(self, slot: int, now_ns: int, key: bytes, mark: tuple[int, int, int], amount_ns: int, /) -> int:
+        _words(slot, now_ns, amount_ns)
+        if not isinstance(mark, tuple) or len(mark) != 3:
+            raise TypeError("a mark is a tuple of three words")
+        _words(*mark)
+        self._slot(slot)
+        return finish(self._limits.give_back(now_ns, self._timed(now_ns, key), mark, amount_ns))
+
+    def take_more(self, slot: int, now_ns: int, key: bytes, amount_ns: int, /) -> int:
+        _words(slot, now_ns, amount_ns)
+        self._slot(slot)
+        if amount_ns > LIMIT_TERM_MAX_NS:
+            raise ValueError("an amount is out of bounds")
+        return finish(self._limits.take_more(slot, now_ns, self._timed(now_ns, key), amount_ns))
 
     def peek(self, now_ns: int, key: bytes, /) -> int:
         _words(now_ns)

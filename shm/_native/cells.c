@@ -267,9 +267,9 @@ static PyObject *tuple_of(long first, long second, const uint64_t *words, int co
     return tuple;
 }
 
-static PyObject *charge(PyObject *self, PyObject *const *args, Py_ssize_t count, int is_in_use)
+static PyObject *charge(PyObject *self, PyObject *const *args, Py_ssize_t count, int is_in_use, int is_marked)
 {
-    uint64_t a[2], tats[LIMIT_KEYS_MAX];
+    uint64_t a[2], words[(1 + MARK_WORDS) * LIMIT_KEYS_MAX], *tats = words;
     struct hash keys[LIMIT_KEYS_MAX];
     struct term terms[LIMIT_KEYS_MAX];
     int index, keys_count;
@@ -283,20 +283,63 @@ static PyObject *charge(PyObject *self, PyObject *const *args, Py_ssize_t count,
     if (is_out("slot", a[0], region->slots_max) || is_time_wrong(a[1])
         || (keys_count = take_charge(region, args[2], args[3], keys, terms)) < 0)
         return NULL;
-    enum outcome outcome = limits_charge(region, a[0], a[1], keys_count, keys, terms, tats, &index);
+    enum outcome outcome = limits_charge(region, a[0], a[1], keys_count, keys, terms, tats, &index,
+                                         is_marked ? words + keys_count : NULL);
     for (int at = 0; at < keys_count && is_in_use; at++)
         tats[at] = tats[at] > a[1] ? tats[at] - a[1] : 0;
-    return tuple_of((long)outcome, index, tats, keys_count);
+    return tuple_of((long)outcome, index, words, is_marked ? (1 + MARK_WORDS) * keys_count : keys_count);
 }
 
 static PyObject *cells_charge(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    return charge(self, args, count, 0);
+    return charge(self, args, count, 0, 0);
 }
 
 static PyObject *cells_charge_used(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    return charge(self, args, count, 1);
+    return charge(self, args, count, 1, 0);
+}
+
+static PyObject *cells_charge_marked(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    return charge(self, args, count, 1, 1);
+}
+
+static PyObject *cells_give_back(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[2], mark[MARK_WORDS], amount;
+    PyObject *words[MARK_WORDS];
+    struct hash key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 5, 5) || !take_words(args, 2, a) || !take_words(args + 4, 1, &amount))
+        return NULL;
+    if (!PyTuple_Check(args[3]) || PyTuple_Size(args[3]) != MARK_WORDS) {
+        PyErr_SetString(PyExc_TypeError, "a mark is a tuple of three words");
+        return NULL;
+    }
+    for (int at = 0; at < MARK_WORDS; at++)
+        words[at] = PyTuple_GetItem(args[3], at);
+    if (!take_words(words, MARK_WORDS, mark)
+        || is_out("slot", a[0], region->slots_max) || !take_key(region, args[2], &key) || is_time_wrong(a[1]))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(limits_give_back_later(region, a[1], key, mark, amount));
+}
+
+static PyObject *cells_take_more(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t a[2], amount;
+    struct hash key;
+    const struct region *region = open_region(self);
+    if (region == NULL || is_count_wrong(count, 4, 4) || !take_words(args, 2, a) || !take_words(args + 3, 1, &amount)
+        || is_out("slot", a[0], region->slots_max))
+        return NULL;
+    if (amount > LIMIT_TERM_MAX_NS) {
+        PyErr_SetString(PyExc_ValueError, "an amount is out of bounds");
+        return NULL;
+    }
+    if (!take_key(region, args[2], &key) || is_time_wrong(a[1]))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(limits_take_more(region, a[0], a[1], key, amount));
 }
 
 static PyObject *cells_peek(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -878,7 +921,7 @@ static int fill_region(struct region *region, struct region *leases, struct regi
     if (!is_inside(bytes, a[3], 1, 0, a[0] * SLOT_WORDS * 8)
         || !is_inside(bytes, a[4], a[0], a[5], a[2] * CELL_WORDS * 8)
         || !is_inside(bytes, a[6], a[0], a[7], a[1] * SERIES_WORDS * 8)
-        || !is_inside(bytes, a[9], 1, 0, a[8] * LIMIT_WORDS * 8)
+        || !is_inside(bytes, a[9], 1, 0, a[8] * (LIMIT_WORDS + SHIFT_WORDS) * 8)
         || !is_inside(bytes, a[10], 1, 0, guards_max * 8)
         || !is_inside(bytes, a[12], 1, 0, a[11] * PLACE_WORDS * 8)
         || !is_inside(bytes, a[13], a[0], a[14], 2 * a[11] * 8)
@@ -984,6 +1027,7 @@ static void cells_dealloc(PyObject *self)
 static PyMethodDef methods[] = {
     FAST(load), FAST(store), FAST(fetch_add), FAST(compare_exchange), FAST(publish), FAST(record), FAST(add),
     FAST(beat), FAST(journal_write), FAST(journal_read), FAST(sums), FAST(charge), FAST(charge_used), FAST(peek),
+    FAST(charge_marked), FAST(give_back), FAST(take_more),
     FAST(reset),
     FAST(limits_reap), FAST(limits_statistics), FAST(begin), FAST(finish), FAST(standing), FAST(flights), FAST(ewmas),
     FAST(least), FAST(observe), FAST(lightest), FAST(burden), FAST(burdens), FAST(pick), FAST(spend), FAST(lead), FAST(toll), FAST(places_reap), FAST(hold), FAST(held),

@@ -78,6 +78,11 @@
 #define LIMIT_TAT 2
 #define LIMIT_PEAK 3
 
+/* shift: places in words */
+#define SHIFT_WORDS 2
+#define SHIFT_ANNOUNCED 0
+#define SHIFT_DONE 1
+
 /* spending: places in words */
 #define SPENDING_WORDS 4
 #define SPENDING_OPEN 0
@@ -216,6 +221,7 @@
 #define COUNTER_BUDGETS_FULL 29
 #define COUNTER_BUDGETS_OVERDRAWN 30
 #define COUNTER_BUDGETS_LATE 31
+#define COUNTER_BUDGETS_WARNED 46
 
 /* reasons that are failures, a bit each */
 #define FAILING_REASONS {0x807fff0000000000ull, 0x0ull}

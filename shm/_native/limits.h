@@ -20,6 +20,7 @@
 #define LIMIT_MARKS (LIMIT_BUSY | LIMIT_VOID)
 #define TIME_MASK (LIMIT_VOID - 1)
 #define DECIDED LIMIT_BUSY
+#define MARK_WORDS 3 /* entry, end, shift */
 
 enum outcome { ADMITTED, REFUSED, FULL, AGAIN };
 
@@ -38,6 +39,7 @@ struct payment {
     enum outcome outcome;
     word_t *entry;
     uint64_t before, after;
+    uint64_t shift; /* what was given back of the bucket by then, where it is marked */
 };
 
 _Static_assert(sizeof(struct term) == LIMIT_TERM_WORDS * 8, "terms are copied from words");
@@ -66,6 +68,13 @@ static inline word_t *limits_entry(const struct region *region, uint64_t index)
 static inline uint64_t limits_index(const struct region *region, const word_t *entry)
 {
     return (uint64_t)(entry - (region->words + region->limits)) / LIMIT_WORDS;
+}
+
+/* What was given back of an entry's bucket; of a table of limits only. */
+static inline word_t *limits_shift(const struct region *region, const word_t *entry)
+{
+    return region->words + region->limits + (region->limits_mask + 1) * LIMIT_WORDS
+           + limits_index(region, entry) * SHIFT_WORDS;
 }
 
 static inline bool limits_swap(word_t *word, uint64_t expected, uint64_t desired)
@@ -201,7 +210,7 @@ static inline struct payment limits_insert(const struct region *region, uint64_t
     uint64_t home = key.low & region->limits_mask, stripe = home / region->stripe;
     word_t *guard = region->words + region->guards + stripe;
     uint64_t ticket = limits_ticket(place, slot);
-    struct payment again = {AGAIN, NULL, 0, 0}, full = {FULL, NULL, 0, 0};
+    struct payment again = {AGAIN, NULL, 0, 0, 0}, full = {FULL, NULL, 0, 0, 0};
 
     store_release(place + SLOT_LIMIT_GUARD, stripe);
     if (!limits_enter(region, slot, stripe, ticket, attempt))
@@ -239,34 +248,40 @@ static inline struct payment limits_insert(const struct region *region, uint64_t
     limits_swap(guard, decided, 0);
     if (vacant.tat && !(vacant.tat & LIMIT_VOID))
         bump_relaxed(place + SLOT_COUNTERS + COUNTER_LIMITS_RECLAIMED, 1);
-    return (struct payment){ADMITTED, entry, now, after};
+    return (struct payment){ADMITTED, entry, now, after, 0};
 }
 
 /* Charge one limit; `seen` is where its key was a moment ago, if anywhere. */
 static inline struct payment limits_take(const struct region *region, uint64_t slot, uint64_t now, struct hash key,
-                                         const struct term *term, struct found seen)
+                                         const struct term *term, struct found seen, bool is_marked)
 {
+    uint64_t shift = 0;
+
     for (int attempt = 0; attempt < LIMIT_ATTEMPTS_MAX; attempt++) {
         struct found found = seen.entry && attempt == 0 ? seen : limits_find(region, key);
         if (found.entry) {
             uint64_t after = limits_higher(found.tat, now) + term->increment;
             if (after - now <= term->capacity) {
+                if (is_marked) /* before the swap: what is given back after it moves what is charged here */
+                    shift = load_acquire(limits_shift(region, found.entry) + SHIFT_DONE);
                 if (limits_swap(found.entry + LIMIT_TAT, found.tat, after))
-                    return (struct payment){ADMITTED, found.entry, found.tat, after};
+                    return (struct payment){ADMITTED, found.entry, found.tat, after, shift};
             } else if (load_acquire(found.entry + LIMIT_TAT) == found.tat) {
-                return (struct payment){REFUSED, found.entry, found.tat, found.tat};
+                return (struct payment){REFUSED, found.entry, found.tat, found.tat, 0};
             }
             continue;
         }
         if (term->increment > term->capacity)
-            return (struct payment){REFUSED, NULL, 0, 0};
+            return (struct payment){REFUSED, NULL, 0, 0, 0};
         if (term->increment == 0)
-            return (struct payment){ADMITTED, NULL, 0, 0};
+            return (struct payment){ADMITTED, NULL, 0, 0, 0};
         struct payment inserted = limits_insert(region, slot, now, key, now + term->increment, attempt);
+        if (inserted.outcome == ADMITTED && is_marked) /* nothing is before it that could be given back */
+            inserted.shift = load_acquire(limits_shift(region, inserted.entry) + SHIFT_DONE);
         if (inserted.outcome != AGAIN)
             return inserted;
     }
-    return (struct payment){FULL, NULL, 0, 0};
+    return (struct payment){FULL, NULL, 0, 0, 0};
 }
 
 static inline bool limits_give_back(struct payment paid)
@@ -286,9 +301,11 @@ static inline uint64_t limits_limiting(uint64_t tat, uint64_t now)
     return tat > now ? tat : 0;
 }
 
-/* Charge all these limits or none; `tats` are filled, `index` is the limit that refused, or -1. */
+/* Charge all these limits or none; `tats` are filled, `index` is the limit that refused, or -1. `marks`, if it is not
+ * NULL: three words of each, its entry, where its charge ends, and its shift. */
 static inline enum outcome limits_charge(const struct region *region, uint64_t slot, uint64_t now, int count,
-                                         const struct hash *keys, const struct term *terms, uint64_t *tats, int *index)
+                                         const struct hash *keys, const struct term *terms, uint64_t *tats, int *index,
+                                         uint64_t *marks)
 {
     word_t *counters = slot_of(region, slot) + SLOT_COUNTERS;
     struct found seen[LIMIT_KEYS_MAX] = {{NULL, 0}};
@@ -298,6 +315,8 @@ static inline enum outcome limits_charge(const struct region *region, uint64_t s
     int at, places[LIMIT_KEYS_MAX], paid_count = 0;
 
     *index = -1;
+    for (at = 0; at < MARK_WORDS * count && marks != NULL; at++)
+        marks[at] = 0;
     for (at = 0; at < count; at++) {
         tats[at] = 0;
         /* Memory is slower than all of this: have every home on its way before the first is looked at. */
@@ -317,9 +336,14 @@ static inline enum outcome limits_charge(const struct region *region, uint64_t s
     for (at = 0; at < count && *index < 0; at++) {
         if (is_passed[at])
             continue;
-        struct payment now_paid = limits_take(region, slot, now, keys[at], &terms[at], seen[at]);
+        struct payment now_paid = limits_take(region, slot, now, keys[at], &terms[at], seen[at], marks != NULL);
         tats[at] = limits_limiting(now_paid.after, now);
         if (now_paid.outcome == ADMITTED) {
+            if (marks != NULL && now_paid.entry != NULL) {
+                marks[MARK_WORDS * at] = limits_index(region, now_paid.entry);
+                marks[MARK_WORDS * at + 1] = now_paid.after;
+                marks[MARK_WORDS * at + 2] = now_paid.shift;
+            }
             places[paid_count] = at;
             paid[paid_count++] = now_paid;
             continue;
@@ -340,7 +364,59 @@ static inline enum outcome limits_charge(const struct region *region, uint64_t s
     while (paid_count-- > 0)
         if (limits_give_back(paid[paid_count]))
             tats[places[paid_count]] = limits_limiting(paid[paid_count].before, now);
+    for (at = 0; at < MARK_WORDS * count && marks != NULL; at++)
+        marks[at] = 0;
     return outcome;
+}
+
+/* Give back of a charge with this mark what no time has filled: announced before tat is swapped, done after it. */
+static inline uint64_t limits_give_back_later(const struct region *region, uint64_t now, struct hash key,
+                                              const uint64_t *mark, uint64_t amount)
+{
+    uint64_t end = mark[1], shift = mark[2];
+    for (int attempt = 0; attempt < LIMIT_ATTEMPTS_MAX; attempt++) {
+        struct found found = limits_find(region, key);
+        if (found.entry == NULL || limits_index(region, found.entry) != mark[0])
+            return 0;
+        word_t *word = limits_shift(region, found.entry);
+        uint64_t announced = load_acquire(word + SHIFT_ANNOUNCED), moved = announced - shift;
+        if (moved >= end || end - moved <= now || found.tat <= now)
+            return 0;
+        uint64_t front = end - moved - now, left = found.tat - now;
+        uint64_t back = amount < front ? amount : front;
+        back = back < left ? back : left;
+        if (back == 0)
+            return 0;
+        if (!limits_swap(word + SHIFT_ANNOUNCED, announced, announced + back))
+            continue;
+        if (limits_give_back((struct payment){ADMITTED, found.entry, found.tat - back, found.tat, 0})) {
+            fetch_add_acq_rel(word + SHIFT_DONE, back);
+            return back;
+        }
+        fetch_add_acq_rel(word + SHIFT_ANNOUNCED, 0 - back);
+    }
+    return 0;
+}
+
+/* Charge what was taken beyond a charge, whatever the capacity. */
+static inline uint64_t limits_take_more(const struct region *region, uint64_t slot, uint64_t now, struct hash key,
+                                        uint64_t amount)
+{
+    for (int attempt = 0; attempt < LIMIT_ATTEMPTS_MAX; attempt++) {
+        struct found found = limits_find(region, key);
+        if (found.entry == NULL) {
+            struct payment inserted = limits_insert(region, slot, now, key, now + amount, attempt);
+            if (inserted.outcome != AGAIN)
+                return inserted.outcome == ADMITTED ? amount : 0;
+            continue;
+        }
+        uint64_t before = limits_higher(found.tat, now), after = before + amount;
+        if (after > now + LIMIT_TERM_MAX_NS)
+            after = limits_higher(found.tat, now + LIMIT_TERM_MAX_NS);
+        if (limits_swap(found.entry + LIMIT_TAT, found.tat, after))
+            return after - before;
+    }
+    return 0;
 }
 
 static inline uint64_t limits_peek(const struct region *region, uint64_t now, struct hash key)

@@ -42,7 +42,7 @@ static uint64_t charge(uint64_t slot, uint64_t now, uint64_t number, uint64_t in
     struct term term = {increment, capacity, LIMIT_CLOSED};
     uint64_t tat;
     int index;
-    return limits_charge(&region, slot, now, 1, &key, &term, &tat, &index) == ADMITTED;
+    return limits_charge(&region, slot, now, 1, &key, &term, &tat, &index, NULL) == ADMITTED;
 }
 
 static void *worker(void *argument)
@@ -58,7 +58,7 @@ static void *worker(void *argument)
         struct term terms[2] = {{1000, 1000, 0}, {1000, 1000, 0}};
         uint64_t tats[2];
         int index;
-        limits_charge(&region, slot, now, 2, keys, terms, tats, &index);
+        limits_charge(&region, slot, now, 2, keys, terms, tats, &index, NULL);
         if (turn % 64 == 0)
             limits_reset(&region, now, key_of(1 + turn % KEYS));
         if (turn % 16 == 0)

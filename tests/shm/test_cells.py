@@ -79,7 +79,7 @@ SMALL_TERMS = st.tuples(st.integers(0, 3).map(lambda n: n * LIMIT_GRACE_NS), st.
 TERMS = st.one_of(SMALL_TERMS, SMALL_TERMS, st.tuples(NANOSECONDS, NANOSECONDS, WORDS))
 CHARGES = st.builds(
     charges, st.integers(0, 2), TIMES, st.lists(st.tuples(KEY, TERMS), min_size=1, max_size=4),
-    st.sampled_from(["charge", "charge_used"]),
+    st.sampled_from(["charge", "charge_used", "charge_marked"]),
 )
 LIMIT_OFFSETS = st.one_of(
     st.integers(0, SMALL.limits_max * LIMIT.size // WORD).map(lambda word: SMALL.limit(0) + word * WORD),
@@ -118,6 +118,9 @@ WELL_FORMED = st.one_of(
     operation("sums", OFFSETS, WORDS, WORDS, WORDS),
     operation("charge", SLOTS, TIMES, KEYS, st.binary(max_size=48)),
     operation("charge_used", SLOTS, TIMES, KEYS, st.binary(max_size=48)),
+    operation("charge_marked", SLOTS, TIMES, KEYS, st.binary(max_size=48)),
+    operation("give_back", SLOTS, TIMES, KEY, st.tuples(st.integers(0, 64), TIMES, NANOSECONDS), NANOSECONDS),
+    operation("take_more", SLOTS, TIMES, KEY, NANOSECONDS),
     CHARGES,
     CHARGES,
     CHARGES,
