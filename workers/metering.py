@@ -29,13 +29,14 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, priced
+from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, Taking, priced
 from sentinel.core.balance.prefixes import mark_of
 from sentinel.core.keys import raw_part_of
 from sentinel.core.models import Errand
 from sentinel.core.plan import Inference, Route
 from sentinel.core.prices import Rates, money
 from sentinel.core.reasons import Reason
+from sentinel.core.throttles import CHARGE_NS_MAX
 from sentinel.inference.adapters import read_request
 from sentinel.inference.ask import Ask
 from sentinel.inference.dialect import Dialect
@@ -142,9 +143,9 @@ class Tab:
     """What one exchange has put aside, takes, and has settled."""
 
     __slots__ = (
-        "_accounts", "_book", "_currency", "_estimate", "_estimator", "_first_ns", "_inference", "_is_usage_asked",
-        "_lines", "_prices", "_region", "_slot", "_stint", "_tokens", "_unlooked_bytes", "ask", "bill", "body",
-        "has_headers", "is_closed", "is_read", "meter", "rates",
+        "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
+        "_is_usage_asked", "_lines", "_prices", "_region", "_slot", "_stint", "_takings", "_tokens",
+        "_unlooked_bytes", "ask", "bill", "body", "has_headers", "is_closed", "is_read", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -168,6 +169,8 @@ class Tab:
         """What the model costs: as of the moment in which the request was appraised, or sent to it."""
         self._accounts: list[Account] = []
         self._stint: Stint | None = None  # from the head of a good answer on, where there is one
+        self._takings: list[Taking] = []  # of limits of tokens
+        self._drawn = 0  # tokens beyond what was taken of those that were charged already
         self._tokens = 0  # put aside at first
         self._unlooked_bytes = 0
         self._is_usage_asked = False
@@ -181,6 +184,7 @@ class Tab:
             self._tokens = spending.tokens
             if spending.warned:
                 self._region.add(self._slot, Counter.BUDGETS_WARNED, spending.warned)
+            self._takings = [one for one in spending.takings if one.is_of_tokens]
             self._accounts = [Account(one) for one in spending.reservations if one.lease != BUDGET_UNCOUNTED]
 
     def prepare(self, exchange: Exchange) -> None:
@@ -263,7 +267,7 @@ class Tab:
             self._first_ns = time.monotonic_ns()
             if stint is not None and stint.is_timed and self.ask.is_stream:
                 stint.began()
-        if self._accounts or (stint is not None and stint.tokens):
+        if self._accounts or self._takings or (stint is not None and stint.tokens):
             self._unlooked_bytes += len(data)
             if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
                 self._unlooked_bytes = 0
@@ -287,6 +291,7 @@ class Tab:
         )  # fmt: skip
         if self._stint is not None:
             self._stint.become(self._tokens - so_far.total_tokens)
+        self._draw_on(so_far.total_tokens)
         for one in self._accounts:
             more = self._taken(one, so_far) - one.settled
             if more <= 0:
@@ -300,6 +305,26 @@ class Tab:
             released = min(more, one.open - 1)  # something stays open, so that the entry stays the key's
             self._region.settle(self._slot, one.lease, more, released, 0)
             one.open -= released
+
+    def _draw_on(self, tokens: int) -> None:
+        """What a stream takes beyond what was taken for it is charged as it comes."""
+        if not self._takings or tokens <= max(self._tokens, self._drawn):
+            return
+        before = max(self._tokens, self._drawn)
+        for one in self._takings:
+            more = one.charge_ns(tokens) - one.charge_ns(before)
+            self._region.take_more(self._slot, time.monotonic_ns(), one.key, min(more, CHARGE_NS_MAX))
+        self._drawn = tokens
+
+    def _return(self, tokens: int) -> None:
+        """So many were taken in all; what was taken beyond that goes back, as far as no time has filled it."""
+        if tokens >= self._tokens:
+            self._draw_on(tokens)
+        else:
+            for one in self._takings:
+                back = one.charged_ns - one.charge_ns(tokens)
+                self._region.give_back(self._slot, time.monotonic_ns(), one.key, one.mark, max(back, 0))
+        self._takings = []
 
     def _taken(self, account: Account, usage: Usage) -> int:
         """What usage is in the unit of an account."""
@@ -328,6 +353,7 @@ class Tab:
         reading = meter.reading()
         usage = self._estimator.fallback(self.ask, reading)
         is_doubted = not usage.is_reported and any(doubt is not Doubt.CUT for doubt in reading.doubts)
+        self._return(max(usage.total_tokens, self._tokens) if is_doubted else usage.total_tokens)
         while self._accounts:
             one = self._accounts.pop()
             taken = self._taken(one, usage)
@@ -336,6 +362,7 @@ class Tab:
 
     def refund(self) -> None:
         """Nothing was taken."""
+        self._return(0)
         while self._accounts:
             self._end(self._accounts.pop(), 0, 0)
 
@@ -414,4 +441,6 @@ def refusal_of(exchange: Exchange, inference: Inference, status: int, reason: Re
             code = "model_not_found" if reason is Reason.MODEL_UNKNOWN else reason.word
             if reason is Reason.BUDGET_EXHAUSTED:
                 kind = "insufficient_quota"
+            elif reason is Reason.TOKEN_LIMITED:
+                kind = "tokens"
             return {"error": {"message": message, "type": kind, "param": None, "code": code}}

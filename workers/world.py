@@ -36,11 +36,12 @@ class LiveWorld:
 
     __slots__ = (
         "_charge", "_crowded", "_groups", "_hold", "_places", "_plain", "_prices", "_region", "_slot", "_stamps",
-        "_waiting", "_warmed_ns", "_warming", "_windows",
+        "_take", "_waiting", "_warmed_ns", "_warming", "_windows",
     )  # fmt: skip
 
     def __init__(self, service: Service, plan: Plan) -> None:
         self._region, self._slot = service.region, service.slot
+        self._take = service.region.charge_marked
         self._charge, self._hold = service.region.charge_used, service.region.hold
         self._prices = service.prices
         self._stamps: dict[int, Stamp] = {}
@@ -62,6 +63,9 @@ class LiveWorld:
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return self._charge(self._slot, monotonic_ns(), keys, terms)
+
+    def take(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        return self._take(self._slot, monotonic_ns(), keys, terms)
 
     def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
         return self._hold(self._slot, monotonic_ns(), key, most)
@@ -113,6 +117,8 @@ class LiveWorld:
         for one in spending.reservations:
             if one.lease != BUDGET_UNCOUNTED:
                 self._region.settle(self._slot, one.lease, 0, one.amount, 0)
+        for taken in spending.takings:
+            self._region.give_back(self._slot, monotonic_ns(), taken.key, taken.mark, taken.charged_ns)
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         group = self._groups[upstream.name]

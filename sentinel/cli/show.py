@@ -165,6 +165,17 @@ def limits(document: Document) -> None:
     console.print(table)
     live, size = sizes.get("live", DASH), sizes.get("size", DASH)
     console.print(Text(f"{live} keys are limited now; the table has {size} places"))
+    if document.get("tokens"):
+        table = _table(("token limit", "tokens", "burst", "requests", "key", "on limit", "routes"), right={"burst"})
+        for one in document["tokens"]:
+            many = one.get("requests")
+            requests = f"{many}/{duration(one.get('requests_period_ms'))}" if many else DASH
+            table.add_row(
+                _text(one.get("name")), _text(f"{one.get('tokens')}/{duration(one.get('period_ms'))}"),
+                _text(one.get("burst")), _text(requests), _text(" ".join(one.get("key") or ()) or "all"),
+                _text(one.get("on_limit")), _text(", ".join(one.get("routes") or ()) or DASH),
+            )  # fmt: skip
+        console.print(table)
     ceilings, leases = document.get("concurrency") or (), document.get("leases") or {}
     if ceilings:
         table = _table(("concurrency limit", "max", "key", "on limit", "routes"), right={"max"})

@@ -71,11 +71,13 @@ class Compiler:
         budgets = tuple(
             self._token_budget(block, prices, root.has("prices")) for block in root.one("filters").all("token-budget")
         )
+        throttles = tuple(self._token_limit(block) for block in root.one("filters").all("token-limit"))
         self._filter_names(root.one("filters"))
-        filters = {one.name for one in limits} | {one.name for one in ceilings} | {one.name for one in budgets}
-        names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, {one.name for one in budgets}
+        counted = {one.name for one in budgets} | {one.name for one in throttles}
+        filters = {one.name for one in limits} | {one.name for one in ceilings} | counted
+        names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, counted
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
-        self._uncounted(root, budgets)
+        self._uncounted(root, (*budgets, *throttles))
         self._unweighed(root, routes)
         self._unused(root, listeners, routes)
         if budgets and not system.value("state-dir"):
@@ -90,7 +92,7 @@ class Compiler:
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
-            concurrency_limits=ceilings, token_budgets=budgets, prices=prices, sources=sources,
+            concurrency_limits=ceilings, token_budgets=budgets, token_limits=throttles, prices=prices, sources=sources,
             secrets=tuple(sorted(secrets)),
         )  # fmt: skip
 
@@ -223,7 +225,7 @@ class Compiler:
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
-            what = "rate-limit, concurrency-limit or token-budget"
+            what = "rate-limit, concurrency-limit, token-limit or token-budget"
             self._reference(filters, limits, what, "filters", "rate-limit")
             for wanted, span in zip(filters.args, filters.arg_spans, strict=True):
                 if wanted is not None and filters.args.count(wanted) > 1:
@@ -250,7 +252,7 @@ class Compiler:
             max_body_bytes=-1 if (size := block.value("max-body-size")) is None else size, span=block.span,
         )  # fmt: skip
 
-    def _uncounted(self, root: Block, budgets: tuple[p.TokenBudget, ...]) -> None:
+    def _uncounted(self, root: Block, budgets: tuple[p.TokenBudget | p.TokenLimit, ...]) -> None:
         """Budgets where nobody reads requests, and what is said of requests that nobody reads."""
         known = {one.name: one for one in budgets}
         for route in root.one("routes").all("route"):
@@ -260,7 +262,7 @@ class Compiler:
                 for name, span in asked:
                     self.problems.add(
                         span, f"`{name}` counts tokens, and the route does not say that it is for language models",
-                        "add `inference` to the route", [(known[name].span, "the budget")],
+                        "add `inference` to the route", [(known[name].span, "where it says so")],
                     )  # fmt: skip
                 continue
             is_forwarded = route.has("upstream") or route.has("split") or route.has("models")
@@ -281,8 +283,8 @@ class Compiler:
             elif inference.has("unrecognised") and not any(known[name].on_limit == "reject" for name, _ in asked):
                 self.problems.add(
                     inference.one("unrecognised").span,
-                    "`unrecognised` has no effect: no token-budget of the route refuses",
-                    "remove it, or name a `token-budget` in `filters`",
+                    "`unrecognised` has no effect: no token-budget or token-limit of the route refuses",
+                    "remove it, or name one in `filters`",
                 )  # fmt: skip
             size = route.value("max-body-size")
             if size and inference.has("max-body-size") and inference.value("max-body-size") != size:
@@ -331,7 +333,7 @@ class Compiler:
         self._reference(block.one("upstream"), upstreams, "upstream")
         named = block.one("filters")
         if block.has("filters"):
-            self._reference(named, budgets, "token-budget", "filters")
+            self._reference(named, budgets, "token-limit or token-budget", "filters", "token-budget")
         own = route.one("filters").args
         for name, span in zip(named.args, named.arg_spans, strict=True):
             if name is not None and (name in own or named.args.count(name) > 1):
@@ -437,6 +439,28 @@ class Compiler:
             remedy = "add `inference` to a route, or remove them"
             self.warnings.add(block.span, "nobody looks at the prices: no route is for language models", remedy)
         return read_book(block, self.source, self.problems)
+
+    def _token_limit(self, block: Block) -> p.TokenLimit:
+        count, period_ns = block.value("tokens") or (1, p.SECOND)
+        requests, requests_period_ns = (block.value("requests") if block.has("requests") else None) or (0, p.SECOND)
+        burst, requests_burst = block.value("burst") or count, block.value("request-burst") or requests
+        if block.has("request-burst") and not block.has("requests"):
+            self.problems.add(
+                block.one("request-burst").span, "`request-burst` has no effect without `requests`", "remove it"
+            )
+        for amount, per, units in ((burst, period_ns, count), (requests_burst, requests_period_ns, requests or 1)):
+            if -(-amount * per // units) > BUCKET_MAX_NS:
+                self.problems.add(
+                    block.span, "the bucket takes more than ten years to fill", "lower the burst, or raise the rate"
+                )
+        return p.TokenLimit(
+            name=block.args[0] if block.args and block.args[0] else "", tokens=count, period_ns=period_ns, burst=burst,
+            requests=requests, requests_period_ns=requests_period_ns, requests_burst=requests_burst,
+            key=tuple(sorted({one for one in block.one("key").args if one is not None} - {"all"})),
+            on_limit=block.value("on-limit"), when_full=block.value("when-full"),
+            exempt=tuple(one for one in block.one("exempt").args if one is not None),
+            ipv4_prefix=block.value("ipv4-prefix"), ipv6_prefix=block.value("ipv6-prefix"), span=block.span,
+        )  # fmt: skip
 
     def _hedge(self, route: Block, retry: Block) -> None:
         """A second try that would begin when the first is over already."""

@@ -102,7 +102,7 @@ def _admits_less(strict: RateLimit | ConcurrencyLimit, idle: RateLimit | Concurr
 
 def _lenient_limits(plan: Plan) -> Iterator[Finding]:
     """Notes: what refuses nobody, or nobody while memory is full."""
-    limits: list[Any] = [*plan.rate_limits, *plan.concurrency_limits, *plan.token_budgets]
+    limits: list[Any] = [*plan.rate_limits, *plan.concurrency_limits, *plan.token_limits, *plan.token_budgets]
     for one in limits:
         if one.on_limit == "observe":
             yield Finding(one.span, f"`{one.name}` only observes: it refuses nobody", 'say `on-limit "reject"` when it '
@@ -130,7 +130,7 @@ def _open_doors(plan: Plan) -> Iterator[Finding]:
                 "address, and limits by `client-ip` do not bind them",
                 'name the networks of your proxies, e.g. `trusted-proxies "10.0.0.0/8"`',
             )  # fmt: skip
-    limits: list[Any] = [*plan.rate_limits, *plan.concurrency_limits, *plan.token_budgets]
+    limits: list[Any] = [*plan.rate_limits, *plan.concurrency_limits, *plan.token_limits, *plan.token_budgets]
     limits += [one.connection_limit for one in plan.listeners if one.connection_limit is not None]
     for limit in limits:
         everybody = next((network for network in limit.exempt if _is_everybody(network)), None)

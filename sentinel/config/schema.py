@@ -140,7 +140,7 @@ SYSTEM: Final = Directive(
              "each and 64 for each process; 32 when the service is started without a `token-budget`. Rounded up to a power of two. Changing it needs a restart.", "4096"),
         _one("lease-keys", k.integer(1024, 524_288), "How many keys may hold something at a time (requests under way, connections), 64 octets "
              "each and 16 for each process. Rounded up to a power of two. Changing it needs a restart.", "8192"),
-        _one("limit-keys", k.integer(1024, 16_777_216), "How many keys of rate limits shared memory has room for, 64 octets each; "
+        _one("limit-keys", k.integer(1024, 16_777_216), "How many keys of rate limits and token limits shared memory has room for, 96 octets each; "
              "a full table is `when-full`. Rounded up to a power of two. Changing it needs a restart.", "65536"),
         Directive("access-log", "Where the access log goes: `-` is standard output, `off` is nowhere, else a file.",
                   (Argument("target", k.FILE),),
@@ -573,6 +573,27 @@ CONCURRENCY_LIMIT: Final = Directive(
     example='concurrency-limit "per-tenant" { max 10; key "header:x-tenant"; }',
 )  # fmt: skip
 
+TOKEN_LIMIT: Final = Directive(
+    "token-limit", "How many tokens of language models, and how many requests, in how much time; exact over all workers, and kept over reloads. What a request may take "
+    "at most is taken before it is sent on; what it did not take is given back. More is answered 429, and what never fits 413.",
+    (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        _one("tokens", k.RATE, "How many tokens in how much time, input and output together.", is_required=True, example='tokens "90000/m"'),
+        _one("burst", k.integer(1, 1_000_000_000), "How many tokens at once, after a pause. Without it: as many as in the time of `tokens`.", example="burst 20000"),
+        _one("requests", k.RATE, "How many requests in how much time, besides. They are not given back.", example='requests "500/m"'),
+        _one("request-burst", k.integer(1, 1_000_000_000), "How many requests at once. Without it: as many as in the time of `requests`.", example="request-burst 50"),
+        Directive("key", "What has buckets of its own: as in `token-budget`.", (Argument("parts", k.MODEL_KEY_PART, True),), default='"client-ip"',
+                  example='key "header:x-tenant" "model"'),
+        _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length share buckets.", "32"),
+        _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length share buckets.", "64"),
+        _one("on-limit", k.one_of("reject", "observe"), "Answer 429, or only write down that it would be.", '"reject"'),
+        _one("when-full", k.one_of("admit", "reject"), "What happens while shared memory has no room for another key (see `limit-keys`): admit it "
+             "uncounted, or answer 503. Keys that are limited are never forgotten for it.", '"admit"'),
+        Directive("exempt", "Clients of these networks are not limited.", (Argument("networks", k.NETWORK, True),), example='exempt "10.0.0.0/8"'),
+    ),
+    example='token-limit "per-tenant" { tokens "90000/m"; requests "500/m"; key "header:x-tenant"; }',
+)  # fmt: skip
+
 TOKEN_BUDGET: Final = Directive(
     "token-budget", "How many tokens of language models may be taken in a window of the calendar, or how much money they may cost, exact over all workers, and "
     "kept over reloads. What a request may take at most is put aside before it is sent on; what it did not take comes back.",
@@ -649,10 +670,10 @@ STATE: Final = Directive(
                    Property("answers", k.TRY_END, "How tries there end, for `fallback` of models: a status, `connect-failure`, `reset`, "
                             "`timeout` or `malformed`. Without it: well.")),
                   is_repeatable=True, example='upstream "api" "breaker-open"'),
-        Directive("limit", "A bucket of a rate limit, named by a value for each part of the limit's key, in the order in which "
+        Directive("limit", "A bucket of a rate limit or of a token limit's tokens, named by a value for each part of the limit's key, in the order in which "
                   "`sentinelctl limits` shows them.",
                   (Argument("limit", k.NAME_KIND), Argument("key", k.TEXT, True, True)),
-                  (Property("remaining", k.integer(0, 1_000_000_000), "How many requests of cost 1 it still admits.", "0"),),
+                  (Property("remaining", k.integer(0, 1_000_000_000), "How many requests of cost 1, or tokens, it still admits.", "0"),),
                   is_repeatable=True, example='limit "per-client" "192.0.2.7" remaining=0'),
         Directive("held", "What is under way under a key of a concurrency limit, named as in `limit`.",
                   (Argument("limit", k.NAME_KIND), Argument("key", k.TEXT, True, True)),
@@ -741,7 +762,7 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_BUDGET),
+        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
         PRICES,

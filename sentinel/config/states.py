@@ -24,9 +24,10 @@ from sentinel.core.budgets import unit_name, write_key
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.keys import network_of
 from sentinel.core.limits import Limiter
-from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, TokenBudget, Upstream
+from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, TokenBudget, TokenLimit, Upstream
 from sentinel.core.span import Span
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
+from sentinel.core.throttles import token_bucket
 from sentinel.core.wishes import BY_TOKENS, lists_models
 
 STANDINGS: Final = {
@@ -61,7 +62,7 @@ def read_state(lines: Sequence[str], plan: Plan, before: State = NOTHING_KNOWN) 
     state = compile_state(block, plan, problems, before)
     return tuple(problems.sorted()) or state
 
-Filter = RateLimit | ConcurrencyLimit | TokenBudget
+Filter = RateLimit | ConcurrencyLimit | TokenBudget | TokenLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +224,10 @@ class _Compiler:
     def _used(self, block: Block) -> dict[bytes, int]:
         used: dict[bytes, int] = {}
         for one in block.all("limit"):
-            limit = self._limit(one, self._plan.rate_limits, "rate-limit")
-            if isinstance(limit, RateLimit) and (parts := self._parts(one, limit)) is not None:
+            limit = self._limit(one, (*self._plan.rate_limits, *self._plan.token_limits), "rate-limit or token-limit")
+            if isinstance(limit, TokenLimit):
+                self._drawn(one, limit, used)
+            elif isinstance(limit, RateLimit) and (parts := self._parts(one, limit)) is not None:
                 limiter = Limiter(limit, parts[0])
                 remaining = one.props["remaining"] or 0
                 if remaining > limiter.burst:
@@ -234,6 +237,19 @@ class _Compiler:
                     )  # fmt: skip
                 used[limiter.key_of(parts[1])] = max(0, limiter.capacity_ns - remaining * limiter.interval_ns)
         return used
+
+    def _drawn(self, block: Block, limit: TokenLimit, used: dict[bytes, int]) -> None:
+        parts = self._parts(block, limit)
+        if parts is None:
+            return
+        measure, key = token_bucket(limit, *parts)
+        remaining = block.props["remaining"] or 0
+        if remaining > measure.burst:
+            self._problems.add(
+                block.prop_spans["remaining"], f"`{limit.name}` never has more than {measure.burst} left",
+                "say fewer: it is the limit's `burst`",
+            )  # fmt: skip
+        used[key] = max(0, measure.capacity_ns - measure.charge_ns(remaining))
 
     def _held(self, block: Block) -> dict[bytes, int]:
         held: dict[bytes, int] = {}

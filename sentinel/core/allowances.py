@@ -19,6 +19,7 @@ from sentinel.core.limits import CLOSED, Field
 from sentinel.core.plan import Inference, TokenBudget
 from sentinel.core.prices import money
 from sentinel.core.request import Request
+from sentinel.core.throttles import Throttle
 
 OBSERVE: Final = 2
 """Flag of a term: never refuses."""
@@ -111,15 +112,20 @@ class Allowance:
 
 
 class Purse:
-    """All budgets of a route whose traffic is for language models; there may be none, and then it is only counted."""
+    """All budgets and limits of tokens of a route; there may be none, and then its traffic is only counted."""
 
-    __slots__ = ("allowances", "has_exemptions", "inference", "is_strict")
+    __slots__ = ("allowances", "has_exemptions", "inference", "is_strict", "throttles")
 
-    def __init__(self, inference: Inference, allowances: Sequence[Allowance]) -> None:
+    def __init__(
+        self, inference: Inference, allowances: Sequence[Allowance], throttles: Sequence[Throttle] = ()
+    ) -> None:
         self.inference = inference
         self.allowances = tuple(allowances)
+        self.throttles = tuple(throttles)
         self.has_exemptions = any(one.has_exemptions for one in allowances)
-        self.is_strict = inference.unrecognised == "reject" and any(not one.is_observer for one in allowances)
+        self.is_strict = inference.unrecognised == "reject" and not (
+            all(one.is_observer for one in allowances) and all(one.is_observer for one in throttles)
+        )
         """What cannot be read cannot be counted: who may pass all the same would pass by the budget."""
 
     def of(self, request: Request) -> tuple[Allowance, ...]:
@@ -127,6 +133,12 @@ class Purse:
         if not self.has_exemptions:
             return self.allowances
         return tuple(one for one in self.allowances if not one.is_exempt(request))
+
+    def refuses(self, request: Request) -> bool:
+        """Whether any of them concerns this request, and may refuse it."""
+        return any(not one.is_observer and not one.is_exempt(request) for one in self.allowances) or any(
+            not one.is_observer and not one.is_exempt(request) for one in self.throttles
+        )
 
 
 def fields_of(told: Sequence[tuple[Allowance, int, Window]]) -> tuple[Field, ...]:

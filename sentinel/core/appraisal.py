@@ -69,9 +69,26 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Taking:
+    """What was taken of one bucket of a limit of tokens. mark: the charge's, by which shared memory gives it back."""
+
+    key: bytes
+    mark: tuple[int, int, int]
+    charged_ns: int
+    count: int  # so many in `period_ns`
+    period_ns: int
+    is_of_tokens: bool = True
+
+    def charge_ns(self, tokens: int) -> int:
+        """What so many would have been charged."""
+        return -(-tokens * self.period_ns // self.count)
+
+
+@dataclass(frozen=True, slots=True)
 class Spending:
     """What an exchange has put aside, of each budget in its unit. tokens: the most that it may take."""
 
     tokens: int
     reservations: tuple[Reservation, ...] = ()
+    takings: tuple[Taking, ...] = ()
     warned: int = 0  # how many budgets have passed a threshold with it

@@ -30,13 +30,24 @@ from sentinel.core.conditions import (
 )
 from sentinel.core.limits import Limiter, Tariff, Tell, tell
 from sentinel.core.models import Directory
-from sentinel.core.plan import ConcurrencyLimit, Condition, Match, Plan, RateLimit, Route, TokenBudget, Upstream
+from sentinel.core.plan import (
+    ConcurrencyLimit,
+    Condition,
+    Match,
+    Plan,
+    RateLimit,
+    Route,
+    TokenBudget,
+    TokenLimit,
+    Upstream,
+)
 from sentinel.core.reasons import Reason
 from sentinel.core.regex import Pattern, compile_pattern
 from sentinel.core.request import Request
 from sentinel.core.shadows import Shade, shades_of
 from sentinel.core.span import first_known
 from sentinel.core.split import Splitter
+from sentinel.core.throttles import Throttle
 from sentinel.core.trace import Step
 from sentinel.core.verdict import Respond
 from sentinel.core.wishes import Wisher
@@ -69,7 +80,7 @@ RULES: Final = (
 """Why a candidate is asked before another one: what each part of a key says."""
 Lost = tuple[int, Step]
 """Rank of a candidate whose host and path hold, and the step that tells which condition does not."""
-Policy = tuple[Tariff | None, tuple[Ceiling, ...], tuple[Allowance, ...]]
+Policy = tuple[Tariff | None, tuple[Ceiling, ...], tuple[Allowance, ...], tuple[Throttle, ...]]
 
 
 class Policies:
@@ -83,11 +94,12 @@ class Policies:
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self._tell = tell
-        self._limits: dict[str, RateLimit | ConcurrencyLimit | TokenBudget] = {
+        self._limits: dict[str, RateLimit | ConcurrencyLimit | TokenBudget | TokenLimit] = {
             limit.name: limit for limit in plan.rate_limits
         }
         self._limits |= {limit.name: limit for limit in plan.concurrency_limits}
         self._limits |= {budget.name: budget for budget in plan.token_budgets}
+        self._limits |= {limit.name: limit for limit in plan.token_limits}
         self._made: dict[tuple[tuple[str, ...], str], Policy] = {}
 
     def of(self, route: Route, more: tuple[str, ...] = ()) -> Policy:
@@ -102,6 +114,7 @@ class Policies:
             policy = self._made[filters, owner] = (
                 Tariff(limiters, self._tell) if limiters else None, ceilings,
                 tuple([Allowance(limit, owner) for limit in wanted if isinstance(limit, TokenBudget)]),
+                tuple([Throttle(limit, owner) for limit in wanted if isinstance(limit, TokenLimit)]),
             )  # fmt: skip
         return policy
 
@@ -233,8 +246,8 @@ def ranked(plan: Plan, tell: Tell = tell) -> tuple[Candidate, ...]:
 def candidates_of(route: Route, upstreams: dict[str, Upstream], policies: Policies) -> list[Candidate]:
     """Multiply out the matches of one route; a route without any matches everything."""
     upstream = None if route.upstream is None else upstreams[route.upstream]
-    tariff, ceilings, allowances = policies.of(route)
-    purse = None if route.inference is None else Purse(route.inference, allowances)
+    tariff, ceilings, allowances, throttles = policies.of(route)
+    purse = None if route.inference is None else Purse(route.inference, allowances, throttles)
     split = None if route.split is None else Splitter(route.split, upstreams)
     shades = shades_of(route.shadows, upstreams)
     directory = _directory(route, upstreams, policies)
@@ -253,7 +266,7 @@ def _directory(route: Route, upstreams: dict[str, Upstream], policies: Policies)
     if route.models is None or inference is None:
         return None
     return Directory(
-        route.models, upstreams, lambda line: Purse(inference, policies.of(route, line.filters)[2])
+        route.models, upstreams, lambda line: Purse(inference, *policies.of(route, line.filters)[2:])
     )
 
 

@@ -5,10 +5,10 @@ ask questions (the world), but never leaves the room. Whoever answers the same
 questions in the same way gets the same verdict and the same reasons. That is
 why a dry run can be believed.
 
-    match → hold → limit → (wait) → (body) → model → budget → respond               the route answers by itself
+    match → hold → limit → (wait) → (body) → model → tokens → respond               the route answers by itself
               |      |                         |       |    → forward → Forward     the world chose an endpoint
               |      |                         |       |              → Reject      it had none
-              |      |                         |       `→ Reject(429)    a token budget is used up
+              |      |                         |       `→ Reject(429)    a limit or a budget of tokens is used up
               |      |                         `→ Reject(404)    no line of the route's `models` takes the model
               |      `→ Reject(429)    a rate limit is used up
               `→ Reject(429)           too many of this key are under way
@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from sentinel.core.allowances import Purse
-from sentinel.core.appraisal import Appraisal
+from sentinel.core.appraisal import Appraisal, Spending, Taking
 from sentinel.core.candidates import Candidate
 from sentinel.core.fallbacks import falls_on
 from sentinel.core.limits import Field
@@ -42,6 +42,7 @@ from sentinel.core.stages.limit import Delay, limit
 from sentinel.core.stages.match import match
 from sentinel.core.stages.model import model
 from sentinel.core.stages.respond import respond
+from sentinel.core.stages.throttle import throttle
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Respond, Verdict
 from sentinel.core.world import World
@@ -186,8 +187,19 @@ def _within_budgets(
     table: RouteTable, candidate: Candidate, purse: Purse, request: Request, appraisal: Appraisal, world: World,
     trace: Trace, fields: tuple[Field, ...], errand: Errand | None = None,
 ) -> Verdict:  # fmt: skip
+    takings: tuple[Taking, ...] = ()
+    if purse.throttles and appraisal.kind == "ask":
+        refusal, told, takings = throttle(candidate, purse, request, appraisal, world, trace)
+        fields += told
+        if refusal is not None:
+            refusal.fields += fields[: len(fields) - len(told)]
+            return refusal
     refusal, told, spending = budget(candidate, purse, request, appraisal, world, trace)
+    if takings:
+        spending = replace(spending or Spending(0), takings=takings)
     if refusal is not None:
+        if takings and spending is not None:
+            world.refund(spending)
         refusal.fields += fields
         return refusal
     try:

@@ -118,6 +118,30 @@ class ConcurrencyLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLimit:
+    """So many tokens of language models in each `period_ns`, and `burst` at once; and so many requests, if it says so.
+
+    For each value of the key, as in TokenBudget. What a request may take at most is taken, what it did not take is
+    given back.
+    """
+
+    name: str
+    tokens: int
+    period_ns: int
+    burst: int
+    requests: int = 0  # 0: they are not counted
+    requests_period_ns: int = SECOND
+    requests_burst: int = 0
+    key: tuple[str, ...] = ("client-ip",)
+    on_limit: Literal["reject", "observe"] = "reject"
+    when_full: Literal["admit", "reject"] = "admit"
+    exempt: tuple[str, ...] = ()
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class TokenBudget:
     """So much of language models in each window of the calendar, for each value of the key (as in RateLimit).
 
@@ -637,5 +661,6 @@ class Plan:
     rate_limits: tuple[RateLimit, ...] = field(default=())
     concurrency_limits: tuple[ConcurrencyLimit, ...] = ()
     token_budgets: tuple[TokenBudget, ...] = ()
+    token_limits: tuple[TokenLimit, ...] = ()
     prices: PriceBook | None = None
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

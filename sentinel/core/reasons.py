@@ -156,6 +156,10 @@ class Reason(Enum):
     PRICED = Meaning(30, "priced", 0, "none", "what the answer cost, by the price book", "nothing to do")
     NO_PRICE = Meaning(32, "no-price", 400, "operator", "the route has a budget of money, and the price book has no price for the model today", "ask for another model; or add a line for it to `prices`, or say `unpriced \"admit\"` in the budget")
     BUDGET_WARNED = Meaning(33, "budget-warned", 0, "none", "with what the request puts aside, so much of a token budget is used that its `warn-at` is passed", "nothing to do yet; `sentinelctl budgets` shows what is left")
+    WITHIN_TOKEN_LIMIT = Meaning(34, "within-token-limit", 0, "none", "a token limit gives what the request may take at most", "nothing to do")
+    TOKEN_LIMITED = Meaning(35, "token-limited", 429, "operator", "a token limit has less left than the request may take at most", "wait as long as `Retry-After` says, ask for less (`max_tokens`), or raise the `tokens` or `burst` of the limit that is named")
+    LARGER_THAN_TOKEN_LIMIT = Meaning(36, "larger-than-token-limit", 413, "operator", "the request may take more tokens than a full bucket of a token limit holds", "ask for less (`max_tokens`), lower `default-output-tokens`, or raise the `burst` of the limit that is named")
+    TOKEN_LIMIT_EXCEEDED = Meaning(37, "token-limit-exceeded", 0, "none", "a token limit that only observes has less left than the request may take at most", "nothing to do; with `on-limit \"reject\"` this request would be refused")
     UNPRICED = Meaning(31, "unpriced", 0, "none", "the price book has no price for the model today, so what the answer cost is not known", "add a line for the model to `prices`")
 
     @property

@@ -57,6 +57,9 @@ class World(Protocol):
         Returns outcome (core.limits), index of the one that refused (or -1), then of each how many ns it is used.
         """
 
+    def take(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        """The same, and then three numbers of each: the mark by which it can be given back (core.appraisal.Taking)."""
+
     def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
         """Hold one more under this key, unless `most` are held: outcome (core.limits), how many are held, the lease."""
 
@@ -86,7 +89,7 @@ class World(Protocol):
         """
 
     def refund(self, spending: Spending) -> None:
-        """Give back all that was put aside."""
+        """Give back all that was put aside and taken."""
 
     def choose_endpoint(self, upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> Choice:
         """Which endpoint shall be tried next."""

@@ -218,6 +218,10 @@ class Assumed:
             self._tats.update(zip(keys, tats, strict=True))
         return outcome, index, *[tat - now_ns for tat in tats]
 
+    def take(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        outcome, index, *used = self.charge(keys, terms)
+        return outcome, index, *used, *[0] * (3 * len(keys))
+
     def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
         held = self._held.get(key)
         if held is None:
@@ -275,6 +279,9 @@ class Assumed:
         return ADMITTED, -1, *used, *leases
 
     def refund(self, spending: Spending) -> None:
+        for taken in spending.takings:  # no time has passed since
+            if taken.key in self._tats:
+                self._tats[taken.key] -= taken.charged_ns
         for one in spending.reservations:
             key = self._leases.pop(one.lease, None)
             if key is not None and key in self._spent:

@@ -29,10 +29,13 @@ from sentinel.core.span import Span
 from sentinel.explain.cases import Outcome
 from sentinel.explain.words import condition_text
 
-ADMITS: Final = frozenset({Reason.WITHIN_LIMIT, Reason.WITHIN_CONCURRENCY, Reason.WITHIN_BUDGET})
+ADMITS: Final = frozenset({
+    Reason.WITHIN_LIMIT, Reason.WITHIN_CONCURRENCY, Reason.WITHIN_BUDGET, Reason.WITHIN_TOKEN_LIMIT,
+})  # fmt: skip
 LIMITS: Final = frozenset({
     Reason.RATE_LIMITED, Reason.WOULD_BE_LIMITED, Reason.DELAYED, Reason.CONCURRENCY_LIMITED,
     Reason.CONCURRENCY_EXCEEDED, Reason.BUDGET_EXHAUSTED, Reason.BUDGET_EXCEEDED, Reason.LARGER_THAN_BUDGET,
+    Reason.TOKEN_LIMITED, Reason.TOKEN_LIMIT_EXCEEDED, Reason.LARGER_THAN_TOKEN_LIMIT,
 })  # fmt: skip
 
 
@@ -149,6 +152,7 @@ def _points(table: RouteTable) -> Iterator[Point]:
     limits = [(one.name, one.span) for one in plan.rate_limits]
     limits += [(one.name, one.span) for one in plan.concurrency_limits]
     limits += [(one.name, one.span) for one in plan.token_budgets]
+    limits += [(one.name, one.span) for one in plan.token_limits]
     for name, span in limits:
         yield Point("filter", _named(name), "admits", span)
         yield Point("filter", _named(name), "limits", span)

@@ -47,6 +47,10 @@ class Recorder:
         asked = [[key.hex() for key in keys], terms.hex()]
         return tuple(self._keep("charge", asked, list(self._world.charge(keys, terms))))
 
+    def take(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        asked = [[key.hex() for key in keys], terms.hex()]
+        return tuple(self._keep("take", asked, list(self._world.take(keys, terms))))
+
     def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
         outcome, held, lease = self._keep("hold", [key.hex(), most], list(self._world.hold(key, most)))
         return outcome, held, lease
@@ -108,6 +112,9 @@ class Replay:
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return tuple(self._answer("charge", [[key.hex() for key in keys], terms.hex()]))
+
+    def take(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
+        return tuple(self._answer("take", [[key.hex() for key in keys], terms.hex()]))
 
     def hold(self, key: bytes, most: int) -> tuple[int, int, int]:
         outcome, held, lease = self._answer("hold", [key.hex(), most])
@@ -177,7 +184,8 @@ def _reserve_asked(keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> list[Any
 
 
 def _refund_asked(spending: Spending) -> list[Any]:
-    return [spending.tokens, [[one.lease, one.amount] for one in spending.reservations]]
+    takings = [[one.key.hex(), list(one.mark), one.charged_ns] for one in spending.takings]
+    return [spending.tokens, [[one.lease, one.amount] for one in spending.reservations], takings]
 
 
 def _choice_asked(upstream: Upstream, tried: tuple[Endpoint, ...], wish: Wish) -> list[Any]:

@@ -128,6 +128,17 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.BUDGET_WARNED if len(details) == 4:
             name, used, amount, percent = details
             return f"token budget `{name}`: {used} of {amount} are used, and its `warn-at` {percent} is passed"
+        case Reason.WITHIN_TOKEN_LIMIT if len(details) == 4:
+            name, unit, remaining, burst = details
+            return f"token limit `{name}` admits it, {remaining} of {burst} {unit} left"
+        case Reason.TOKEN_LIMITED if len(details) == 5:
+            name, unit, wait_s, amount, key = details
+            return f"token limit `{name}` has no {amount} {unit} for another {wait_s} s{_bucket(key)}"
+        case Reason.LARGER_THAN_TOKEN_LIMIT if len(details) == 4:
+            name, unit, amount, burst = details
+            return f"token limit `{name}` never has more than {burst} {unit}, and {amount} are asked for"
+        case Reason.TOKEN_LIMIT_EXCEEDED if len(details) == 3:
+            return f"token limit `{details[0]}` has no {details[2]} {details[1]} left, and only observes"
         case Reason.PRICED if len(details) == 2:
             return f"it cost {details[0]} (price book {details[1]})"
         case Reason.UNPRICED if len(details) == 2:

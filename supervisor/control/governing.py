@@ -18,7 +18,8 @@ from sentinel.core.ceilings import Ceiling
 from sentinel.core.limits import Limiter
 from sentinel.core.machines.breaker import UNTIL_MAX, BreakerState
 from sentinel.core.machines.health import Admin
-from sentinel.core.plan import Breaker, ConcurrencyLimit, Endpoint, Plan, RateLimit, Upstream
+from sentinel.core.plan import Breaker, ConcurrencyLimit, Endpoint, Plan, RateLimit, TokenLimit, Upstream
+from sentinel.core.throttles import token_bucket
 from sentinel.core.wishes import lists_models
 from shm.board import PlaceView
 from shm.region import Region
@@ -117,6 +118,16 @@ def limits(plan: Plan, region: Region) -> dict[str, Any]:
             }
             for limit in plan.rate_limits
         ],
+        "tokens": [
+            {
+                "name": limit.name, "tokens": limit.tokens, "period_ms": limit.period_ns / MS, "burst": limit.burst,
+                "requests": limit.requests, "requests_period_ms": limit.requests_period_ns / MS,
+                "requests_burst": limit.requests_burst, "key": list(limit.key), "on_limit": limit.on_limit,
+                "when_full": limit.when_full,
+                "routes": [route.name for route in plan.routes if limit.name in route.filters],
+            }
+            for limit in plan.token_limits
+        ],
         "leases": {"size": leases.leases_max, "keys": leases.keys, "held": leases.held, "used": leases.used},
         "concurrency": [
             {
@@ -138,8 +149,16 @@ def bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -> dict
         return {
             "limit": name, "key": list(values), "held": held, "max": ceiling.most, "is_limited": held >= ceiling.most,
         }  # fmt: skip
-    limiter, key = _bucket(plan, name, values)
     now_ns = time.monotonic_ns()
+    throttle = next((limit for limit in plan.token_limits if limit.name == name), None)
+    if throttle is not None:
+        measure, key = token_bucket(throttle, *_parts(plan, throttle, values))
+        used_ns = max(0, region.peek(now_ns, key) - now_ns)
+        return {
+            "limit": name, "key": list(values), "remaining": measure.remaining(used_ns), "burst": measure.burst,
+            "full_in_ms": used_ns / MS, "is_limited": measure.remaining(used_ns) == 0,
+        }  # fmt: skip
+    limiter, key = _bucket(plan, name, values)
     used_ns = max(0, region.peek(now_ns, key) - now_ns)
     return {
         "limit": name, "key": list(values), "remaining": limiter.remaining(used_ns), "burst": limiter.burst,
@@ -149,7 +168,11 @@ def bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -> dict
 
 def reset_bucket(plan: Plan, region: Region, name: str, values: Sequence[str]) -> bool:
     """Make a bucket full; whether it was not."""
-    _, key = _bucket(plan, name, values)
+    throttle = next((limit for limit in plan.token_limits if limit.name == name), None)
+    if throttle is not None:
+        key = token_bucket(throttle, *_parts(plan, throttle, values))[1]
+    else:
+        _, key = _bucket(plan, name, values)
     return region.reset(time.monotonic_ns(), key)
 
 
@@ -158,7 +181,8 @@ def _bucket(plan: Plan, name: str, values: Sequence[str]) -> tuple[Limiter, byte
     if limit is None:
         if any(one.name == name for one in plan.concurrency_limits):
             raise Unknown(f"`{name}` is a concurrency-limit: what is held ends with its requests, and cannot be reset")
-        names = [one.name for one in plan.rate_limits] + [one.name for one in plan.concurrency_limits]
+        names = [one.name for one in plan.rate_limits] + [one.name for one in plan.token_limits]
+        names += [one.name for one in plan.concurrency_limits]
         known = ", ".join(f"`{name}`" for name in names) or "none"
         raise Unknown(f"there is no limit `{name}`; there are {known}")
     route, others = _parts(plan, limit, values)
@@ -166,7 +190,9 @@ def _bucket(plan: Plan, name: str, values: Sequence[str]) -> tuple[Limiter, byte
     return limiter, limiter.key_of(others)
 
 
-def _parts(plan: Plan, limit: RateLimit | ConcurrencyLimit, values: Sequence[str]) -> tuple[str, list[str]]:
+def _parts(
+    plan: Plan, limit: RateLimit | ConcurrencyLimit | TokenLimit, values: Sequence[str]
+) -> tuple[str, list[str]]:
     """The route and the other parts of a key, as an operator named them."""
     if len(values) != len(limit.key):
         wanted = ", ".join(limit.key) or "none"

@@ -28,6 +28,12 @@ routes {{
         max-body-size "1KiB"
     }}
     route "llm" {{ matches {{ path-prefix "/llm"; }}; filters "tokens"; inference; upstream "api"; }}
+    route "tpm" {{
+        matches {{ path-prefix "/llm"; header "x-tpm"; }}
+        filters "tpm"
+        inference
+        upstream "api"
+    }}
     route "purse" {{
         matches {{ path-prefix "/llm"; header "x-purse"; }}
         filters "purse"
@@ -56,6 +62,7 @@ filters {{
     rate-limit "patient" {{ rate "1/s"; burst 1; on-limit "delay"; max-waiting 5; max-delay "10s"; }}
     concurrency-limit "few" {{ max 2; key "header:x-t"; }}
     token-budget "tokens" {{ tokens 1000; key "header:x-t"; }}
+    token-limit "tpm" {{ tokens "1000/m"; key "header:x-t" "model"; }}
     token-budget "purse" {{ money "1.00"; key "all"; }}
 }}
 prices {{ currency "USD"; price "m" {{ input "1"; output "2"; }}; }}

@@ -72,7 +72,7 @@ def budget(
     fields = fields_of(enforced)
     if said := ", ".join([f'"{one.name}";at={percent}' for one, percent in warned if one.warns_clients]):
         fields = *fields, (WARNING, said)
-    return None, fields, Spending(tokens, tuple(reservations), len(warned))
+    return None, fields, Spending(tokens, tuple(reservations), warned=len(warned))
 
 
 def _warned(allowances: Sequence[Allowance], used: Sequence[int], trace: Trace) -> list[tuple[Allowance, int]]:
@@ -110,7 +110,7 @@ def _unread(
     is_malformed = appraisal.kind == "malformed"
     reason = Reason.INFERENCE_MALFORMED if is_malformed else Reason.INFERENCE_UNKNOWN
     span = purse.inference.span
-    if purse.is_strict and any(not one.is_observer for one in purse.of(request)):
+    if purse.is_strict and purse.refuses(request):
         trace.add((reason, span, (appraisal.fault,) if is_malformed else ()))
         return _reject(candidate, reason, ())
     trace.add((Reason.UNCOUNTED, span, (appraisal.fault or "no dialect that is known here",)))
