@@ -69,7 +69,7 @@ class Counter(IntEnum):
     INFERENCE_INPUT_TOKENS = 33
     INFERENCE_OUTPUT_TOKENS = 34
     INFERENCE_COUNTED = 35
-    BUDGETS_WARNED = 46
+    BUDGETS_WARNED = 36
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

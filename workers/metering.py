@@ -51,7 +51,6 @@ from sentinel.inference.spans import replaced
 from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
-from shm.limits import ADMITTED
 from shm.tallies import Labels, Notch
 from workers.bill import Bill, headers_of
 from workers.calls import call_of, recognises
@@ -128,11 +127,11 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
 class Account:
     """What of one budget is put aside for one exchange, in the budget's unit."""
 
-    __slots__ = ("amount", "is_money", "lease", "limit", "open", "settled")
+    __slots__ = ("amount", "is_money", "lease", "open", "reservation", "settled")
 
     def __init__(self, reservation: Reservation) -> None:
         self.lease = reservation.lease
-        self.limit = reservation.limit
+        self.reservation = reservation
         self.is_money = reservation.is_money
         self.amount = reservation.amount  # put aside at first
         self.open = reservation.amount
@@ -145,7 +144,7 @@ class Tab:
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
         "_is_usage_asked", "_lines", "_prices", "_region", "_slot", "_stint", "_takings", "_tokens",
-        "_unlooked_bytes", "ask", "bill", "body", "has_headers", "is_closed", "is_read", "meter", "rates",
+        "_unlooked_bytes", "_world", "ask", "bill", "body", "has_headers", "is_closed", "is_read", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -163,7 +162,7 @@ class Tab:
         self._inference = inference
         self._estimate = estimate
         self._estimator = service.estimator
-        self._region, self._slot = service.region, service.slot
+        self._region, self._slot, self._world = service.region, service.slot, service.world
         self._prices, self._book = service.prices, service.prices.book
         self.rates = rates
         """What the model costs: as of the moment in which the request was appraised, or sent to it."""
@@ -299,8 +298,7 @@ class Tab:
             one.settled += more
             if one.open <= more:
                 wanted = more - one.open + self._extension(one)
-                outcome, _ = self._region.extend(self._slot, one.lease, wanted, one.limit)
-                if outcome == ADMITTED:
+                if self._world.extend(one.reservation, wanted):
                     one.open += wanted
             released = min(more, one.open - 1)  # something stays open, so that the entry stays the key's
             self._region.settle(self._slot, one.lease, more, released, 0)

@@ -11,9 +11,11 @@ from random import getrandbits
 from time import monotonic_ns, time
 from typing import TYPE_CHECKING, Final
 
-from sentinel.core.allowances import Term, Window, open_window
-from sentinel.core.appraisal import Appraisal, Spending, priced
+from sentinel.core.allowances import UNLIMITED, Term, Window, carried, open_window
+from sentinel.core.appraisal import Appraisal, Reservation, Spending, priced
+from sentinel.core.budgets import sibling, start_of
 from sentinel.core.drive import Pause, Wanted
+from sentinel.core.limits import ADMITTED, REFUSED
 from sentinel.core.plan import SECOND, Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Choice, Wish
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 BUDGET_TERM: Final = struct.Struct("=QQQQ")
 """until_ns, amount, limit, flags (shm.cells, reserve)."""
+ATTEMPTS_MAX: Final = 4
+"""Of a reservation at a budget whose earlier windows count: each is a look at all of them."""
 WARM_NS: Final = 200_000_000
 """How often weights of slow starts are looked at."""
 
@@ -104,14 +108,63 @@ class LiveWorld:
         known = self._windows.get((period, time_zone))
         if known is None or not known.start_s <= now_s < known.end_s:
             known = self._windows[period, time_zone] = open_window(period, offset_of(time_zone), now_s)
-        return Window(known.start_s, known.end_s, now_s)
+        return known._replace(now_s=now_s)
 
     def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
         now_ns = monotonic_ns()
-        packed = [
-            BUDGET_TERM.pack(now_ns + left_s * SECOND, tokens, limit, flags) for left_s, tokens, limit, flags in terms
-        ]
-        return self._region.reserve(self._slot, now_ns, keys, b"".join(packed))
+        if not any(term.steps or term.last for term in terms):
+            packed = [
+                BUDGET_TERM.pack(now_ns + term.left_s * SECOND, term.amount, term.limit, term.flags) for term in terms
+            ]
+            return *self._region.reserve(self._slot, now_ns, keys, b"".join(packed)), *[0] * len(terms)
+        for _ in range(ATTEMPTS_MAX):
+            earlier = self._earlier(keys, terms)
+            packed = [
+                BUDGET_TERM.pack(now_ns + term.left_s * SECOND, term.amount, term.room(before), term.flags)
+                for term, before in zip(terms, earlier, strict=True)
+            ]
+            outcome, index, *answer = self._region.reserve(self._slot, now_ns, keys, b"".join(packed))
+            if outcome != ADMITTED:
+                return outcome, index, *answer, *earlier
+            # Others may have taken of an earlier window meanwhile: whoever stays has seen the whole after he took.
+            used, leases, earlier = answer[: len(terms)], answer[len(terms) :], self._earlier(keys, terms)
+            over = [at for at, term in enumerate(terms) if used[at] > term.room(earlier[at])]
+            if not over:
+                return ADMITTED, -1, *used, *leases, *earlier
+            for lease, term in zip(leases, terms, strict=True):
+                if lease != BUDGET_UNCOUNTED:
+                    self._region.settle(self._slot, lease, 0, term.amount, 0)
+        return REFUSED, over[0], *used, *[0] * len(terms), *earlier
+
+    def _earlier(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> list[int]:
+        spent = self._region.spent
+        return [
+            sum([sum(spent(one)[:2]) for one in term.earlier(key)]) for key, term in zip(keys, terms, strict=True)
+        ]  # fmt: skip
+
+    def extend(self, one: Reservation, wanted: int) -> bool:
+        """Put more aside of a budget, while a request goes on."""
+        if not one.steps and not one.last:
+            return bool(self._region.extend(self._slot, one.lease, wanted, one.limit)[0] == ADMITTED)
+        if one.limit == UNLIMITED:
+            return bool(self._region.extend(self._slot, one.lease, wanted, UNLIMITED)[0] == ADMITTED)
+        outcome, used = self._region.extend(self._slot, one.lease, wanted, self._room(one))
+        if outcome != ADMITTED:
+            return False
+        if used <= self._room(one):
+            return True
+        self._region.settle(self._slot, one.lease, 0, wanted, 0)
+        return False
+
+    def _room(self, one: Reservation) -> int:
+        """What may be used of a reservation's window now, seen with what is used of those beside it."""
+        spent = self._region.spent
+        if one.last:
+            return one.limit + carried(one.limit, one.carried_max, sum(spent(one.last)[:2]))
+        now_s, own_s = int(time()) // one.step_s * one.step_s, start_of(one.key)
+        others = [now_s - at * one.step_s for at in range(one.steps + 1)]
+        beside = [sibling(one.key, start_s) for start_s in others if start_s != own_s and start_s >= 0]
+        return max(0, one.limit - sum([sum(spent(key)[:2]) for key in beside]))
 
     def refund(self, spending: Spending) -> None:
         for one in spending.reservations:

@@ -35,6 +35,7 @@ LISTENERS_MAX = 64
 MODELS_MAX = 1000
 SUBSTITUTES_MAX = 8
 FALLBACK_ON = ("connect-failure", "reset", "timeout", "5xx", "429", "breaker-open", "no-endpoint", "budget")
+ROLLING_MAX_NS = 31 * 86_400 * p.SECOND
 BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
 
 
@@ -412,6 +413,17 @@ class Compiler:
                 "list the models in `prices`: others share one place then",
             )  # fmt: skip
         warn = block.one("warn-at")
+        rolling_ns, rollover = block.value("rolling") or 0, block.value("rollover") or 0
+        for other in ("per", "time-zone", "rollover") if block.has("rolling") else ():
+            if block.has(other):
+                self.problems.add(
+                    block.one(other).span, f"`{other}` has no effect where the window rolls", "remove one of the two",
+                    [(block.one("rolling").span, "the `rolling`")],
+                )  # fmt: skip
+        if rolling_ns > ROLLING_MAX_NS or rolling_ns % p.SECOND:
+            self.problems.add(
+                block.one("rolling").span, "a window that rolls is of whole seconds, and of 31 days at most", "say less"
+            )
         for percent, span in zip(warn.args, warn.arg_spans, strict=True):
             if percent is not None and percent > 100 and block.value("on-limit") == "reject":
                 self.problems.add(
@@ -423,7 +435,8 @@ class Compiler:
             name=name, tokens=0 if money else block.value("tokens") or 1, money=money,
             currency=currency if money else "", unpriced=block.value("unpriced"),
             warn_at=tuple(sorted({one for one in warn.args if one is not None})),
-            warns_clients=bool(warn.props.get("header")), per=block.value("per"),
+            warns_clients=bool(warn.props.get("header")),
+            rolling_s=rolling_ns // p.SECOND, rollover=rollover, per=block.value("per"),
             time_zone=block.value("time-zone") or "UTC",
             key=tuple(sorted({one for one in block.one("key").args if one is not None} - {"all"})),
             on_limit=block.value("on-limit"), when_full=block.value("when-full"),

@@ -610,6 +610,9 @@ TOKEN_BUDGET: Final = Directive(
                   example="warn-at 80 95 header=true"),
         _one("per", k.one_of("hour", "day", "week", "month"), "The window. Weeks begin on Monday.", '"day"'),
         _one("time-zone", k.TIME_ZONE, "Where the clock hangs by which windows begin.", '"UTC"'),
+        _one("rolling", k.duration("1m"), "Instead of `per`: the window is always the last so much time. It moves on by a 24th of it: what was spent counts for that much longer, "
+             "at most, and never for less.", example='rolling "24h"'),
+        _one("rollover", k.PERCENT, "What was not used of the last window's own amount is added to this one, up to this share of the amount.", example='rollover "20%"'),
         Directive("key", "What has a budget of its own: as in `rate-limit`, or `model`. With a price book, models that are not in it share one.",
                   (Argument("parts", k.MODEL_KEY_PART, True),), default='"client-ip"',
                   example='key "header:x-tenant"'),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sentinel.core.appraisal import Appraisal
-from sentinel.core.budgets import Offset, unit_name, window, write_key
+from sentinel.core.budgets import EVERY, Offset, sibling, start_of, unit_name, window, write_key
 from sentinel.core.keys import is_within, part_of
 from sentinel.core.limits import CLOSED, Field
 from sentinel.core.plan import Inference, TokenBudget
@@ -28,16 +28,60 @@ TOKENS_MAX: Final = 1 << 40
 """No request is appraised higher: far beyond what anybody means, and far from the edge of a shared word."""
 UNLIMITED: Final = (1 << 52) - 1
 
-Term = tuple[int, int, int, int]
-"""Seconds until the window ends, amount, limit, flags."""
+STEPS: Final = 24
+"""What rolls moves on by so many steps a window: what was spent counts for that much longer, at most."""
+
+
+class Term(NamedTuple):
+    """How a budget is asked: seconds for which its window is remembered, amount, limit, flags.
+
+    step_s, steps: of a window that rolls, what so many steps before this one have used counts too. last: the key of the
+    last window, of which at most `carried_max` may be carried over.
+    """
+
+    left_s: int
+    amount: int
+    limit: int
+    flags: int
+    step_s: int = 0
+    steps: int = 0
+    last: bytes = b""
+    carried_max: int = 0
+
+    def earlier(self, key: bytes) -> list[bytes]:
+        """The windows whose use matters besides the key's own."""
+        if self.last:
+            return [self.last]
+        start_s = start_of(key) if self.steps else 0
+        begun = [start_s - at * self.step_s for at in range(1, self.steps + 1)]
+        return [sibling(key, moment_s) for moment_s in begun if moment_s >= 0]
+
+    def room(self, used_earlier: int) -> int:
+        """What may be used of this window, when so much is used of those."""
+        if self.flags & OBSERVE:
+            return self.limit
+        if self.last:
+            return self.limit + self.carried(used_earlier)
+        return max(0, self.limit - used_earlier)
+
+    def carried(self, used_earlier: int) -> int:
+        """What is carried over from a last window of which so much is used."""
+        return carried(self.limit, self.carried_max, used_earlier)
+
+
+def carried(amount: int, most: int, used: int) -> int:
+    """What is carried over: what was not used of the last window's own amount, and so much at most."""
+    return min(most, max(0, amount - used))
 
 
 class Window(NamedTuple):
-    """The one that is open (unix seconds), and what time it is."""
+    """The one that is open (unix seconds), what time it is, when the one before began, and when the next one ends."""
 
     start_s: int
     end_s: int
     now_s: int
+    before_s: int = 0
+    after_s: int = 0
 
     @property
     def left_s(self) -> int:
@@ -47,15 +91,18 @@ class Window(NamedTuple):
 def open_window(period: str, offset: Offset, now_s: int) -> Window:
     """The window that is open at this time (unix seconds)."""
     start_s, end_s = window(period, offset, now_s)
-    return Window(start_s, end_s, now_s)
+    before_s, _ = window(period, offset, start_s - 1)
+    _, after_s = window(period, offset, end_s)
+    return Window(start_s, end_s, now_s, before_s, after_s)
 
 
 class Allowance:
     """One budget as one route asks it; made with the route table."""
 
     __slots__ = (
-        "_networks", "_parts", "_thresholds", "_title", "amount", "currency", "flags", "has_exemptions", "is_observer",
-        "limit", "name", "period", "rejects_unpriced", "span", "time_zone", "unit", "warns_clients",
+        "_networks", "_parts", "_rolling_s", "_step_s", "_steps", "_thresholds", "_title", "amount", "carried_max",
+        "currency", "flags", "has_exemptions", "is_observer", "limit", "name", "period", "rejects_unpriced", "span",
+        "time_zone", "unit", "warns_clients",
     )  # fmt: skip
 
     def __init__(self, budget: TokenBudget, route: str) -> None:
@@ -64,8 +111,12 @@ class Allowance:
         self.currency = budget.currency
         self.unit = f"micro-{budget.currency}" if budget.currency else "tokens"
         self.amount = budget.money if budget.currency else budget.tokens
+        self.carried_max = self.amount * budget.rollover // 1000
         self._title = unit_name(budget.name, budget.currency)
-        self.period = budget.per
+        self._step_s = max(1, budget.rolling_s // STEPS)
+        self._steps = -(-budget.rolling_s // self._step_s)
+        self._rolling_s = budget.rolling_s
+        self.period = f"{EVERY}{self._step_s}" if budget.rolling_s else budget.per
         self.time_zone = budget.time_zone
         self.is_observer = budget.on_limit == "observe"
         self.limit = UNLIMITED if self.is_observer else self.amount
@@ -93,6 +144,23 @@ class Allowance:
         parts = [appraisal.account if part is None else part(request) for part in self._parts]
         return write_key(self._title, start_s, parts)
 
+    def term(self, key: bytes, amount: int, window: Window) -> Term:
+        """How it is asked for so much."""
+        if self._rolling_s:
+            left_s = window.left_s + self._steps * self._step_s
+            return Term(left_s, amount, self.limit, self.flags, self._step_s, self._steps)
+        if self.carried_max:
+            last = sibling(key, window.before_s)
+            left_s = max(window.after_s - window.now_s, 1)
+            return Term(left_s, amount, self.limit, self.flags, last=last, carried_max=self.carried_max)
+        return Term(window.left_s, amount, self.limit, self.flags)
+
+    def account(self, used: int, earlier: int) -> tuple[int, int]:
+        """What is used in all, and of how much, when so much is used of this window and of earlier ones."""
+        if self._rolling_s:
+            return used + earlier, self.amount
+        return used, self.amount + carried(self.amount, self.carried_max, earlier)
+
     def warned(self, used: int) -> int:
         """The highest threshold, in percent, that so much has passed; 0: none."""
         for least, percent in self._thresholds:
@@ -104,11 +172,12 @@ class Allowance:
         """An amount as steps have it: a number of tokens, or a text."""
         return f"{money(amount)} {self.currency}" if self.currency else amount
 
-    def policy(self, window: Window) -> str:
-        return f'"{self.name}";q={self.amount};qu="{self.unit}";w={window.end_s - window.start_s}'
+    def policy(self, amount: int, window: Window) -> str:
+        length_s = self._rolling_s or window.end_s - window.start_s
+        return f'"{self.name}";q={amount};qu="{self.unit}";w={length_s}'
 
-    def state(self, used: int, window: Window) -> str:
-        return f'"{self.name}";r={max(self.amount - used, 0)};t={window.left_s}'
+    def state(self, used: int, amount: int, window: Window) -> str:
+        return f'"{self.name}";r={max(amount - used, 0)};t={window.left_s}'
 
 
 class Purse:
@@ -141,10 +210,10 @@ class Purse:
         )
 
 
-def fields_of(told: Sequence[tuple[Allowance, int, Window]]) -> tuple[Field, ...]:
+def fields_of(told: Sequence[tuple[Allowance, int, int, Window]]) -> tuple[Field, ...]:
     """What the client is told of its budgets (draft-ietf-httpapi-ratelimit-headers)."""
     if not told:
         return ()
-    policies = ", ".join([one.policy(window) for one, _, window in told])
-    states = ", ".join([one.state(used, window) for one, used, window in told])
+    policies = ", ".join([one.policy(amount, window) for one, _, amount, window in told])
+    states = ", ".join([one.state(used, amount, window) for one, used, amount, window in told])
     return ("ratelimit-policy", policies), ("ratelimit", states)

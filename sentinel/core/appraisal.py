@@ -66,6 +66,11 @@ class Reservation:
     limit: int
     amount: int
     is_money: bool = False
+    key: bytes = b""
+    step_s: int = 0  # these are as in core.allowances.Term; where all are 0, `limit` is all that matters
+    steps: int = 0
+    last: bytes = b""
+    carried_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)

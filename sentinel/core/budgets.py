@@ -21,6 +21,9 @@ monotonic time, which the worker makes of it (end - wall clock + monotonic clock
 which window later requests find, and never what was spent or reserved in one that runs: an hour that is lived
 twice continues its own book.
 
+A window that rolls is made of steps, each a window of its own (`every:SECONDS`), whose keys follow from each other
+(`sibling`): what was spent in the steps that reach into the last 24 hours counts, the oldest one whole.
+
 Rejected: windows that begin with a key's first request. Nobody could say when his budget is full again without asking,
 and bills are by month.
 """
@@ -29,6 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -43,6 +47,8 @@ DAY_S: Final = 86_400
 TIME_S_MAX: Final = 250_000_000_000
 """The year 9892. A clock beyond is taken for this, as one before 1970 is for 1970."""
 PERIODS: Final = ("hour", "day", "week", "month")
+EVERY: Final = "every:"
+IS_KEY: Final = re.compile(rb'(\["(?:[^"\\]|\\.)*",)([0-9]+)(.*)', re.DOTALL).fullmatch
 OFFSET_S_MAX: Final = DAY_S
 """No zone is further from UTC."""
 
@@ -105,6 +111,20 @@ def write_key(budget: str, start_s: int, parts: Sequence[str]) -> bytes:
     return _hashed(budget, start_s, parts)
 
 
+def sibling(key: bytes, start_s: int) -> bytes:
+    """The key of another window of the same budget and tenant."""
+    found = IS_KEY(key)
+    assert found is not None, "made by write_key"
+    return b"%b%d%b" % (found[1], start_s, found[3])
+
+
+def start_of(key: bytes) -> int:
+    """When the window of a key begins."""
+    found = IS_KEY(key)
+    assert found is not None, "made by write_key"
+    return int(found[2])
+
+
 def read_key(octets: bytes) -> BudgetKey:
     """Whose window it is; ValueError for whatever `write_key` does not write."""
     if len(octets) > KEY_BYTES_MAX:
@@ -123,6 +143,9 @@ def read_key(octets: bytes) -> BudgetKey:
 def window(period: str, offset: Offset, now_s: float) -> tuple[int, int]:
     """When the window that is open began, and when it ends (unix seconds): start <= now < end."""
     now = min(max(int(now_s), 0), TIME_S_MAX)
+    if period.startswith(EVERY):
+        step_s = int(period[len(EVERY) :])
+        return now // step_s * step_s, now // step_s * step_s + step_s
     if period == "hour":
         start, end = _window_of_days("day", offset, now)
         start += (now - start) // HOUR_S * HOUR_S

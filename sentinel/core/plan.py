@@ -164,6 +164,8 @@ class TokenBudget:
     unpriced: Literal["reject", "admit"] = "reject"
     warn_at: tuple[int, ...] = ()  # percent, rising
     warns_clients: bool = False
+    rolling_s: int = 0  # the window is the last so many seconds, instead of `per`
+    rollover: int = 0  # thousandths of the amount that may be carried over from the last window
     span: Span = NOWHERE
 
 

@@ -84,8 +84,9 @@ class World(Protocol):
     def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
         """Put tokens aside at all these budgets, or at none: a key and a term for each, in order.
 
-        Returns outcome (core.limits), index of the one that refused (or -1), then of each what is used of it (with what
-        is put aside now, if it admits), then of each the lease.
+        Returns outcome (core.limits), index of who refused (or -1), then of each what is used of it (with what
+        is put aside now, if it admits), then of each the lease, then of each what is used of earlier windows that
+        matter to it.
         """
 
     def refund(self, spending: Spending) -> None:

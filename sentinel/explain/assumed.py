@@ -37,7 +37,7 @@ from sentinel.core.balance.loads import least_request, lightest
 from sentinel.core.balance.reports import Report
 from sentinel.core.balance.rosters import serves
 from sentinel.core.balance.warming import warmed
-from sentinel.core.budgets import Offset, utc
+from sentinel.core.budgets import Offset, start_of, utc
 from sentinel.core.decide import fall_back
 from sentinel.core.fallbacks import ends_in, falls_on
 from sentinel.core.limits import ADMITTED, REFUSED, charged
@@ -266,17 +266,21 @@ class Assumed:
 
     def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
         used = [self._spent_of(key) for key in keys]
-        for at, (_, tokens, limit, _) in enumerate(terms):
-            if used[at] + tokens > limit:
-                return REFUSED, at, *used, *[0 for _ in terms]
-        used = [spent + term[1] for spent, term in zip(used, terms, strict=True)]
+        earlier = [
+            sum(self._spent_earlier(one, term) for one in term.earlier(key))
+            for key, term in zip(keys, terms, strict=True)
+        ]
+        for at, (term, before) in enumerate(zip(terms, earlier, strict=True)):
+            if used[at] + term.amount > term.room(before):
+                return REFUSED, at, *used, *[0 for _ in terms], *earlier
+        used = [spent + term.amount for spent, term in zip(used, terms, strict=True)]
         self._spent.update(zip(keys, used, strict=True))
         leases = []
         for key in keys:
             self._lease += 1
             self._leases[self._lease] = key
             leases.append(self._lease)
-        return ADMITTED, -1, *used, *leases
+        return ADMITTED, -1, *used, *leases, *earlier
 
     def refund(self, spending: Spending) -> None:
         for taken in spending.takings:  # no time has passed since
@@ -344,6 +348,16 @@ class Assumed:
             return spent
         tokens, said_s = self._described.get(_unopened(key), (0, -1))
         return tokens if json.loads(key)[1] <= said_s else self._others_spent.get(key, 0)
+
+    def _spent_earlier(self, key: bytes, term: Term) -> int:
+        """What is used of an earlier window: of one that was described, if it was open when it was described."""
+        spent = self._spent.get(key)
+        if spent is not None:
+            return spent
+        amount, said_s = self._described.get(_unopened(key), (0, -1))
+        if term.steps and start_of(key) <= said_s < start_of(key) + term.step_s:
+            return amount
+        return self._others_spent.get(key, 0)
 
     def _tat(self, key: bytes) -> int:
         tat = self._tats.get(key)

@@ -180,7 +180,7 @@ def encode_steps(steps: Sequence[Step]) -> bytes:
 
 
 def _reserve_asked(keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> list[Any]:
-    return [[key.decode() for key in keys], [list(term) for term in terms]]
+    return [[key.decode() for key in keys], [[*term[:6], term.last.decode(), term.carried_max] for term in terms]]
 
 
 def _refund_asked(spending: Spending) -> list[Any]:

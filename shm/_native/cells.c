@@ -543,6 +543,9 @@ static PyObject *cells_spent(PyObject *self, PyObject *const *args, Py_ssize_t c
     const struct region *region = open_region(self);
     if (region == NULL || is_count_wrong(count, 1, 1) || !take_key(region, args[0], &key))
         return NULL;
+    /* Who reserves in one window and then looks at others must not have looked before he reserved: of two who do so in
+     * different windows one sees the other's. No swap of a common word orders them, so it takes a fence. */
+    atomic_thread_fence(memory_order_seq_cst);
     struct spent sums = budgets_spent(budgets_of(self), key);
     return Py_BuildValue("(KKK)", (unsigned long long)sums.settled, (unsigned long long)sums.open,
                          (unsigned long long)sums.requests);

@@ -221,7 +221,7 @@
 #define COUNTER_BUDGETS_FULL 29
 #define COUNTER_BUDGETS_OVERDRAWN 30
 #define COUNTER_BUDGETS_LATE 31
-#define COUNTER_BUDGETS_WARNED 46
+#define COUNTER_BUDGETS_WARNED 36
 
 /* reasons that are failures, a bit each */
 #define FAILING_REASONS {0x807fff0000000000ull, 0x0ull}

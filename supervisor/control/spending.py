@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from zoneinfo import ZoneInfo
 
-from sentinel.core.budgets import read_key
-from sentinel.core.plan import Plan
+from sentinel.core.allowances import carried
+from sentinel.core.budgets import BudgetKey, read_key, window
+from sentinel.core.plan import Plan, TokenBudget
 from shm.budgets import BudgetView
 from shm.region import Region
 from supervisor.control.bookkeeping import end_of
@@ -60,10 +63,10 @@ class Asked:
 def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
     """The windows that are open, those first that have most spent and open; and how full their table is."""
     statistics = region.budgets_statistics()
-    amounts = {(one.name, one.currency): one.money or one.tokens for one in plan.token_budgets}
+    known = {(one.name, one.currency): one for one in plan.token_budgets}
     now_ns = time.monotonic_ns()
     ahead_ns = time.time_ns() - now_ns
-    found = []
+    windows: dict[tuple[str, tuple[str, ...]], list[tuple[BudgetKey, BudgetView]]] = {}
     for view in region.budgets():
         if view.until_ns > now_ns and view.is_whole:
             try:
@@ -71,8 +74,13 @@ def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
             except ValueError:
                 continue
             if asked.budget in ("", key.name):
-                found.append((view.settled + view.open, view, key))
-    found.sort(key=lambda one: (-one[0], one[1].title))
+                windows.setdefault((key.budget, key.parts), []).append((key, view))
+    found: list[Account] = []
+    for of_one in windows.values():
+        key = of_one[0][0]
+        budget = known.get((key.name, key.currency))
+        found += _accounts(sorted(of_one, key=lambda one: one[0].start_s), budget, ahead_ns)
+    found.sort(key=lambda one: (-one.settled - one.open, one.key))
     return {
         "table": {
             "size": statistics.budgets_max, "used": statistics.used, "keys": statistics.keys, "open": statistics.open,
@@ -80,12 +88,62 @@ def budgets(plan: Plan, region: Region, asked: Asked) -> dict[str, Any]:
         "count": len(found),
         "budgets": [
             {
-                "budget": key.name, "unit": key.currency or TOKENS, "key": list(key.parts),
-                "is_hashed": key.is_hashed, "start": stamp(key.start_s), "end": stamp(end_of(view, ahead_ns)),
-            } | _amounts(view, amounts.get((key.name, key.currency)))
-            for _, view, key in found[: asked.last]
+                "budget": one.key.name, "unit": one.key.currency or TOKENS, "key": list(one.key.parts),
+                "is_hashed": one.key.is_hashed, "start": stamp(one.key.start_s), "end": stamp(one.end_s),
+                "settled": one.settled, "open": one.open, "requests": one.requests, "amount": one.amount,
+                "left": None if one.amount is None else max(0, one.amount - one.settled - one.open),
+            }
+            for one in found[: asked.last]
         ],
     }  # fmt: skip
+
+
+class Account(NamedTuple):
+    """What one tenant has of a budget now. `key` is that of the window, or of the oldest step of one that rolls."""
+
+    key: BudgetKey
+    end_s: int
+    settled: int
+    open: int
+    requests: int
+    amount: int | None
+
+
+def _accounts(
+    windows: list[tuple[BudgetKey, BudgetView]], budget: TokenBudget | None, ahead_ns: int
+) -> Iterator[Account]:
+    """The windows of one tenant that are remembered, the oldest first, as what he has of them now."""
+    amount = None if budget is None else budget.money or budget.tokens
+    if budget is not None and amount is not None and budget.rolling_s:
+        (key, _), views = windows[0], [view for _, view in windows]
+        settled, opened, requests = (
+            sum(getattr(one, name) for one in views) for name in ("settled", "open", "requests")
+        )
+        yield Account(key, end_of(views[-1], ahead_ns), settled, opened, requests, amount)
+        return
+    used = 0
+    for at, (key, view) in enumerate(windows):
+        end_s = end_of(view, ahead_ns)
+        whole = amount
+        if budget is not None and amount is not None and budget.rollover:
+            # Remembered to the end of the next one, which begins where this one ends.
+            start_s = windows[at + 1][0].start_s if at + 1 < len(windows) else None
+            end_s = start_s or _end_of_open(budget, key.start_s)
+            whole = amount + carried(amount, amount * budget.rollover // 1000, used if at else 0)
+            used = view.settled + view.open
+            if end_s <= time.time():
+                continue
+        yield Account(key, end_s, view.settled, view.open, view.requests, whole)
+
+
+def _end_of_open(budget: TokenBudget, start_s: int) -> int:
+    zone = ZoneInfo(budget.time_zone)
+
+    def offset(moment_s: int) -> int:
+        ahead = datetime.fromtimestamp(moment_s, UTC).astimezone(zone).utcoffset()
+        return 0 if ahead is None else int(ahead.total_seconds())
+
+    return window(budget.per, offset, start_s)[1]
 
 
 def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dict[str, Any]:
@@ -118,10 +176,3 @@ def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dic
 def stamp(moment_s: int) -> str:
     """A moment as people and programs read it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment_s))
-
-
-def _amounts(view: BudgetView, amount: int | None) -> dict[str, Any]:
-    return {
-        "settled": view.settled, "open": view.open, "requests": view.requests, "amount": amount,
-        "left": None if amount is None else max(0, amount - view.settled - view.open),
-    }  # fmt: skip

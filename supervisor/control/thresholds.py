@@ -9,6 +9,8 @@ Rule 2: of several thresholds that were passed at once the highest is told. A wi
 Rule 3: a control process that begins anew knows nothing of what its predecessor told, and tells it again: better twice
     than never.
 
+A window that rolls is never another one, so there is no once; its requests say it (`budget-warned`), and the counter.
+
 Looking costs what bookkeeping does: columns are compared, and only windows that changed are read.
 """
 
@@ -47,7 +49,7 @@ class Thresholds:
             await asyncio.sleep(EVERY_S)
             plan = self._plan()
             watched = {} if plan is None else {
-                (one.name, one.currency): one for one in plan.token_budgets if one.warn_at
+                (one.name, one.currency): one for one in plan.token_budgets if one.warn_at and not one.rolling_s
             }  # fmt: skip
             if watched:
                 await self._look(watched)

@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sentinel.core.allowances import TOKENS_MAX, UNLIMITED, Term, Window
 from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending
@@ -83,7 +85,7 @@ def test_all_budgets_are_asked_at_once_for_the_most_that_it_may_take() -> None:
     assert world.asked[0] == "appraise" and len(world.asked) == 2
     keys, terms = world.asked[1]
     assert [json.loads(key) for key in keys] == [["small", 0, ""], ["watch", 0, "192.0.2.1/32"], ["large", 0]]
-    assert terms == (
+    assert tuple(term[:4] for term in terms) == (
         (86400, 30, 100, 0), (3600, 30, UNLIMITED, LIMIT_OBSERVE), (31 * 86400, 30, 1000, LIMIT_CLOSED)
     )  # fmt: skip
     assert verdict.spending.tokens == 30 and [one.limit for one in verdict.spending.reservations] == [
@@ -291,10 +293,78 @@ def test_names_that_clients_invent_share_one_account_when_there_is_a_book() -> N
         assert keys == names
 
 
+HOUR = 3600
+NOON = 1_800_000_000 // 86400 * 86400 + 12 * HOUR
+
+
+def spend(world: Assumed, found: Plan, tokens: int) -> tuple[bool, str]:
+    """Whether so many are admitted, and what the client is told."""
+    world.state = dataclasses.replace(world.state, tokens=(0, tokens))
+    verdict = run(decide(compile_routes(found), POST, world, Trace()))
+    return isinstance(verdict, Forward), dict(verdict.fields).get("ratelimit", "")
+
+
+def test_a_window_that_rolls_counts_for_its_length_and_a_step_more_at_most() -> None:
+    found = planned(TokenBudget("day", 100, key=(), rolling_s=24 * HOUR))
+    world = Assumed(found, State(now_s=NOON + HOUR // 2))
+    assert spend(world, found, 60) == (True, '"day";r=40;t=1800')
+    world.pass_ns(HOUR * 10**9)
+    assert spend(world, found, 40) == (True, '"day";r=0;t=1800') and not spend(world, found, 1)[0]
+    world.pass_ns(23 * HOUR * 10**9)
+    assert not spend(world, found, 1)[0], "24 hours later, in the same step"
+    world.pass_ns(HOUR // 2 * 10**9)
+    assert spend(world, found, 60) == (True, '"day";r=0;t=3600'), "the 60 are over, and the 40 are not"
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 100)), max_size=40), st.integers(60, 1000))
+def test_no_time_as_long_as_the_window_ever_has_more_than_the_amount(asks: list[tuple[int, int]], length: int) -> None:
+    found = planned(TokenBudget("day", 100, key=(), rolling_s=length))
+    world, taken = Assumed(found, State(now_s=NOON)), []  # type: ignore[var-annotated]
+    for pause, tokens in asks:
+        world.pass_ns(pause * 10**9)
+        if spend(world, found, tokens)[0]:
+            taken.append((world.now_s(), tokens))
+            assert sum(amount for moment, amount in taken if moment > world.now_s() - length) <= 100
+        elif all(moment <= world.now_s() - length - max(1, length // 24) for moment, _ in taken):
+            raise AssertionError("all of it was free again")
+
+
+def test_what_was_not_used_of_the_last_window_is_added_up_to_a_share() -> None:
+    found = planned(TokenBudget("day", 100, key=(), rollover=300))
+    for used, allowed in ((100, 100), (90, 110), (70, 130), (0, 130)):
+        world = Assumed(found, State(now_s=NOON))
+        if used:
+            assert spend(world, found, used)[0]
+        world.pass_ns(24 * HOUR * 10**9)
+        assert not spend(world, found, allowed + 1)[0]
+        assert spend(world, found, allowed) == (True, '"day";r=0;t=43200')
+        world.pass_ns(24 * HOUR * 10**9)
+        assert not spend(world, found, 101)[0], "what was carried over is not carried again"
+        world.pass_ns(24 * HOUR * 10**9)
+        assert spend(world, found, 130)[0], "a window in which nothing was used"
+
+
+def test_what_rolls_is_described_and_replayed_as_what_does_not() -> None:
+    found = planned(
+        TokenBudget("roll", 100, key=(), rolling_s=HOUR), TokenBudget("over", 100, key=(), rollover=500),
+    )  # fmt: skip
+    spent = {b'["roll",0]': 80, b'["over",0]': 80}
+    world = Assumed(found, State(now_s=NOON, spent=spent, tokens=(0, 21)))
+    assert not spend(world, found, 21)[0] and spend(world, found, 20)[0]
+    world.pass_ns(HOUR * 10**9 - 10**9)
+    assert not spend(world, found, 20)[0], "it is still within the hour"
+    table = compile_routes(found)
+    recorder, trace = Recorder(Assumed(found, State(now_s=NOON, tokens=(0, 60)))), Trace()
+    verdicts = [run(decide(table, POST, recorder, trace)) for _ in range(3)]
+    replay, again = Replay(found, decode(encode(recorder.lines))), Trace()
+    assert [run(decide(table, POST, replay, again)) for _ in range(3)] == verdicts
+    replay.finish()
+
+
 def test_an_explanation_puts_nothing_aside() -> None:
     found = planned(SMALL)
     world = Assumed(found, State())
     for _ in range(2):
         told = explain(compile_routes(found), POST)
         assert any("token budget `small`" in node.text for node in told.children)
-    assert world.window("day", "UTC") == Window(0, 86400, 0)
+    assert world.window("day", "UTC") == Window(0, 86400, 0, 0, 2 * 86400)

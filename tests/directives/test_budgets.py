@@ -183,6 +183,62 @@ def test_a_window_ends_when_the_clock_of_its_zone_says_so(tmp_path: Path, per: s
         assert window.until_ns / 1e9 - time.monotonic() == pytest.approx(left_s, abs=5)
 
 
+@pytest.mark.directive("token-budget/rolling")
+def test_a_window_that_rolls_counts_what_was_spent_in_the_last_minute(tmp_path: Path) -> None:
+    with governed(tmp_path, "tokens 100", 'rolling "1m"', model=Model(usage(10, 50))) as (worker, _):
+        client = Client(worker.port)
+        first = ask(client)
+        assert first.fields["ratelimit-policy"] == '"one";q=100;qu="tokens";w=60'
+        ((_, spent),) = closed(worker)
+        assert spent == 60 and said(ask(client)) == EXHAUSTED and left(ask(client, cap=10)) < 30
+
+
+def test_steps_of_a_window_that_rolls_count_for_as_long_as_it_is(tmp_path: Path) -> None:
+    lines = "tokens 100", 'rolling "1m"', 'key "header:x-tenant"'
+    with governed(tmp_path, *lines, model=Model(usage(1, 1))) as (worker, _):
+        region, now_s = worker.region, int(time.time()) // 2 * 2
+        for tenant, back, amount in (("near", 40, 90), ("far", 100, 90)):
+            key = json.dumps(["one", now_s - back, tenant], separators=(",", ":")).encode()
+            term = b"".join(word.to_bytes(8, "little") for word in (time.monotonic_ns() + 10**11, amount, 1000, 0))
+            region.reserve(worker.slot, time.monotonic_ns(), (key,), term)
+        assert said(ask(Client(worker.port), "X-Tenant: near")) == EXHAUSTED
+        assert left(ask(Client(worker.port), "X-Tenant: near", cap=1)) < 10
+        assert said(ask(Client(worker.port), "X-Tenant: far")) == (200, "")
+
+
+@pytest.mark.directive("token-budget/rollover")
+def test_what_was_not_used_of_the_last_window_is_added(tmp_path: Path) -> None:
+    lines = "tokens 100", 'rollover "50%"', 'key "header:x-tenant"'
+    with governed(tmp_path, *lines, model=Model(usage(1, 1))) as (worker, _):
+        region, today_s = worker.region, int(time.time()) // 86400 * 86400
+        for tenant, used in (("saver", 80), ("spender", 100)):
+            key = json.dumps(["one", today_s - 86400, tenant], separators=(",", ":")).encode()
+            term = b"".join(word.to_bytes(8, "little") for word in (time.monotonic_ns() + 10**14, used, 1000, 0))
+            _, _, _, lease = region.reserve(worker.slot, time.monotonic_ns(), (key,), term)
+            region.settle(worker.slot, lease, used, used, 1)
+        caps = {"new": 130, "saver": 100, "spender": 80}
+        for tenant, cap in caps.items():
+            answer = ask(Client(worker.port), f"X-Tenant: {tenant}", cap=cap)
+            assert answer.status == 200, "100, and 50, 20 and none of the last window"
+            assert said(ask(Client(worker.port), f"X-Tenant: {tenant}", cap=cap + 30)) != (200, "")
+        assert said(ask(Client(worker.port), "X-Tenant: spender", cap=101)) == EXHAUSTED
+        assert said(ask(Client(worker.port), "X-Tenant: new", cap=151)) == (413, "larger-than-budget")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ('rolling "1h"; per "day"', "`per` has no effect where the window rolls"),
+        ('rolling "1h"; rollover "5%"', "`rollover` has no effect where the window rolls"),
+        ('rolling "32d"', "of 31 days at most"),
+        ('rolling "90500ms"', "of whole seconds"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(tmp_path: Path, lines: str, told: str) -> None:
+    loaded = load_text(written(tmp_path, 1, filters=f'token-budget "one" {{ tokens 10; {lines}; }}'))
+    assert loaded.plan is None and told in render_problems(loaded.problems)
+
+
 @pytest.mark.directive("token-budget/on-limit")
 def test_one_that_observes_refuses_nobody_and_says_what_it_would(tmp_path: Path) -> None:
     with governed(tmp_path, "tokens 70", 'on-limit "observe"') as (worker, _):

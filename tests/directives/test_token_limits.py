@@ -49,7 +49,7 @@ def remaining(client: Client) -> int:
 
 @pytest.mark.directive("token-limit", "token-limit/tokens")
 def test_the_most_is_taken_and_what_was_not_needed_comes_back(tmp_path: Path) -> None:
-    with limited(tmp_path, 'tokens "100/h"', model=Model(usage(10, 20), usage(1, 1))) as (worker, origin):
+    with limited(tmp_path, 'tokens "100/h"', model=Model(usage(10, 20), usage(1, 1))) as (worker, _):
         client = Client(worker.port)
         first = ask(client)
         assert first.status == 200 and 30 < left(first) < 50, "50 of output and what the input may be"

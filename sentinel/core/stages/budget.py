@@ -43,31 +43,33 @@ def budget(
         return refusal, (), None
     amounts = [max(one.asked(appraisal), 1) for one in allowances]
     for one, amount in zip(allowances, amounts, strict=True):
-        if amount > one.limit:
+        if amount > one.limit + one.carried_max:
             trace.add((Reason.LARGER_THAN_BUDGET, one.span, (one.name, one.told(amount), one.told(one.amount))))
             return _reject(candidate, Reason.LARGER_THAN_BUDGET, (NO_RETRY,)), (), None
     if not allowances:
         return None, (), Spending(tokens)
     windows = [world.window(one.period, one.time_zone) for one in allowances]
     asked = list(zip(allowances, windows, strict=True))
-    outcome, index, *answer = world.reserve(
-        tuple([one.key(request, appraisal, window.start_s) for one, window in asked]),
-        tuple([
-            (window.left_s, amount, one.limit, one.flags)
-            for (one, window), amount in zip(asked, amounts, strict=True)
-        ]),
-    )  # fmt: skip
-    used, leases = answer[: len(asked)], answer[len(asked) :]
+    keys = tuple([one.key(request, appraisal, window.start_s) for one, window in asked])
+    terms = tuple([
+        one.term(key, amount, window) for (one, window), key, amount in zip(asked, keys, amounts, strict=True)
+    ])  # fmt: skip
+    outcome, index, *answer = world.reserve(keys, terms)
+    count = len(asked)
+    used, leases, earlier = answer[:count], answer[count : 2 * count], answer[2 * count :]
+    accounts = [one.account(*found) for one, *found in zip(allowances, used, earlier, strict=True)]
     if outcome != ADMITTED:
-        return _refused(candidate, outcome, asked[index], used[index], amounts[index], trace), (), None
-    for one, total, amount in zip(allowances, used, amounts, strict=True):
-        reason = Reason.WITHIN_BUDGET if total <= one.amount else Reason.BUDGET_EXCEEDED
-        trace.add((reason, one.span, (one.name, one.told(total), one.told(one.amount), one.told(amount))))
-    warned = _warned(allowances, used, trace)
-    enforced = [(one, total, window) for (one, window), total in zip(asked, used, strict=True) if not one.is_observer]
+        return _refused(candidate, outcome, asked[index], accounts[index], amounts[index], trace), (), None
+    for one, (total, whole), amount in zip(allowances, accounts, amounts, strict=True):
+        reason = Reason.WITHIN_BUDGET if total <= whole else Reason.BUDGET_EXCEEDED
+        trace.add((reason, one.span, (one.name, one.told(total), one.told(whole), one.told(amount))))
+    warned = _warned(allowances, accounts, trace)
+    enforced = [
+        (one, *account, window) for (one, window), account in zip(asked, accounts, strict=True) if not one.is_observer
+    ]
     reservations = [
-        Reservation(lease, one.limit, amount, bool(one.currency))
-        for one, lease, amount in zip(allowances, leases, amounts, strict=True)
+        Reservation(lease, one.limit, term.amount, bool(one.currency), key, *term[4:])
+        for one, lease, key, term in zip(allowances, leases, keys, terms, strict=True)
     ]
     fields = fields_of(enforced)
     if said := ", ".join([f'"{one.name}";at={percent}' for one, percent in warned if one.warns_clients]):
@@ -75,10 +77,12 @@ def budget(
     return None, fields, Spending(tokens, tuple(reservations), warned=len(warned))
 
 
-def _warned(allowances: Sequence[Allowance], used: Sequence[int], trace: Trace) -> list[tuple[Allowance, int]]:
+def _warned(
+    allowances: Sequence[Allowance], accounts: Sequence[tuple[int, int]], trace: Trace
+) -> list[tuple[Allowance, int]]:
     """The budgets of which so much is used that somebody wants to know."""
     found = []
-    for one, total in zip(allowances, used, strict=True):
+    for one, (total, _) in zip(allowances, accounts, strict=True):
         if percent := one.warned(total):
             told = one.name, one.told(total), one.told(one.amount), f"{percent}%"
             trace.add((Reason.BUDGET_WARNED, one.span, told))
@@ -118,14 +122,15 @@ def _unread(
 
 
 def _refused(
-    candidate: Candidate, outcome: int, asked: tuple[Allowance, Window], used: int, amount: int, trace: Trace
+    candidate: Candidate, outcome: int, asked: tuple[Allowance, Window], account: tuple[int, int], amount: int,
+    trace: Trace,
 ) -> Reject:
-    one, window = asked
+    (one, window), (used, whole) = asked, account
     if outcome == FULL:
         trace.add((Reason.BUDGETS_FULL, one.span, (one.name,)))
         return _reject(candidate, Reason.BUDGETS_FULL, (("retry-after", "1"),))
-    trace.add((Reason.BUDGET_EXHAUSTED, one.span, (one.name, one.told(used), one.told(one.amount), one.told(amount))))
-    told = ("retry-after", str(window.left_s)), NO_RETRY, *fields_of([(one, used, window)])
+    trace.add((Reason.BUDGET_EXHAUSTED, one.span, (one.name, one.told(used), one.told(whole), one.told(amount))))
+    told = ("retry-after", str(window.left_s)), NO_RETRY, *fields_of([(one, used, whole, window)])
     return _reject(candidate, Reason.BUDGET_EXHAUSTED, told)
 
 

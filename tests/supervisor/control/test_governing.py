@@ -10,7 +10,8 @@ import pytest
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.limits import TERM, Limiter
 from sentinel.core.machines.health import Finding, Health
-from sentinel.core.plan import SECOND, ConcurrencyLimit, RateLimit
+from sentinel.core.plan import SECOND, ConcurrencyLimit, RateLimit, TokenLimit
+from sentinel.core.throttles import token_bucket
 from shm.places import FAILURE, pack_terms
 from shm.region import Role
 from tests.supervisor.control.stage import Stage
@@ -23,6 +24,7 @@ listeners {{ listener "web" {{ address "127.0.0.1:8080"; }}; }}
 filters {{
     rate-limit "per-client" {{ rate "10/s"; burst 5; key "client-ip" "header:x-t"; }}
     concurrency-limit "few" {{ max 2; key "header:x-t"; }}
+    token-limit "tpm" {{ tokens "600/m"; burst 100; key "client-ip" "model"; }}
 }}
 routes {{ route "r" {{ matches {{ path-prefix "/"; }}; filters "per-client" "few"; upstream "api"; }}; }}
 upstreams {{
@@ -109,6 +111,19 @@ def test_a_bucket_is_shown_and_made_full(served: Stage) -> None:
     mistyped = served.post("limits", "reset", limit="per-client", key=["10.0.0.999", "acme"])
     assert mistyped.status == 404 and "`10.0.0.999` is no client-ip" in mistyped.document["error"]
     assert served.get("limits", "per-client", key=["10.0.0.9", "acme"]).document["remaining"] == 5
+
+
+def test_a_bucket_of_tokens_is_shown_and_made_full(served: Stage) -> None:
+    limit = TokenLimit("tpm", 600, 60 * SECOND, 100, key=("client-ip", "model"))
+    measure, key = token_bucket(limit, "r", ["10.0.0.9", "m"])
+    slot = served.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=0)
+    served.region.charge(slot, time.monotonic_ns(), (key,), TERM.pack(measure.charge_ns(60), 1 << 40, 0))
+    shown = served.get("limits", "tpm", key=["10.0.0.9", "m"]).document
+    assert 40 <= shown["remaining"] <= 42 and shown["burst"] == 100 and not shown["is_limited"]
+    assert served.get("limits").document["tokens"][0]["name"] == "tpm"
+    assert served.post("limits", "reset", limit="tpm", key=["10.0.0.9", "m"]).document["before"] == "used"
+    assert served.get("limits", "tpm", key=["10.0.0.9", "m"]).document["remaining"] == 100
+    assert served.get("limits", "tpm", key=["10.0.0.9"]).status == 404
 
 
 def test_what_is_held_under_a_key_is_shown_and_ends_with_its_requests(served: Stage) -> None:

@@ -177,6 +177,25 @@ def test_a_threshold_is_told_once_for_a_window(stage: Stage) -> None:
     wait_until(lambda: told()[2:] == [("b acme", "80%: 93 of 100")], "and the next, once")
 
 
+def test_windows_that_roll_or_are_carried_over_are_told_as_one_account(stage: Stage) -> None:
+    with stage.config.open("a") as file:
+        file.write('''filters {
+            token-budget "roll" { tokens 100; rolling "24h"; key "header:x-t"; }
+            token-budget "over" { tokens 100; rollover "50%"; key "header:x-t"; }
+        }\n''')
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    today_s = int(time.time()) // 86400 * 86400
+    for name, start_s, amount in (("roll", START_S - 7200, 30), ("roll", START_S, 20), ("over", today_s - 86400, 80),
+                                  ("over", today_s, 10)):  # fmt: skip
+        spend(stage.region, slot, write_key(name, start_s, ("acme",)), amount)
+    found = {one["budget"]: one for one in stage.get("budgets").document["budgets"]}
+    assert len(stage.get("budgets").document["budgets"]) == 2
+    assert (found["roll"]["settled"], found["roll"]["left"], found["roll"]["start"]) == (50, 50, stamp(START_S - 7200))
+    assert (found["over"]["settled"], found["over"]["amount"], found["over"]["left"]) == (10, 120, 110)
+    assert found["over"]["end"] == stamp(today_s + 86400)
+
+
 @pytest.mark.directive("system/ledger-flush")
 def test_how_often_is_said_in_the_configuration(stage: Stage) -> None:
     """An hour, and nothing is on the disk until the end; a reload to a moment, and it is there at once."""
