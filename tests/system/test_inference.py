@@ -33,8 +33,23 @@ FILTERS = f"""}}
 filters {{
     token-budget "small" {{ tokens {AMOUNT}; key "header:x-tenant"; }}
     token-budget "large" {{ tokens 1000000; key "all"; }}
+    token-budget "organisation" {{ tokens {4 * AMOUNT}; key "header:x-tenant"; }}
+    token-budget "team" {{ tokens {3 * AMOUNT}; key "header:x-tenant" "header:x-team"; rolling "24h"; }}
+    token-budget "user" {{ tokens {2 * AMOUNT}; key "header:x-tenant" "header:x-user"; rollover "10%"; }}
+    token-budget "model" {{ money "10.00"; key "header:x-tenant" "model"; }}
+    token-limit "steady" {{ tokens "1000000/h"; key "header:x-tenant"; }}
+}}
+prices {{
+    currency "USD"
+    price "*" {{ input "1000.00"; output "1000.00"; }}
 """
 ROUTES = """
+    route "tree" {
+        matches { path-prefix "/tree"; }
+        filters "organisation" "team" "user" "model" "steady"
+        inference
+        upstream "origin"
+    }
     route "llm" {
         matches { path-prefix "/llm"; }
         filters "small" "large"
@@ -260,3 +275,55 @@ def test_what_a_worker_had_streamed_is_settled_when_it_is_killed_and_the_rest_is
     assert spent >= 100, "all but the last piece"
     with gpt(fleet, "killed") as client:
         client.chat.completions.create(model="mock", messages=MESSAGES, max_tokens=AMOUNT - spent - 50)
+
+
+MODEL = "mock mock-rate=200 mock-tokens=60"
+LEVELS = {
+    "organisation": (("tree",), 4 * AMOUNT), "team": (("red", "tree"), 3 * AMOUNT),
+    "user": (("tree", "ann"), 2 * AMOUNT + AMOUNT // 5), "model USD": (("tree", MODEL), 10_000_000),
+}  # fmt: skip
+"""The parts of each level's key, and its amount: one rolls, one has what yesterday left, one is of money."""
+TREE = {"x-tenant": "tree", "x-team": "red", "x-user": "ann"}
+MICRO_USD = 1000
+"""What a token costs."""
+PIECE = 300
+"""What a killed worker may have settled at one level and not at the next: a look at a stream, and the input."""
+
+
+def test_all_levels_of_a_hierarchy_are_charged_at_once_or_none_also_over_kills_and_a_reload(
+    fleet: Fleet, books: Books
+) -> None:
+    seen: list[tuple[str, int]] = []
+    killed: list[int] = []
+
+    def stream() -> str:
+        with openai.OpenAI(
+            api_key="none", base_url=f"http://127.0.0.1:{fleet.port}/tree/v1", max_retries=0, default_headers=TREE
+        ) as client:
+            try:
+                for _ in client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=60, stream=True):
+                    seen.extend((level, sum(books.of(level, *parts))) for level, (parts, _) in LEVELS.items())
+            except openai.RateLimitError:
+                return "refused"
+            except Exception:  # whatever the SDK's transport says of a lost connection
+                return "killed"
+        return "served"
+
+    def harm() -> None:
+        for _ in range(3):
+            wait_until(fleet.is_serving, "there are workers")
+            for worker in fleet.workers()[:2]:
+                os.kill(worker["pid"], signal.SIGKILL)
+                killed.append(worker["pid"])
+        fleet.ctl("reload", check=False)
+
+    harming = threading.Thread(target=harm)
+    harming.start()
+    found = at_once(40, stream)
+    harming.join(60)
+    wait_until(fleet.is_serving, "there are workers again")
+    assert len(killed) == 6 and found.total() == 40
+    spent = {level: books.settled(level, *parts) for level, (parts, _) in LEVELS.items()}
+    spent["model USD"] //= MICRO_USD
+    assert max(spent.values()) > 0 and max(spent.values()) - min(spent.values()) <= len(killed) * PIECE, spent
+    assert seen and all(total <= LEVELS[level][1] for level, total in seen), "at every moment that anybody looked"
