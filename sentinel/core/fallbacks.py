@@ -27,6 +27,7 @@ WORDS: Final[dict[Reason, str]] = CONDITIONS | {
     Reason.NAME_UNRESOLVED: "no-endpoint", Reason.MODEL_MISSING: "no-endpoint", Reason.UPSTREAM_FULL: "full",
     Reason.BUDGET_EXHAUSTED: "budget", Reason.LARGER_THAN_BUDGET: "budget", Reason.NO_PRICE: "budget",
     Reason.BUDGETS_FULL: "budget",
+    Reason.TOKEN_LIMITED: "budget", Reason.LARGER_THAN_TOKEN_LIMIT: "budget",
 }  # fmt: skip
 """By which word of `on` an end without an answer falls back."""
 

@@ -120,10 +120,10 @@ def test_exempt_clients_and_what_cannot_be_read() -> None:
     assert isinstance(verdict, Forward) and Reason.WITHIN_TOKEN_LIMIT not in [step[0] for step in steps]
     found = planned(TPM)
     world = Assumed(found, State())
-    world.recognises = lambda route, request: False
+    world.dialect_of = lambda route, request: None
     assert decided(world, found)[0].reason is Reason.INFERENCE_UNKNOWN  # type: ignore[union-attr]
     world = Assumed(exempt, State())
-    world.recognises = lambda route, request: False
+    world.dialect_of = lambda route, request: None
     assert isinstance(decided(world, exempt)[0], Forward)
 
 
