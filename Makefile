@@ -29,7 +29,7 @@ run: $(VENV)/.run
 	@$(BIN)/python -m sentinel dev $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -72,7 +72,9 @@ class Course:
         return float(median(getattr(lap, name) for lap in self.laps))
 
     def ratios(self, reference: Course) -> list[float]:
-        return [lap.cpu_us / other.cpu_us for lap, other in zip(self.laps, reference.laps, strict=False)]
+        """Round by round; one in which the reference did nothing says nothing."""
+        both = zip(self.laps, reference.laps, strict=False)
+        return [lap.cpu_us / other.cpu_us for lap, other in both if other.cpu_us]
 
     def disqualified(self) -> list[str]:
         """Why its figures do not count; empty when they do."""

@@ -51,7 +51,7 @@ from workers.attempt import FOR_ALL, FULL
 from workers.pricing import Prices
 from workers.world import LiveWorld
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 HOUR_NS = 3600 * 10**9
 PASSING = st.sampled_from([0, 1, 10**8, 10**9, 30 * 10**9])
