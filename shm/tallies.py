@@ -118,7 +118,8 @@ class Tally(NamedTuple):
 class Tallies:
     """All tallies of one region. `reserve`: have memory for so many octets from here on, or RegionFault."""
 
-    __slots__ = ("_cells", "_geometry", "_known", "_memory", "_numbers", "_ready", "_reserve", "_salt", "_words")
+    __slots__ = ("_cells", "_geometry", "_known", "_memory", "_numbers", "_ready", "_reserve", "_rows",
+                 "_salt", "_stride", "_words")  # fmt: skip
 
     def __init__(
         self, cells: Cells, geometry: Geometry, memory: memoryview, reserve: Callable[[int, int], None],
@@ -126,6 +127,8 @@ class Tallies:
     ) -> None:  # fmt: skip
         self._cells = cells
         self._geometry = geometry
+        # A geometry works its places out anew, table by table, whenever it is asked.
+        self._rows, self._stride = geometry.tallies_offset // WORD, geometry.tallies_stride // WORD
         self._memory = memory
         self._words = memory.cast("B").cast("Q")
         self._reserve = reserve
@@ -146,7 +149,7 @@ class Tallies:
             index = self._prepared(slot, index)
             if index < 0:
                 return
-        at, words = self._geometry.tally(slot, index) // WORD, self._words
+        at, words = self._rows + slot * self._stride + index * TALLY_WORDS, self._words
         received, cached, made, is_reported, cost, duration_ns, first_ns = notch
         words[at + CALLS] += 1
         words[at + INPUT] += received
