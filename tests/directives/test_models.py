@@ -398,7 +398,11 @@ def test_budgets_by_model_and_of_money_are_those_of_the_model_that_answered(tmp_
     models = chain(filters=filters).replace('send-as "b-1"', 'send-as "b-1"; ' + filters)
     with house(tmp_path, models, own=True, budget=budgets) as rooms:
         rooms.replace("a", "429")
-        assert rooms.ask(DEAR) == (200, "")
+        answer = ask(Client(rooms.worker.port), body=DEAR)
+        assert answer.status == 200
+        told = [value for name, value in answer.field_list if name == "ratelimit-policy"]
+        assert len(told) == 1, "of the budgets of the one that answered, and of no other"
+        assert [name for name, _ in answer.field_list].count("x-request-id") == 1
         spent = dict(closed(rooms.worker))
         assert {name: one for name, one in spent.items() if one} == {"['b-1']": 25_000_000}, "10 read, 20 made"
         step = next(one for one in rooms.record(0).steps if one.reason == "priced")
