@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
-from workers import attempt, falling, hedging, retrying
+from workers import attempt, falling, hedging, interpreting, retrying
 from workers.forwarded import DROPPED_FROM_ANSWERS
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
@@ -128,7 +128,12 @@ def final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
         exchange.answer_lines += group.tag(exchange)
     tab, have = exchange.tab, len(data) - size
     if tab is not None:
-        tab.begin(head, exchange.stint)
+        interpreter = tab.interpreter
+        if interpreter is not None and interpreting.collects(exchange, tab, interpreter, head):
+            _delivered(exchange, interpreting.begin(exchange, tab, interpreter, head, data))
+            return
+        if interpreter is None:
+            tab.begin(head, exchange.stint)
         if tab.has_headers:
             is_whole = have >= head.content_length >= 0
             exchange.answer_lines += tab.answer_lines(data[size : size + head.content_length] if is_whole else None)
@@ -182,6 +187,10 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
     assert upstream is not None
     # Only ever moved later here: no word to the ticker.
     exchange.deadline_ns = downstream.service.ticker.now_ns + upstream.idle_timeout_ns + SLACK_NS
+    tab = exchange.tab
+    if tab is not None and tab.interpreter is not None and tab.interpreter.is_collecting:
+        _delivered(exchange, interpreting.collect(exchange, tab, tab.interpreter, data))
+        return
     if left >= 0:
         left -= len(data)
         exchange.answer_left = left
@@ -258,6 +267,10 @@ def ended(exchange: Exchange, fault: Exception | None) -> None:
             exchange.fail(Reason.UPSTREAM_CLOSED)
         else:
             attempt.link_died(exchange)
+    elif head.until_close and fault is None and _is_collecting(exchange):
+        tab = exchange.tab
+        assert tab is not None and tab.interpreter is not None
+        _delivered(exchange, interpreting.deliver(exchange, tab, tab.interpreter, is_clean=False))
     elif head.until_close and fault is None:
         if exchange.tab is not None and (rest := exchange.tab.finish()):
             exchange.bytes_out += len(rest)
@@ -268,6 +281,18 @@ def ended(exchange: Exchange, fault: Exception | None) -> None:
         _complete(exchange, False)
     else:
         exchange.fail(Reason.UPSTREAM_ABORTED)
+
+
+def _is_collecting(exchange: Exchange) -> bool:
+    """Whether an answer in another dialect is waited for to its end."""
+    tab = exchange.tab
+    return tab is not None and tab.interpreter is not None and tab.interpreter.is_collecting
+
+
+def _delivered(exchange: Exchange, is_clean: bool | None) -> None:
+    """An answer that was collected has been said, if it is whole."""
+    if is_clean is not None:
+        _complete(exchange, is_clean)
 
 
 def _complete(exchange: Exchange, is_clean: bool) -> None:

@@ -312,7 +312,9 @@ class Exchange:
         assert request is not None
         self.errand = verdict.errand
         stamp = None if provider is None else self.downstream.service.world.stamp(provider)
-        self.outward = outward_of(request, verdict.route.inference, verdict.errand, provider, stamp)
+        self.outward = outward_of(
+            request, verdict.route.inference, verdict.errand, provider, stamp, verdict.translation
+        )
 
     def _respond(self, said: Said, fields: Fields) -> None:
         head, keep = self.head, self.may_keep_alive()
@@ -520,6 +522,7 @@ class Exchange:
         self.downstream.service.shadows.leave(self)
         if self.tab is not None:
             self.tab.refund()
+            metering.forget(self)
         self._let_go()
 
     def _let_go(self) -> None:

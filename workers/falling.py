@@ -45,6 +45,8 @@ def again(exchange: Exchange, errand: Errand, reason: Reason | None, status: int
         return False
     if exchange.interims or exchange.is_tunnel or exchange.is_ended:
         return False
+    if tab.interpreter is not None and tab.interpreter.is_collecting:  # its head was taken for the answer's
+        return False
     if not (falls_on_answer(fallback, status) if reason is None else falls_on(fallback, reason)):
         return False
     what = str(status) if reason is None else reason.word
@@ -75,7 +77,7 @@ def holds(exchange: Exchange, head: ResponseHead, data: bytes) -> bool:
     if exchange.patience is None or tab is None:
         return False
     if tab.ask.is_stream and 200 <= head.status < 300:
-        exchange.hold = Hold(tab.ask, head)
+        exchange.hold = Hold(tab.asked, head)
         return held(exchange, data) is None
     _be_patient(exchange)
     return False

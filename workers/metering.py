@@ -27,13 +27,23 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Reservation, Spending, Taking, priced
+from sentinel.core.appraisal import (
+    FREE,
+    UNKNOWN,
+    Appraisal,
+    Reservation,
+    Spending,
+    Taking,
+    Translation,
+    priced,
+)  # fmt: skip
 from sentinel.core.balance.prefixes import mark_of
 from sentinel.core.keys import raw_part_of
 from sentinel.core.models import Errand
-from sentinel.core.plan import Inference, Route
+from sentinel.core.plan import Inference, Provider, Route
 from sentinel.core.prices import Rates, money
 from sentinel.core.reasons import Reason
 from sentinel.core.throttles import CHARGE_NS_MAX
@@ -48,19 +58,22 @@ from sentinel.inference.meter import Meter
 from sentinel.inference.prices import cost
 from sentinel.inference.sheet import Doubt, Reading
 from sentinel.inference.spans import replaced
+from sentinel.inference.translate.form import Terms
 from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.tallies import Labels, Notch
 from workers.bill import Bill, headers_of
-from workers.calls import call_of, recognises
+from workers.calls import call_of, pair_of, recognises, translated
 from workers.decoding import decode_answer, decode_request
 from workers.glances import GLANCES
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault
 from workers.http1.heads import ResponseHead
+from workers.interpreting import Interpreter
 
 if TYPE_CHECKING:
+    from sentinel.core.request import Request
     from workers.exchange import Exchange
     from workers.places import Stint
     from workers.service import Service
@@ -100,9 +113,7 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
     call = call_of(inference, request.method, request.path)
     if call is None:
         return FREE if request.method in FREE_METHODS else UNKNOWN
-    body = b"".join(exchange.backlog)
-    if exchange.head.chunked:
-        body, _ = ChunkedBody(reframe=False, fault=ClientFault).feed(body)
+    body = _body_of(exchange)
     try:
         ask = read_request(call, body, decode_request)
     except InferenceFault as fault:
@@ -119,9 +130,22 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
     rates = service.prices.rates(ask.model)
     tokens = estimate.input_tokens, output_tokens
     most, account = priced(ask.model, service.prices.book, rates, tokens)
-    exchange.tab = Tab(service, inference, billed, estimate, body, rates)
+    tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates)
+    service.world.tabs[id(request)] = tab
     mark = mark_of(ask.input.texts) if route.name in service.table.marked else 0
     return Appraisal("ask", ask.model, *tokens, money=most, account=account, dialect=call.dialect.value, mark=mark)
+
+
+def forget(exchange: Exchange) -> None:
+    """Nobody asks any more what this request says."""
+    exchange.downstream.service.world.tabs.pop(id(exchange.request), None)
+
+
+def _body_of(exchange: Exchange) -> bytes:
+    body = b"".join(exchange.backlog)
+    if exchange.head.chunked:
+        body, _ = ChunkedBody(reframe=False, fault=ClientFault).feed(body)
+    return body
 
 
 class Account:
@@ -144,7 +168,8 @@ class Tab:
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
         "_is_usage_asked", "_lines", "_prices", "_region", "_slot", "_stint", "_takings", "_tokens",
-        "_unlooked_bytes", "_world", "ask", "bill", "body", "has_headers", "is_closed", "is_read", "meter", "rates",
+        "_unlooked_bytes", "_world", "ask", "bill", "body", "has_headers", "interpreter", "is_closed", "is_read",
+        "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -153,6 +178,7 @@ class Tab:
         self.ask = ask
         self.body = body
         self.meter: Meter | None = None  # from the head of a good answer on
+        self.interpreter: Interpreter | None = None  # between a client and a provider of different dialects
         self.is_closed = False
         self.is_read = False  # before it was sent, so that its head could say what it took
         self.has_headers = inference.has_headers
@@ -186,36 +212,58 @@ class Tab:
             self._takings = [one for one in spending.takings if one.is_of_tokens]
             self._accounts = [Account(one) for one in spending.reservations if one.lease != BUDGET_UNCOUNTED]
 
+    def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
+        """Say the request in the provider's dialect; until it is prepared for another one there is an interpreter."""
+        found, how = translated(route, provider, request), provider.translate
+        if found.kind != "said" or how is None:
+            return found
+        pair = pair_of(found)
+        try:
+            said = pair.request(self.body, Terms(how.max_tokens or None, frozenset(how.left_out)), decode_request)
+        except InferenceFault as fault:
+            return replace(found, kind="unsayable", fault=str(fault))
+        self.interpreter = Interpreter(pair, said.body, wants_usage=self.ask.wants_usage)
+        return replace(found, left_out=", ".join(said.left_out))
+
+    @property
+    def asked(self) -> Ask:
+        """What the provider was asked, in its own dialect."""
+        return self.ask if self.interpreter is None else self.ask._replace(dialect=self.interpreter.pair.provider)
+
     def prepare(self, exchange: Exchange) -> None:
         """The request as it will be sent: with a length, the provider's name for the model, and asking for usage."""
-        body, errand = self.body, exchange.errand
+        body, errand, interpreter = self.body, exchange.errand, self.interpreter
+        if interpreter is not None and (exchange.outward is None or exchange.outward.pair is None):
+            interpreter = self.interpreter = None  # that was for a provider which has failed
+        if interpreter is not None:
+            body, interpreter.body = interpreter.body, b""
         if errand is not None:
-            body = self._renamed(exchange, errand)
+            body = self._renamed(exchange, errand, body)
             self.ask = self.ask._replace(model=errand.sent)
             self.bill = self.bill._replace(model=errand.sent)
             self.rates = self._prices.rates(errand.sent)
         if errand is None or errand.following is None:  # nobody else is asked: it need not be kept as it came
             self.body = b""
-        edited = asking_for_usage(self.ask, body)
+        edited = asking_for_usage(self.ask, body) if interpreter is None else None
         if edited is not None:
             self._is_usage_asked = True
             body = edited
         offered = ", ".join(exchange.head.values("accept-encoding"))
-        encodings = accepted(offered, is_edited=self._is_usage_asked)
+        encodings = accepted(offered, is_edited=self._is_usage_asked or interpreter is not None)
         self._lines = f"content-length: {len(body)}\r\naccept-encoding: {encodings}\r\n\r\n".encode("latin-1")
         exchange.backlog = [body]
         exchange.kept = [body]
         exchange.kept_bytes = len(body)
 
-    def _renamed(self, exchange: Exchange, errand: Errand) -> bytes:
+    def _renamed(self, exchange: Exchange, errand: Errand, body: bytes) -> bytes:
         """The body with the name by which the provider knows the model; also where a path's name has overruled it."""
         request = exchange.request
         assert request is not None
         call = call_of(self._inference, request.method, request.path)
         if errand.sent == errand.asked and (call is None or call.model is None):
-            return self.body
-        found = replaced(self.body, ("model",), errand.sent)
-        return self.body if found is None else found
+            return body
+        found = replaced(body, ("model",), errand.sent)
+        return body if found is None else found
 
     def head(self, raw: bytes) -> bytes:
         """The head of the request, with what is said anew."""
@@ -235,7 +283,7 @@ class Tab:
             elif name == "content-encoding":
                 encoding = value
         self.meter = Meter(
-            self.ask, content_type=content_type, encoding=encoding,
+            self.asked, content_type=content_type, encoding=encoding,
             # What has a length is not shortened; nobody sends a stream so.
             is_usage_removed=self._is_usage_asked and head.content_length < 0,
             count=self._estimator.counter(self.ask.model), decode=decode_answer,
@@ -271,11 +319,12 @@ class Tab:
             if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
                 self._unlooked_bytes = 0
                 self._settle_on(meter.reading())
-        return out
+        return out if self.interpreter is None else self.interpreter.feed(out)
 
     def finish(self) -> bytes:
         """The answer is through; returns what was held back of it."""
-        return b"" if self.meter is None else self.meter.finish()
+        rest = b"" if self.meter is None else self.meter.finish()
+        return rest if self.interpreter is None else self.interpreter.finish(rest)
 
     def _settle_on(self, reading: Reading) -> None:
         """What was produced so far is spent, whatever becomes of this worker."""
@@ -343,6 +392,7 @@ class Tab:
         if self.is_closed:
             return
         self.is_closed = True
+        forget(exchange)
         meter = self.meter
         if meter is None:
             self.refund()
@@ -387,11 +437,14 @@ class Tab:
         elif self._book is not None:
             exchange.trace.step(Reason.UNPRICED, self._book.span, model)
         region, slot = self._region, self._slot
+        stream = None if self.interpreter is None else self.interpreter.stream
+        if stream is not None and stream.fault:
+            exchange.trace.step(Reason.ANSWER_UNTRANSLATABLE, self._inference.span, stream.fault)
         tenant = self._inference.tenant
         assert exchange.route is not None and exchange.request is not None
         region.tallies.add(
             slot, Labels(
-                exchange.route.name, model, self.ask.dialect.value,
+                exchange.route.name, model, self.asked.dialect.value,
                 raw_part_of(tenant)(exchange.request) if tenant else "", bill.currency,
             ), Notch(
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.is_reported, bill.cost or 0,
@@ -416,6 +469,9 @@ ANTHROPIC_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error", 
 GEMINI_STATES: Final = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED",
                         504: "DEADLINE_EXCEEDED"}  # fmt: skip
 
+TOLD: Final = frozenset({Reason.INFERENCE_MALFORMED, Reason.UNTRANSLATABLE, Reason.ANSWER_UNTRANSLATABLE})
+"""Refusals whose step ends with a place and what is wrong there."""
+
 
 def refusal_of(exchange: Exchange, inference: Inference, status: int, reason: Reason) -> dict[str, Any] | None:
     """What a refusal says in the shape of the provider's own errors; None for what is in no dialect."""
@@ -423,7 +479,8 @@ def refusal_of(exchange: Exchange, inference: Inference, status: int, reason: Re
     call = None if request is None else call_of(inference, request.method, request.path)
     if call is None:
         return None
-    message = f"{reason.value.text} (request id: {exchange.request_id})"
+    why = _why(exchange, reason)
+    message = f"{reason.value.text}{f': {why}' if why else ''} (request id: {exchange.request_id})"
     match call.dialect:
         case Dialect.ANTHROPIC_MESSAGES:
             kind = ANTHROPIC_TYPES.get(status, "api_error")
@@ -441,4 +498,12 @@ def refusal_of(exchange: Exchange, inference: Inference, status: int, reason: Re
                 kind = "insufficient_quota"
             elif reason is Reason.TOKEN_LIMITED:
                 kind = "tokens"
-            return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+            place = why.partition(":")[0] if why.startswith("$") else None
+            return {"error": {"message": message, "type": kind, "param": place, "code": code}}
+
+
+def _why(exchange: Exchange, reason: Reason) -> str:
+    """What of a body could not be read or said, with its place; never a value of it."""
+    if reason not in TOLD:
+        return ""
+    return next((str(step[2][-1]) for step in reversed(exchange.trace.steps) if step[0] is reason and step[2]), "")

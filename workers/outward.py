@@ -19,11 +19,15 @@ import re
 from typing import Final
 from urllib.parse import unquote_plus
 
+from sentinel.core.appraisal import SAME, Translation
 from sentinel.core.models import Errand
 from sentinel.core.plan import Credential, Inference, Provider
 from sentinel.core.request import Request
 from sentinel.inference.address import addressed
-from workers.calls import call_of
+from sentinel.inference.dialect import recognise
+from sentinel.inference.translate.pairs import Pair
+from workers.calls import call_of, pair_of
+from workers.interpreting import said_head
 
 FIELDS: Final = ("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key")
 PARAMETERS: Final = frozenset({"key", "api-key", "api_key", "apikey", "access_token"})
@@ -51,25 +55,29 @@ class Stamp:
 class Outward:
     """What one request says to its upstream."""
 
-    __slots__ = ("authority", "stamp", "target")
+    __slots__ = ("authority", "pair", "stamp", "target")
 
-    def __init__(self, target: str, authority: str, stamp: Stamp | None) -> None:
+    def __init__(self, target: str, authority: str, stamp: Stamp | None, pair: Pair | None = None) -> None:
+        self.pair = pair  # between two dialects
         self.target = target
         self.authority = authority  # "": the client's
         self.stamp = stamp
 
     def head(self, raw: bytes) -> bytes:
+        if self.pair is not None:
+            raw = said_head(raw, self.pair)
         return raw if self.stamp is None else self.stamp.put_on(raw)
 
 
 def outward_of(
     request: Request, inference: Inference | None, errand: Errand | None, provider: Provider | None,
-    stamp: Stamp | None,
+    stamp: Stamp | None, translation: Translation = SAME,
 ) -> Outward:  # fmt: skip
     """What is said anew. `stamp`: of the provider's credential."""
-    path, query = request.path, request.query
+    pair = pair_of(translation) if translation.kind == "said" else None
+    path, query = request.path if pair is None else pair.path(request.path), request.query
     prefix = "" if provider is None else provider.path_prefix
-    call = None if inference is None else call_of(inference, request.method, path)
+    call = None if inference is None else call_of(inference, request.method, path) if pair is None else recognise(path)
     if call is not None and (errand is not None or prefix):
         sent = errand.sent if errand is not None else call.model
         if sent is not None or "{" not in prefix:
@@ -79,7 +87,7 @@ def outward_of(
     target = request.target
     if (path, query) != (request.path, request.query):
         target = f"{path}?{query}" if query else path
-    return Outward(target, "" if provider is None else provider.host, stamp)
+    return Outward(target, "" if provider is None else provider.host, stamp, pair)
 
 
 def _query(query: str, provider: Provider) -> str:

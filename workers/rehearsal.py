@@ -37,7 +37,7 @@ from sentinel.explain.assumed import Assumed
 from sentinel.explain.cases import Ask, Outcome, Query, Unasked, outcome_of
 from sentinel.explain.exhaustive import tell
 from workers import errors
-from workers.calls import dialect_of
+from workers.calls import dialect_of, translated
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
@@ -200,7 +200,7 @@ class House:
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
         assert request is not None, "the intake has taken it"
-        world.dialect_of, world.offset_of = dialect_of, offset_of
+        world.dialect_of, world.offset_of, world.translated = dialect_of, offset_of, translated
         decided = run(decide(self.table, request, world, trace))
         if head.content_length > intake.body_max(decided.route):
             verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)
@@ -283,7 +283,9 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
     else:
         credential = None if provider is None else provider.credential
         stamp = None if credential is None else Stamp(credential, is_hidden=True)
-        outward = outward_of(request, verdict.route.inference, verdict.errand, provider, stamp)
+        outward = outward_of(
+            request, verdict.route.inference, verdict.errand, provider, stamp, verdict.translation
+        )
         authority = outward.authority or authority
         written = outward.head(
             build_request(head, outward.target, authority, visit.lines, dropped, head.chunked)

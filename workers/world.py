@@ -12,7 +12,7 @@ from time import monotonic_ns, time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.allowances import UNLIMITED, Term, Window, carried, open_window
-from sentinel.core.appraisal import Appraisal, Reservation, Spending, priced
+from sentinel.core.appraisal import Appraisal, Reservation, Spending, Translation, priced
 from sentinel.core.budgets import sibling, start_of
 from sentinel.core.drive import Pause, Wanted
 from sentinel.core.limits import ADMITTED, REFUSED
@@ -20,11 +20,13 @@ from sentinel.core.plan import SECOND, Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Choice, Wish
 from shm.layout import BUDGET_UNCOUNTED
+from workers.calls import translated
 from workers.outward import Stamp
 from workers.places import Group, Place
 from workers.zones import offset_of
 
 if TYPE_CHECKING:
+    from workers.metering import Tab
     from workers.service import Service
 
 BUDGET_TERM: Final = struct.Struct("=QQQQ")
@@ -40,7 +42,7 @@ class LiveWorld:
 
     __slots__ = (
         "_charge", "_crowded", "_groups", "_hold", "_places", "_plain", "_prices", "_region", "_slot", "_stamps",
-        "_take", "_waiting", "_warmed_ns", "_warming", "_windows",
+        "_take", "_waiting", "_warmed_ns", "_warming", "_windows", "tabs",
     )  # fmt: skip
 
     def __init__(self, service: Service, plan: Plan) -> None:
@@ -49,6 +51,7 @@ class LiveWorld:
         self._charge, self._hold = service.region.charge_used, service.region.hold
         self._prices = service.prices
         self._stamps: dict[int, Stamp] = {}
+        self.tabs: dict[int, Tab] = {}  # of requests to language models that are under way, by the request's identity
         self._windows: dict[tuple[str, str], Window] = {}  # that were open lately, of the plan's budgets
         self._waiting: dict[str, int] = {}  # at each rate limit that delays
         retried = {name for route in plan.routes if route.retry is not None for name in route.upstream_names}
@@ -102,6 +105,15 @@ class LiveWorld:
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         return priced(model, self._prices.book, self._prices.rates(model), (input_tokens, output_tokens))
+
+    def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
+        tab = self.tabs.get(id(request))
+        if tab is not None:
+            return tab.translate(route, provider, request)
+        found = translated(route, provider, request)
+        if found.kind != "said":
+            return found
+        return Translation("unsayable", found.client, found.provider, "$: this is not in the shape of its dialect")
 
     def window(self, period: str, time_zone: str) -> Window:
         now_s = int(time())

@@ -36,7 +36,7 @@ def compile_provider(block: Block, problems: Problems) -> p.Provider:
         dialect=dialect, host=block.value("host") or "", path_prefix=block.value("path-prefix") or "",
         query=tuple(_parameter(one) for one in block.all("query")),
         credential=_credential(block.one("credential"), dialect, problems) if block.has("credential") else None,
-        span=block.span,
+        translate=_translate(block.one("translate")) if block.has("translate") else None, span=block.span,
     )  # fmt: skip
 
 
@@ -54,6 +54,8 @@ def check_providers(
                     span, f'clients of route "{route.name}" speak `{family}`, and this provider `{provider.dialect}`',
                     "name an upstream that speaks it", [(provider.span, "the provider")],
                 )  # fmt: skip
+            if provider.translate is not None:
+                _check_translate(provider, provider.translate, problems)
             if MODEL in provider.path_prefix and not is_chosen and route.inference is not None:
                 problems.add(
                     provider.span, f'route "{route.name}" leads here without `models`, and nobody knows the `{MODEL}`',
@@ -62,7 +64,10 @@ def check_providers(
     read = {name for route in routes if route.inference is not None for name in route.upstream_names}
     for upstream in upstreams:
         if upstream.provider is not None and upstream.name not in read:
-            for word, said in (("dialect", upstream.provider.dialect), ("path-prefix", upstream.provider.path_prefix)):
+            one = upstream.provider
+            for word, said in (
+                ("dialect", one.dialect), ("path-prefix", one.path_prefix), ("translate", one.translate),
+            ):  # fmt: skip
                 if said:
                     problems.add(
                         upstream.provider.span, f"`{word}` has no effect: no route with `inference` leads here",
@@ -71,12 +76,12 @@ def check_providers(
 
 
 def _one_language(route: p.Route, known: dict[str, p.Upstream], problems: Problems) -> None:
-    """A request is in one dialect, and so are all whom it falls back on."""
+    """A request is in one dialect, and so are all whom it falls back on, unless one of the two translates."""
     lines = () if route.models is None else route.models.lines
 
     def dialect(line: p.Model) -> str:
         provider = merged(line.provider, known[line.upstream].provider) if line.upstream in known else None
-        return "" if provider is None else provider.dialect
+        return "" if provider is None or provider.translate is not None else provider.dialect
 
     for line in lines:
         for name in () if line.fallback is None else line.fallback.models:
@@ -112,6 +117,23 @@ def _led_to(route: p.Route, known: dict[str, p.Upstream]) -> Iterator[tuple[p.Pr
         upstream = known.get(name or "")
         if upstream is not None and upstream.provider is not None:
             yield upstream.provider, False, span
+
+
+def _translate(block: Block) -> p.Translate:
+    return p.Translate(
+        max_tokens=block.value("max-tokens") or 0,
+        left_out=tuple(sorted({one for one in block.one("leave-out").args if one is not None})), span=block.span,
+    )  # fmt: skip
+
+
+def _check_translate(provider: p.Provider, how: p.Translate, problems: Problems) -> None:
+    """Translations into nothing, or into what nobody here can say."""
+    if not provider.dialect:
+        problems.add(how.span, "`translate` has no effect without `dialect`", 'add `dialect "anthropic"`, or "openai"')
+    elif provider.dialect == "gemini":
+        problems.add(how.span, "nothing is translated for providers that speak `gemini`", "remove it")
+    elif how.max_tokens and provider.dialect != "anthropic":
+        problems.add(how.span, "`max-tokens` has no effect: only `anthropic` insists on a cap", "remove it")
 
 
 def _credential(block: Block, dialect: str, problems: Problems) -> p.Credential:

@@ -248,7 +248,7 @@ PROVIDER: Final = Directive(
     "`models` may say some of it anew.",
     children=(
         _one("dialect", k.one_of("openai", "openai-compatible", "anthropic", "gemini", "ollama"), "Whose language it speaks: requests in "
-             "another one are refused. Without it: whatever the client speaks.", example='dialect "anthropic"'),
+             "another one are refused, or translated (`translate`). Without it: whatever the client speaks.", example='dialect "anthropic"'),
         _one("host", k.AUTHORITY, "The Host field. Without it: what the client said.", example='host "api.openai.com"'),
         _one("path-prefix", k.PROVIDER_PATH, "What its paths have before the end by which a dialect is recognised (`/chat/completions`, "
              "`/v1/messages`, …); `{model}` is the model. Without it: what the client's have.", example='path-prefix "/openai/deployments/{model}"'),
@@ -261,6 +261,13 @@ PROVIDER: Final = Directive(
                  "else `authorization`.", example='header "api-key"'),
             _one("scheme", k.FIELD_VALUE_KIND, "A word before it. Without it: `Bearer` in `authorization`, none elsewhere.", example='scheme "Token"'),
         ), example='credential (env)"OPENAI_API_KEY"'),
+        Directive("translate", "Requests in another dialect than the provider's are said in its own, and its answers in the client's, instead of being "
+                  "refused: OpenAI's chat completions and Anthropic's messages.", children=(
+            _one("max-tokens", k.integer(1, 1_000_000_000), "The cap of output for clients of OpenAI's that set none. Anthropic's providers insist "
+                 "on one; without it such requests are refused.", example="max-tokens 4096"),
+            Directive("leave-out", "Members of requests that are left out where they cannot be translated, instead of being refused.",
+                      (Argument("names", k.NAME_KIND, True),), example='leave-out "cache_control"'),
+        ), example="translate { max-tokens 4096; }"),
     ),
     example='provider { dialect "openai"; credential (env)"OPENAI_API_KEY"; }',
 )  # fmt: skip
@@ -693,6 +700,8 @@ STATE: Final = Directive(
                          Property("output", k.integer(0, 1_000_000_000), "Tokens of output at most.", "0"),
                          Property("prompt", k.TEXT, 'For `balance "prefix-affinity"`: any text. Prompts with the same one begin alike.')),
                   example="tokens input=1200 output=500"),
+        _one("untranslatable", k.TEXT, "Requests to language models say something there that cannot be said in another `dialect`, from here on; "
+             '"": they do not.', example='untranslatable "$.seed"'),
         Directive("waiting", "How many requests wait for their turn at a rate limit that delays.",
                   (Argument("limit", k.NAME_KIND), Argument("count", k.integer(0, 1_000_000))),
                   is_repeatable=True, example='waiting "per-client" 100'),

@@ -147,6 +147,9 @@ class _Compiler:
             before, endpoints=endpoints, upstreams=upstreams, used=self._used(block), held=self._held(block),
             spent=self._spent(block), tokens=_tokens(block) or before.tokens, model=self._model(block) or before.model,
             prompt=(block.one("tokens").props["prompt"] or "") if block.has("tokens") else before.prompt,
+            untranslatable=(
+                block.value("untranslatable") or "" if block.has("untranslatable") else before.untranslatable
+            ),
             waiting={**before.waiting, **self._waiting(block)},
             chance=block.value("chance") if block.has("chance") else before.chance,
             now_s=block.value("at") or 0 if block.has("at") else before.now_s,

@@ -45,6 +45,23 @@ class Appraisal:
         return max(self.input_tokens + self.output_tokens, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What becomes of a request for a provider of another dialect. `client`, `provider`: their dialects.
+
+    kind    same      there is nothing to translate
+            said      it can be said there; `left_out`: places of the hints that are not
+            unsayable `fault`: what cannot be said, and where it stands
+    """
+
+    kind: Literal["same", "said", "unsayable"]
+    client: str = ""
+    provider: str = ""
+    fault: str = ""
+    left_out: str = ""
+
+
+SAME: Final = Translation("same")
 FREE: Final = Appraisal("free")
 UNKNOWN: Final = Appraisal("unknown")
 OTHER: Final = "(other)"

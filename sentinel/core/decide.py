@@ -7,7 +7,8 @@ why a dry run can be believed.
 
     match → hold → limit → (wait) → (body) → model → tokens → respond               the route answers by itself
               |      |                         |       |    → forward → Forward     the world chose an endpoint
-              |      |                         |       |              → Reject      it had none
+              |      |                         |       |        |     → Reject      it had none
+              |      |                         |       |        `→ translate → Reject(400)  it cannot be told so
               |      |                         |       `→ Reject(429)    a limit or a budget of tokens is used up
               |      |                         `→ Reject(404)    no line of the route's `models` takes the model
               |      `→ Reject(429)    a rate limit is used up
@@ -43,6 +44,7 @@ from sentinel.core.stages.match import match
 from sentinel.core.stages.model import model
 from sentinel.core.stages.respond import respond
 from sentinel.core.stages.throttle import throttle
+from sentinel.core.stages.translate import translate
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Respond, Verdict
 from sentinel.core.world import World
@@ -208,6 +210,15 @@ def _within_budgets(
         if spending is not None:
             world.refund(spending)
         raise
+    provider = verdict.provider if type(verdict) is Forward else None
+    if type(verdict) is Forward and provider is not None and provider.translate is not None:
+        try:
+            translation = world.translate(candidate.route, provider, request)
+        except BaseException:
+            if spending is not None:
+                world.refund(spending)
+            raise
+        verdict = translate(verdict, provider.translate, translation, trace)
     if type(verdict) is Forward:
         verdict.spending = spending
     elif spending is not None:

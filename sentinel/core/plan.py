@@ -197,12 +197,25 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Translate:
+    """Requests in another dialect are said in the provider's, and its answers in the client's.
+
+    max_tokens: the cap for clients that set none, where a provider insists on one; 0: they have to. left_out: names of
+    members that are not translated but left out.
+    """
+
+    max_tokens: int = 0
+    left_out: tuple[str, ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """What an upstream is told instead of what the client said; "", () and None: what the client said.
 
     dialect: the family whose language it speaks. path_prefix: what stands before the end by which a dialect is
     recognised; `{model}` in it is the model. query: parameters, as they are sent. credential: with one, the client's
-    own are left off.
+    own are left off. translate: with it, what comes in another dialect is translated; without, it is refused.
     """
 
     dialect: Literal["", "openai", "openai-compatible", "anthropic", "gemini", "ollama"] = ""
@@ -210,6 +223,7 @@ class Provider:
     path_prefix: str = ""
     query: tuple[tuple[str, str], ...] = ()
     credential: Credential | None = None
+    translate: Translate | None = None
     span: Span = NOWHERE
 
 

@@ -29,7 +29,7 @@ def merged(line: Provider | None, upstream: Provider | None) -> Provider | None:
         line, dialect=line.dialect or upstream.dialect, host=line.host or upstream.host,
         path_prefix=line.path_prefix or upstream.path_prefix,
         query=(*(one for one in upstream.query if one[0] not in names), *line.query),
-        credential=line.credential or upstream.credential,
+        credential=line.credential or upstream.credential, translate=line.translate or upstream.translate,
     )  # fmt: skip
 
 
@@ -42,6 +42,6 @@ def speaks(provider: Provider | None, dialect: str) -> bool:
 
 def families_differ(family: str, provider: Provider | None) -> bool:
     """Whether clients of a family are never understood there."""
-    if provider is None or not provider.dialect or family == "auto":
+    if provider is None or not provider.dialect or family == "auto" or provider.translate is not None:
         return False
     return SPOKEN[family][0] not in SPOKEN[provider.dialect]

@@ -162,6 +162,11 @@ class Reason(Enum):
     TOKEN_LIMIT_EXCEEDED = Meaning(37, "token-limit-exceeded", 0, "none", "a token limit that only observes has less left than the request may take at most", "nothing to do; with `on-limit \"reject\"` this request would be refused")
     UNPRICED = Meaning(31, "unpriced", 0, "none", "the price book has no price for the model today, so what the answer cost is not known", "add a line for the model to `prices`")
 
+    # Said in another dialect.
+    TRANSLATED = Meaning(124, "translated", 0, "none", "the provider speaks another dialect than the client, and the request was said in its own", "nothing to do; what was left out is named in `leave-out`")
+    UNTRANSLATABLE = Meaning(125, "untranslatable", 400, "client", "the provider speaks another dialect than the client, and the request says something that cannot be said there", "leave out what is named, give such requests an upstream that speaks the client's dialect, or name what does not matter in `leave-out`")
+    ANSWER_UNTRANSLATABLE = Meaning(126, "answer-untranslatable", 502, "operator", "the provider's answer cannot be said in the client's dialect: it is encoded, too large, not in its own dialect, or says something that has no word there", "look at the provider's answer; give such requests an upstream that speaks the client's dialect")
+
     @property
     def number(self) -> int:
         return self.value.number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from sentinel.core.appraisal import Spending
+from sentinel.core.appraisal import SAME, Spending, Translation
 from sentinel.core.models import Errand
 from sentinel.core.plan import Endpoint, Provider, Route, Upstream
 from sentinel.core.plan import Respond as Said
@@ -36,6 +36,7 @@ class Forward:
     shadows: tuple[Copy, ...] = ()
     spending: Spending | None = None  # what was put aside at budgets, of a request to a language model
     errand: Errand | None = None  # for which model it is sent there, where a line of `models` says so
+    translation: Translation = SAME  # how it is said to a provider of another dialect
 
     @property
     def provider(self) -> Provider | None:

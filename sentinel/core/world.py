@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from sentinel.core.allowances import Term, Window
-from sentinel.core.appraisal import Appraisal, Spending
-from sentinel.core.plan import Endpoint, Route, Upstream
+from sentinel.core.appraisal import Appraisal, Spending, Translation
+from sentinel.core.plan import Endpoint, Provider, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Step
@@ -77,6 +77,9 @@ class World(Protocol):
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         """What so many tokens cost at most if this model answers, and its name in keys (Appraisal.money, account)."""
+
+    def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
+        """What becomes of an appraised request for a provider that speaks a dialect of its own."""
 
     def window(self, period: str, time_zone: str) -> Window:
         """Which window of budgets is open."""

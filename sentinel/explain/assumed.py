@@ -16,8 +16,8 @@ Rules:
 4. After the decision live traffic must be let in (workers.attempt): by the upstream's own breaker, and by the
    bounds of what is in flight. `admit` is that, for endpoints that do not change under way.
 5. Bodies are not described. What a request to a language model asks for is said (`State.model`, `State.tokens`), or is
-   no model, no input and the output of the route's `default-output-tokens`. What is put aside stays so: nobody
-   answers here.
+   no model, no input and the output of the route's `default-output-tokens`; it can be translated, unless
+   `State.untranslatable` says no. What is put aside stays so: nobody answers here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hashlib import blake2b
 from typing import Final
 
 from sentinel.core.allowances import Term, Window, open_window
-from sentinel.core.appraisal import FREE, UNKNOWN, Appraisal, Spending, priced
+from sentinel.core.appraisal import FREE, SAME, UNKNOWN, Appraisal, Spending, Translation, priced
 from sentinel.core.balance.chooser import Chooser
 from sentinel.core.balance.hashing import key_of
 from sentinel.core.balance.levels import OPEN, UNHEALTHY, USABLE
@@ -41,7 +41,7 @@ from sentinel.core.budgets import Offset, start_of, utc
 from sentinel.core.decide import fall_back
 from sentinel.core.fallbacks import ends_in, falls_on
 from sentinel.core.limits import ADMITTED, REFUSED, charged
-from sentinel.core.plan import SECOND, Endpoint, Plan, Route, Upstream
+from sentinel.core.plan import SECOND, Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.prices import date_of
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
@@ -164,6 +164,8 @@ class Assumed:
         self._described: dict[bytes, tuple[int, int]] = {}  # of the window that was open at that time
         self.dialect_of: Callable[[Route, Request], str | None] = lambda route, request: ""
         """In which dialect of language models it is, None: in none; who knows them says so."""
+        self.translated: Callable[[Route, Provider, Request], Translation] = lambda route, provider, request: SAME
+        """What becomes of it for a provider of another dialect, whatever its body says; who knows dialects says so."""
         self.offset_of: Callable[[str], Offset] = lambda time_zone: utc
         """Where zones are; who knows them says so."""
         self._book = plan.prices
@@ -260,6 +262,12 @@ class Assumed:
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         rates = None if self._book is None else self._book.price(model, date_of(self.now_s()))
         return priced(model, self._book, rates, (input_tokens, output_tokens))
+
+    def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
+        found = self.translated(route, provider, request)
+        if found.kind == "said" and self.state.untranslatable:
+            return Translation("unsayable", found.client, found.provider, self.state.untranslatable)
+        return found
 
     def window(self, period: str, time_zone: str) -> Window:
         return open_window(period, self.offset_of(time_zone), self.now_s())

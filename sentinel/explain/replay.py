@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from sentinel.core.allowances import Term, Window
-from sentinel.core.appraisal import Appraisal, Spending
-from sentinel.core.plan import Endpoint, Plan, Route, Upstream
+from sentinel.core.appraisal import Appraisal, Spending, Translation
+from sentinel.core.plan import Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.request import Request
 from sentinel.core.span import Span
@@ -78,6 +78,13 @@ class Recorder:
         money, account = self._keep("price", asked, list(self._world.price(model, input_tokens, output_tokens)))
         return money, account
 
+    def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
+        one = self._world.translate(route, provider, request)
+        self._keep(
+            "translate", [route.name, provider.dialect], [one.kind, one.client, one.provider, one.fault, one.left_out]
+        )
+        return one
+
     def window(self, period: str, time_zone: str) -> Window:
         return Window(*self._keep("window", [period, time_zone], list(self._world.window(period, time_zone))))
 
@@ -135,6 +142,9 @@ class Replay:
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         money, account = self._answer("price", [model, input_tokens, output_tokens])
         return money, account
+
+    def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
+        return Translation(*self._answer("translate", [route.name, provider.dialect]))
 
     def window(self, period: str, time_zone: str) -> Window:
         return Window(*self._answer("window", [period, time_zone]))

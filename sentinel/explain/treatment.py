@@ -84,7 +84,8 @@ IN_RECORDS: Final = frozenset({"client-ip", "host", "path-segment", "listener", 
 """Parts of keys that the journal knows."""
 HIDDEN: Final = frozenset({"secret", "secrets", "token", "key_pem", "certificate_pem"})
 WORDS: Final = {"most": "max", "count": "rate", "is_unsafe_too": "unsafe-methods", "is_secure": "secure",
-                "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list"}  # fmt: skip
+                "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list",
+                "left_out": "leave-out"}  # fmt: skip
 """Fields whose directive has another name; all others are called like it, without the unit."""
 CAMEL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 

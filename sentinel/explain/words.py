@@ -162,6 +162,13 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"no line of `models` takes the model {quoted(str(details[0]))}"
         case Reason.MODEL_DEFAULTED if len(details) == 1:
             return f"no line of `models` takes the model {quoted(str(details[0]))}: it goes to the route's own upstream"
+        case Reason.TRANSLATED if len(details) == 3:
+            without = f", without {details[2]}" if details[2] else ""
+            return f"the request is in {details[0]}, and is said in {details[1]}{without}"
+        case Reason.UNTRANSLATABLE if len(details) == 3:
+            return f"the request is in {details[0]}, and cannot be said in {details[1]}: {details[2]}"
+        case Reason.ANSWER_UNTRANSLATABLE if len(details) == 1:
+            return f"{reason.value.text}: {details[0]}"
         case Reason.WOULD_BE_LIMITED if len(details) == 2:
             return f"rate limit `{details[0]}` is used up, and only observes{_bucket(details[1])}"
         case Reason.NO_ENDPOINT if len(details) == 1:

@@ -50,6 +50,7 @@ routes {{
             list true
         }}
     }}
+    route "foreign" {{ matches {{ path-prefix "/foreign"; }}; inference; upstream "claude"; }}
     route "slow" {{ matches {{ path "/slow"; }}; filters "patient"; respond 200; }}
     route "peak" {{ matches {{ path "/peak"; }}; upstream "peak"; }}
     route "lot" {{ matches {{ path "/lot"; }}; split {{ upstream "api"; upstream "peak"; }}; }}
@@ -72,6 +73,7 @@ upstreams {{
         health-check; outlier-ejection; circuit-breaker; circuit-breaker {{ scope "upstream"; }}
         limits {{ max-requests 50; max-endpoint-requests 20; }}
     }}
+    upstream "claude" {{ endpoint "10.0.0.6:80"; provider {{ dialect "anthropic"; translate; }}; }}
     upstream "peak" {{ endpoint "10.0.0.3:80"; endpoint "10.0.0.2:80"; balance "peak-ewma"; }}
     upstream "sticky" {{
         endpoint "10.0.0.4:80"; endpoint "10.0.0.5:80"

@@ -26,12 +26,14 @@ from sentinel.core.plan import (
     Models,
     OutlierEjection,
     Plan,
+    Provider,
     RateLimit,
     Route,
     Shadow,
     Share,
     Split,
     Sticky,
+    Translate,
     Upstream,
 )
 from sentinel.core.request import Request
@@ -93,6 +95,8 @@ class Gateway:
     used: tuple[tuple[RateLimit, str, Request, int], ...]
     held: tuple[tuple[ConcurrencyLimit, str, Request, int], ...]
 
+SPEAKER = Provider("anthropic", translate=Translate(span=Span("s.kdl", 60, 9)))
+
 
 @st.composite
 def upstreams(draw: st.DrawFn, name: str) -> Upstream:
@@ -110,6 +114,7 @@ def upstreams(draw: st.DrawFn, name: str) -> Upstream:
         endpoint_breaker=draw(st.sampled_from([None, Breaker()])), panic_share=draw(st.sampled_from([0, 0, 600])),
         upstream_breaker=draw(st.sampled_from([None, Breaker()])), max_requests=draw(st.sampled_from([0, 2, 3])),
         max_endpoint_requests=draw(st.sampled_from([0, 0, 1, 2])), load_report=LoadReport(),
+        provider=draw(st.sampled_from([None, None, SPEAKER])),
     )  # fmt: skip
 
 

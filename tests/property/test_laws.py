@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentinel.core.appraisal import SAME, Translation
 from sentinel.core.balance import levels
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.decide import decide, fall_back
@@ -30,11 +31,11 @@ from sentinel.core.limits import TERM, Limiter
 from sentinel.core.machines.health import Admin, Finding, Health
 from sentinel.core.models import Errand
 from sentinel.core.places import place_names, with_places
-from sentinel.core.plan import Plan
+from sentinel.core.plan import Plan, Provider, Route
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable, compile_routes
-from sentinel.core.state import State
+from sentinel.core.state import NOTHING_KNOWN, State
 from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import World
@@ -64,6 +65,19 @@ def examples(percent: int) -> settings:
     return settings(max_examples=max(1, LAW_EXAMPLES * percent // 100), deadline=None, suppress_health_check=few)
 
 
+def interpreted(route: Route, provider: Provider, asked: Request) -> Translation:
+    """What becomes of a request for a provider of another dialect: everything that can become of one."""
+    found = Translation("said", "one", "other", left_out="$.x"), Translation("unsayable", "one", "other", "$.y"), SAME
+    return found[len(asked.path) % 3]
+
+
+def assumed(plan: Plan, state: State = NOTHING_KNOWN) -> Assumed:
+    """A described world in which somebody knows dialects."""
+    described = Assumed(plan, state)
+    described.translated = interpreted
+    return described
+
+
 class Fleet:
     """Shared memory in the gateway's state, and the world of a worker on it, under a clock and dice of ours."""
 
@@ -84,6 +98,9 @@ class Fleet:
         dice = Assumed(plan, State(chance=gateway.state.chance))
         monkeypatch.setattr(world, "getrandbits", lambda _bits: dice.chance())
         self._stand(gateway)
+        monkeypatch.setattr(
+            LiveWorld, "translate", lambda _, route, provider, asked: interpreted(route, provider, asked)
+        )  # fmt: skip
         service = cast(Any, SimpleNamespace(region=region, slot=self.slot, prices=Prices(None)))
         self.world = LiveWorld(service, self.plan)
         for group in self.world.groups():
@@ -218,8 +235,8 @@ def test_a_dry_run_against_the_fleet_decides_what_the_fleet_decides(
             for group in live.world.groups():
                 group._turn, group.purse = -1, [0] * len(group.purse)
             seen = replace(rehearsing.snapshot(live.plan, live.region), chance=7, model=gateway.state.model)
-            first = rehearsed(table, one, Assumed(live.plan, seen))
-            assert rehearsed(table, one, Assumed(live.plan, seen)) == first, "the first dry run charged something"
+            first = rehearsed(table, one, assumed(live.plan, seen))
+            assert rehearsed(table, one, assumed(live.plan, seen)) == first, "the first dry run charged something"
             with pytest.MonkeyPatch.context() as monkeypatch:
                 dice = Assumed(live.plan, State(chance=7))
                 monkeypatch.setattr(world, "getrandbits", lambda _bits, dice=dice: dice.chance())
@@ -238,7 +255,7 @@ def test_a_described_fleet_decides_what_the_fleet_decides(
     """Told once, and then request after request: what was charged stays charged, on both sides."""
     with fleet(gateway) as live:
         table = compile_routes(live.plan)
-        dry = Assumed(live.plan, replace(gateway.state, used=used_of(gateway), held=held_of(gateway)))
+        dry = assumed(live.plan, replace(gateway.state, used=used_of(gateway), held=held_of(gateway)))
         for duration_ns, one in asked:
             live.pass_ns(duration_ns)
             dry.pass_ns(duration_ns)
@@ -253,7 +270,7 @@ def test_a_replay_is_the_decision_byte_for_byte(gateway: Gateway, asked: Request
     plan: Plan = gateway.plan
     table = compile_routes(plan)
     state = replace(gateway.state, used=used_of(gateway), held=held_of(gateway))
-    recorder = Recorder(Assumed(plan, state))
+    recorder = Recorder(assumed(plan, state))
     verdict, trace = decided(table, asked, recorder)
     written = encode(recorder.lines)
 
@@ -273,7 +290,7 @@ def test_an_exhaustive_explanation_has_the_verdict_of_the_early_stopping_decisio
 ) -> None:
     table = compile_routes(gateway.plan)
     state = replace(gateway.state, used=used_of(gateway), held=held_of(gateway))
-    verdict, trace = decided(table, asked, Assumed(gateway.plan, state))
+    verdict, trace = decided(table, asked, assumed(gateway.plan, state))
     comparison = compare(table, asked)
     winner = None if comparison.winner is None else comparison.winner.route
     assert winner is verdict.route

@@ -53,7 +53,8 @@ def _to(
     table: RouteTable, candidate: Candidate, upstream: Upstream, wisher: Wisher | None, request: Request, world: World,
     trace: Trace, appraisal: Appraisal | None, provider: Provider | None,
 ) -> Forward | Reject:  # fmt: skip
-    if provider is not None and appraisal is not None and not speaks(provider, appraisal.dialect):
+    is_said_anew = provider is not None and provider.translate is not None  # or refused, once it is known that it goes
+    if provider is not None and appraisal is not None and not is_said_anew and not speaks(provider, appraisal.dialect):
         trace.add((Reason.DIALECT_MISMATCH, provider.span, (appraisal.dialect, upstream.name, provider.dialect)))
         return Reject(Reason.DIALECT_MISMATCH.status, Reason.DIALECT_MISMATCH, candidate.route)
     wish = NO_WISH if wisher is None else wisher.wish(request, appraisal)

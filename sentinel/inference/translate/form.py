@@ -124,7 +124,7 @@ class Form:
 
     def refuse(self, name: str, why: str = "") -> InferenceFault:
         """The fault that this member cannot be said."""
-        return InferenceFault(self.at(name), why or f"{self._desk.reader} has nothing that says this")
+        return InferenceFault(self.at(name), why or f"{self._desk.reader}: there is nothing that says this")
 
     def close(self, neutral: Neutral = NOTHING) -> None:
         """Nothing else may be here."""

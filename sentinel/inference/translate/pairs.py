@@ -48,15 +48,21 @@ def _events(created_s: int, wants_usage: bool) -> Teller:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """`path`: how a request's path ends for this provider, and `client_path`: how the client's does."""
+    """`ends`: how a client's path may end, the first that fits; `end`: what is there instead for the provider."""
 
-    client_path: str
-    path: str
+    provider: Dialect
+    ends: tuple[str, ...]
+    end: str
     reader: str
     _request: Callable[[Members, Desk], Members]
     _answer: Callable[[Members, int], Members]
     _teller: Callable[[int, bool], Teller]
     _failure: Callable[[int, bytes], Failed]
+
+    def path(self, path: str) -> str:
+        """Where the provider is asked, when the client asked there."""
+        found = next((end for end in self.ends if path.endswith(end)), None)
+        return path if found is None else path.removesuffix(found) + self.end
 
     def request(self, body: bytes, terms: Terms, decode: Decode = decode_request) -> Said:
         desk = Desk(terms, self.reader)
@@ -77,12 +83,12 @@ class Pair:
 
 PAIRS: Final[dict[tuple[Dialect, Dialect], Pair]] = {
     (Dialect.OPENAI_CHAT, Dialect.ANTHROPIC_MESSAGES): Pair(
-        "/chat/completions", "/messages", to_anthropic.READER, to_anthropic.request, answers.completion, _chunks,
-        failures.for_openai,
+        Dialect.ANTHROPIC_MESSAGES, ("/v1/chat/completions", "/chat/completions"), "/v1/messages",
+        to_anthropic.READER, to_anthropic.request, answers.completion, _chunks, failures.for_openai,
     ),
     (Dialect.ANTHROPIC_MESSAGES, Dialect.OPENAI_CHAT): Pair(
-        "/messages", "/chat/completions", to_openai.READER, to_openai.request, answers.message, _events,
-        failures.for_anthropic,
+        Dialect.OPENAI_CHAT, ("/v1/messages",), "/v1/chat/completions",
+        to_openai.READER, to_openai.request, answers.message, _events, failures.for_anthropic,
     ),
 }  # fmt: skip
 """By the client's dialect and the provider's."""

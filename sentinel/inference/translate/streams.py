@@ -49,11 +49,12 @@ class Teller(Protocol):
 class Stream:
     """One stream, from octets to octets."""
 
-    __slots__ = ("_framer", "_teller")
+    __slots__ = ("_framer", "_teller", "fault")
 
     def __init__(self, teller: Teller, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._framer = Framer(Framing.SSE, event_bytes_max)
         self._teller = teller
+        self.fault = ""  # why it was ended here
 
     @property
     def is_over(self) -> bool:
@@ -73,7 +74,10 @@ class Stream:
 
     def fail(self, message: str, kind: str = "api_error") -> bytes:
         """End with an error of our own."""
-        return b"" if self.is_over else self._teller.failure(kind, message)
+        if self.is_over:
+            return b""
+        self.fault = message
+        return self._teller.failure(kind, message)
 
     def _say(self, frame: Frame, *, is_rest: bool = False) -> bytes:
         octets, is_whole = frame
