@@ -196,7 +196,8 @@ def test_why_tells_which_line_it_was_and_which_were_passed_over(tmp_path: Path) 
         ('inference\nmodels { model "a*"  "ab*" { upstream "origin"; }; }', "no request comes here"),
         ('inference\nmodels { model "a" { upstream "origin"; }; model "a" { upstream "origin"; }; }', "the one before"),
         ('inference\nmodels { model "a" { upstream "origin"; send-as "b*"; }; }', "one model is meant here"),
-        ('inference\nmodels { model "a" { upstream "origin"; filters "rate"; }; }', "there is no token-budget `rate`"),
+        ('inference\nmodels { model "a" { upstream "origin"; filters "rate"; }; }',
+         "there is no token-limit or token-budget `rate`"),
         (
             'inference { unrecognised "admit"; }\nmodels { model "a" { upstream "origin"; }; }',
             "refuses what it cannot read",
