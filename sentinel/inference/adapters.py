@@ -17,6 +17,7 @@ from typing import Final
 from sentinel.inference import anthropic, gemini, ollama, openai, responses
 from sentinel.inference.ask import Ask
 from sentinel.inference.dialect import Call, Dialect
+from sentinel.inference.fault import InferenceFault
 from sentinel.inference.look import Decode, Members, decode_request, decoded
 from sentinel.inference.sheet import Sheet
 
@@ -100,7 +101,12 @@ PLAIN_TYPES: Final = frozenset({"application/json", "text/event-stream"})
 
 def read_request(call: Call, body: bytes, decode: Decode = decode_request) -> Ask:
     """What a request asks for. Raises InferenceFault when it is not in its dialect; nothing else."""
-    return ADAPTERS[call.dialect].read_request(call, decoded(decode, body))
+    document = decoded(decode, body)
+    names = "".join(document)
+    # Servers in Go take `Model` for `model`, and the last one holds: what would be two there is none here.
+    if not (names.isascii() and names.islower()) and len({name.casefold() for name in document}) < len(document):
+        raise InferenceFault("$", "two names differ in their case only")
+    return ADAPTERS[call.dialect].read_request(call, document)
 
 
 def framing_of(dialect: Dialect, content_type: str, *, is_stream: bool) -> Framing:

@@ -9,6 +9,7 @@ He does not taste the wine list.
 from __future__ import annotations
 
 import json
+import re
 from enum import Enum, unique
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,8 @@ from sentinel.inference.look import Members, text
 
 CHOICES_MAX: Final = 4096
 """Answers to one request; providers allow 128 at most, so more is a mistake or an attack."""
+UPWARDS: Final = re.compile(r"(?:^|[/\\])\.\.?(?:$|[/\\])")
+"""In a name: some providers have it in their path, and whoever stands before them may resolve dots, escaped or not."""
 
 
 @unique
@@ -119,6 +122,8 @@ def model_of(holder: Members, path_model: str | None) -> str:
         raise InferenceFault("$.model", "the model is missing")
     if len(model) > MODEL_CHARS_MAX:
         raise InferenceFault("$.model", "the name is too long")
+    if "." in model and UPWARDS.search(model) is not None:
+        raise InferenceFault("$.model", "the name is a way up a path")
     return model
 
 

@@ -238,3 +238,32 @@ def test_embeddings_of_640_kb() -> None:
     inputs = ["word " * 64] * 2000
     found = ask("/v1/embeddings", {"model": "text-embedding-3-small", "input": inputs})
     assert sum(map(len, found.input.texts)) == 640_000 and len(found.input.texts) == 2000
+
+
+@pytest.mark.parametrize("name", ["..", ".", "../admin", "a/../b", "a/..", "..\\..\\a", "./a"])
+def test_a_name_that_leads_up_a_path_is_none(name: str) -> None:
+    """Some providers have it in their path, also one that was escaped."""
+    assert fault(CHAT, {"model": name}) == "$.model"
+
+
+@pytest.mark.parametrize(
+    "name", ["llama-3.1-8b", "meta/llama-3.1", "..a", "a..", "a/..b", ".hidden", "v1...2", "a/b./c"]
+)
+def test_dots_within_a_name_are_part_of_it(name: str) -> None:
+    assert ask(CHAT, {"model": name}).model == name
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "cheap", "Model": "dear"}, {"MODEL": "dear", "model": "cheap"},
+        {"model": "m", "\u017ftream": True, "stream": False}, {"model": "m", "max_tokens": 1, "max_to\u212aens": 100},
+    ],
+)  # fmt: skip
+def test_names_that_differ_in_their_case_only_are_refused(body: Any) -> None:
+    """A server that does not tell them apart would act on another request than the one that was decided on."""
+    assert fault(CHAT, body) == "$"
+
+
+def test_names_with_capitals_are_read_as_they_are() -> None:
+    assert ask(CHAT, {"model": "m", "topK": 1, "Extra": 2}).model == "m"
