@@ -16,7 +16,8 @@ a mark of 32 bits, keyed with the instance's secret, by which one sees that two 
 Rules:
 1. A record never exceeds RECORD_BYTES_MAX: it fits a cell of the ring (shm.layout).
 2. What is too long is cut in the order of its worth: first the length of texts, then
-   the longest details of steps, then the last steps. `is_cut` tells.
+   steps in the middle of more than STEPS_MAX, the longest details of steps, then the last steps. `is_cut` tells.
+   How it ended, and what it cost, is worth more than one try among many.
 3. The query is never recorded, only its length: it carries secrets. The path is bounded.
    A field that is redacted has its mark instead, which begins with `~`, as no value of it does.
 4. `decode` raises RecordFault for whatever is no record, and nothing else: the ring may
@@ -44,6 +45,7 @@ FIXED: Final = struct.Struct("<BBBBHHHIqQQQ")
 """version, flags, steps, reason | status, attempts, query length | generation | time, duration, in, out."""
 CUT: Final = 1  # flag: something was left off
 STEPS_MAX: Final = 16  # of a record that was cut
+LAST_STEPS: Final = 4  # of them, those that are its end
 TEXTS: Final = ("request_id", "listener", "client_ip", "method", "host", "path", "route", "upstream", "endpoint")
 TEXT_CAPS: Final = (48, 32, 45, 16, 64, 112, 32, 32, 48)
 """Octets kept of each text once a record turns out too long, in the order of TEXTS."""
@@ -149,6 +151,8 @@ class RecordEncoder:
         count = len(numbers)
         flags = 0
         if FIXED.size + count + len(octets) > RECORD_BYTES_MAX or octets.count(0) != len(TEXTS) - 1 + 2 * count:
+            if count > STEPS_MAX:
+                texts, numbers = _without_middle(texts), numbers[: STEPS_MAX - LAST_STEPS] + numbers[-LAST_STEPS:]
             count, octets = _cut(texts)
             flags = CUT
         try:
@@ -257,10 +261,31 @@ def _places(texts: Sequence[str]) -> list[str]:
     return places
 
 
+def _without_middle(texts: list[str]) -> list[str]:
+    """Leave off steps between the first and the last; a place of the last that names no file gets its own back."""
+    first_end, last_start = len(TEXTS) + 2 * (STEPS_MAX - LAST_STEPS), len(texts) - 2 * LAST_STEPS
+    last = texts[last_start:]
+    for at in range(0, len(last), 2):
+        place = last[at]
+        if place.startswith(SAME_FILE):
+            named = _file_named(texts[len(TEXTS) : last_start : 2])
+            if named != _file_named(texts[len(TEXTS) : first_end : 2]):
+                last[at] = f"{named}:{place[1:]}"
+        if place:
+            break
+    return texts[:first_end] + last
+
+
+def _file_named(places: list[str]) -> str:
+    """The file of the last of these places that names one."""
+    found = next((place for place in reversed(places) if place and not place.startswith(SAME_FILE)), "")
+    return found.rsplit(":", 2)[0]
+
+
 def _cut(texts: list[str]) -> tuple[int, bytes]:
     """Make it fit: shorten texts, drop details (the longest first), then the last steps, until it does."""
     heads = [_capped(text, cap) for text, cap in zip(texts, TEXT_CAPS, strict=False)]
-    steps = texts[len(TEXTS) :][: 2 * STEPS_MAX]
+    steps = texts[len(TEXTS) :]
     while True:
         octets = NUL.join(heads + steps).encode("utf-8", "replace")
         if FIXED.size + len(steps) // 2 + len(octets) <= RECORD_BYTES_MAX:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from sentinel.core.reasons import Reason
 from sentinel.core.record import (
+    LAST_STEPS,
     RECORD_BYTES_MAX,
+    STEPS_MAX,
     TEXT_CAPS,
     TEXTS,
     RecordEncoder,
@@ -66,6 +68,19 @@ def test_details_go_before_steps_do_the_longest_first() -> None:
     assert record.is_cut and [step.place for step in record.steps] == [f"s.kdl:{line}:1" for line in range(1, 17)]
     kept = [bool(step.details) for step in record.steps]
     assert kept == sorted(kept, reverse=True) and kept[0] and not kept[-1]
+
+
+@pytest.mark.parametrize("files", ["aaa", "aba", "abb", "abc"])
+def test_of_many_steps_the_first_and_the_last_are_kept_with_their_places(files: str) -> None:
+    """How it ended, and what it cost, is worth more than one try among many."""
+    count = 3 * STEPS_MAX
+    places = [Span(f"{files[3 * at // count]}.kdl", at + 1, 1) for at in range(count)]
+    steps: list[Step] = [(Reason.RETRIED, span, ("d" * 9,)) for span in places[:-1]]
+    steps.append((Reason.PRICED, places[-1], ("1 USD",)))
+    record = decode(RecordEncoder().encode(**USUAL, steps=steps))
+    kept = places[: STEPS_MAX - LAST_STEPS] + places[-LAST_STEPS:]
+    assert record.is_cut and [step.place for step in record.steps] == [f"{one.file}:{one.line}:1" for one in kept]
+    assert record.steps[-1] == RecordStep(Reason.PRICED.number, f"{files[2]}.kdl:{count}:1", ("1 USD",))
 
 
 def test_a_file_is_named_once() -> None:
