@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 
 from shm.cells import Cells
 from shm.faults import RegionFault
-from shm.layout import LABEL, TALLIES_MAX, TALLY, WORD, Geometry
+from shm.layout import LABEL, SLOTS_LIMIT, TALLIES_MAX, TALLY, WORD, Geometry
 
 OTHER: Final = 0
 RESERVED: Final = 16
@@ -44,6 +44,8 @@ TEXT_AT: Final = LABEL.offset("text")
 LENGTH_AT: Final = LABEL.offset("length")
 TEXT_OCTETS_MAX: Final = LABEL.size - TEXT_AT
 TALLY_WORDS: Final = TALLY.size // WORD
+COST_MAX: Final = (1 << 64) // (SLOTS_LIMIT + 1)
+"""Of one slot: what providers claim is multiplied by a price, and no sum over the slots may wrap."""
 
 TOKEN_BOUNDS: Final = tuple(4**power for power in range(14))
 DURATION_BOUNDS_MS: Final = tuple(10 << power for power in range(14))
@@ -161,7 +163,7 @@ class Tallies:
         if cached:
             words[at + CACHED] += cached
         if cost:
-            words[at + COST] += cost
+            words[at + COST] = min(words[at + COST] + cost, COST_MAX)
         if not is_reported:
             words[at + COUNTED] += 1
         if first_ns:

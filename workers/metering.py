@@ -30,6 +30,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from sentinel.core.allowances import MONEY_MAX
 from sentinel.core.appraisal import (
     FREE,
     UNKNOWN,
@@ -378,7 +379,7 @@ class Tab:
         if not account.is_money:
             return usage.total_tokens
         assert self.rates is not None, "without a price nothing is put aside of money"
-        return cost(usage, self.rates).total
+        return min(cost(usage, self.rates).total, MONEY_MAX)  # whatever a provider claims, it can be settled
 
     def _extension(self, account: Account) -> int:
         if account.is_money and self.rates is not None:
@@ -447,8 +448,8 @@ class Tab:
                 exchange.route.name, model, self.asked.dialect.value,
                 raw_part_of(tenant)(exchange.request) if tenant else "", bill.currency,
             ), Notch(
-                usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.is_reported, bill.cost or 0,
-                exchange.ended_ns - exchange.started_ns, first_ns,
+                usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.is_reported,
+                min(bill.cost or 0, MONEY_MAX), exchange.ended_ns - exchange.started_ns, first_ns,
             ),
         )  # fmt: skip
         region.add(slot, INFERENCE_REQUESTS)

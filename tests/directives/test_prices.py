@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from sentinel.config import load_text, render_problems
+from sentinel.core.allowances import MONEY_MAX
 from sentinel.core.plan import Plan
 from sentinel.core.record import decode
+from shm.layout import BUDGET_AMOUNT_MAX
 from shm.region import Counter
 from tests.directives.house import plan_from, serving, written
 from tests.directives.test_budgets import EXHAUSTED, Model, Stream, ask, closed, said, streaming, usage, words
@@ -56,6 +58,21 @@ def test_money_is_put_aside_at_the_dearest_price_and_settled_by_kind(tmp_path: P
         refusal = ask(client, cap=150)
         assert said(refusal) == EXHAUSTED and json.loads(refusal.body)["error"]["type"] == "insufficient_quota"
         assert said(ask(client, cap=201)) == (413, "larger-than-budget"), "201 tokens cost more than there is"
+
+
+def test_what_a_provider_claims_is_settled_and_counted_however_much_it_costs(tmp_path: Path) -> None:
+    """Else a reservation would stay open for as long as the worker lives, and nothing would be told of the exchange."""
+    model = Model(*[usage(1 << 39, (1 << 39) - 1)] * 3)
+    book = 'prices { currency "XTS"; price "m" { input "1000000"; output "1000000"; }; }'
+    with scripted(model) as origin, serving(
+        tmp_path, origin=origin.port, top=book, route=ROUTE,
+        filters='token-budget "one" { money "5"; key "all"; on-limit "observe"; }',
+    ) as worker:  # fmt: skip
+        client = Client(worker.port)
+        assert [ask(client).status for _ in range(3)] == [200] * 3
+        assert closed(worker) == [("[]", min(3 * MONEY_MAX, BUDGET_AMOUNT_MAX))]
+        assert worker.region.tallied()[0].cost == 3 * MONEY_MAX
+        assert not worker.counter(Counter.SURPRISES)
 
 
 def test_what_a_book_says_of_each_kind_is_what_is_read(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from shm.faults import RegionFault
 from shm.layout import TALLIES_MAX
 from shm.region import Region, Role
 from shm.tallies import (
+    COST_MAX,
     EACH_BOUNDS_MS,
     OTHER,
     OTHERS,
@@ -69,6 +70,13 @@ def test_bounds_are_inclusive_and_the_last_bucket_has_none(tokens: int, is_strea
     finally:
         region.unlink()
         region.close()
+
+
+def test_what_calls_cost_grows_up_to_a_bound(region: Region) -> None:
+    slot = claim(region)
+    for cost in (COST_MAX - 5, 4, 1 << 51, 1 << 51):
+        region.tallies.add(slot, CHAT, NOTCH._replace(cost=cost))
+    assert (only(region).cost, only(region).calls) == (COST_MAX, 4)
 
 
 def test_labels_are_told_apart_and_shared_by_all_who_look(region: Region) -> None:
