@@ -6,7 +6,7 @@ addressee is known and the firm's own stamp, and whatever the sender had clipped
 Rules:
 1. Where there is a credential, whatever a client may have sent as one is left off first, however it spells the name:
    `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, the field of our own, and parameters like `key`. A
-   client's key is the gateway's affair, and no provider's.
+   client's key is the gateway's affair, and no provider's. So are fields that name the account which pays.
 2. The head is written as for every request and then changed: one expression over its lines. So nothing here is a second
    writer of heads, and what has no provider pays one look at an attribute that is None.
 3. Only the octets that are sent have the secret: no record, no log line and no step is made of them. A rehearsal shows
@@ -29,7 +29,11 @@ from sentinel.inference.translate.pairs import Pair
 from workers.calls import call_of, pair_of
 from workers.interpreting import said_head
 
-FIELDS: Final = ("authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key")
+FIELDS: Final = (
+    "authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "openai-organization",
+    "openai-project", "x-goog-user-project",
+)  # fmt: skip
+"""What tells who asks, and which of his accounts pays: with our key that is nobody's choice but ours."""
 PARAMETERS: Final = frozenset({"key", "api-key", "api_key", "apikey", "access_token"})
 """As Google takes them, and what is like it. Names in a query are compared decoded, in lower case."""
 HIDDEN: Final = "(redacted)"

@@ -255,7 +255,8 @@ PROVIDER: Final = Directive(
         Directive("query", "A parameter of the query, in the place of the client's.", (Argument("name", k.TEXT), Argument("value", k.TEXT)),
                   is_repeatable=True, key="name", example='query "api-version" "2024-10-21"'),
         Directive("credential", "By what it knows who asks, best from `(env)` or `(file)`: read at each reload, shown nowhere. Whatever the client "
-                  "sent as its own is left off: `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, and `key` of the query.",
+                  "sent as its own is left off: `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, `openai-organization`, "
+                  "`openai-project`, `x-goog-user-project`, and `key` of the query.",
                   (Argument("secret", k.SECRET),), children=(
             _one("header", k.FIELD_NAME, "In which field. Without it: as the `dialect` has it, `x-api-key` (Anthropic), `x-goog-api-key` (Gemini), "
                  "else `authorization`.", example='header "api-key"'),

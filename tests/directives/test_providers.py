@@ -28,7 +28,7 @@ MINE = "sk-of-a-client-0123456789"
 BODY = b'{"model":"gpt-1",' + HI.encode() + b"}"
 SPELLINGS = (
     "Authorization", "X-Api-Key", "x_api_key", "API-KEY", "api_key", "X-Goog-Api-Key", "x_goog-api_key",
-    "Proxy-Authorization",
+    "Proxy-Authorization", "OpenAI-Organization", "openai_project", "X-Goog-User-Project",
 )  # fmt: skip
 ONE = 'model "gpt-*" { upstream "a"; }'
 
