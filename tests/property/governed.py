@@ -33,9 +33,12 @@ from sentinel.core.plan import (
     Share,
     Split,
     Sticky,
+    TokenBudget,
+    TokenLimit,
     Translate,
     Upstream,
 )
+from sentinel.core.prices import read_prices
 from sentinel.core.request import Request
 from sentinel.core.span import Span
 from sentinel.core.state import EndpointState, State, UpstreamState
@@ -57,6 +60,23 @@ LIMITS = st.builds(
 CEILINGS = st.builds(
     ConcurrencyLimit, name=st.just(""), most=st.integers(1, 3), key=KEYS,
     on_limit=st.sampled_from(["reject", "reject", "observe"]), span=st.just(PLACE),
+)  # fmt: skip
+BUDGETS = st.builds(
+    TokenBudget, name=st.just(""), unpriced=st.sampled_from(["reject", "admit"]), per=st.sampled_from(["hour", "day"]),
+    key=st.sampled_from([("client-ip",), ("header:x-a", "model"), ("route",), ()]),
+    on_limit=st.sampled_from(["reject", "reject", "observe"]), exempt=st.sampled_from([(), (), ("192.0.2.0/24",)]),
+    warn_at=st.sampled_from([(), (50, 90)]), warns_clients=st.booleans(), span=st.just(PLACE),
+)  # fmt: skip
+WINDOWS = st.sampled_from([{}, {}, {"rolling_s": 24 * 3600}, {"rollover": 200}])
+AMOUNTS = st.sampled_from([(600, 0), (4000, 0), (0, 900), (0, 9000)])
+"""Of tokens, and of money: what the one model that has a price asks for costs about as many micro-units."""
+PRICES, _ = read_prices('{"currency": "EUR", "prices": [{"models": ["m*"], "input": 1000000, "output": 1000000}]}')
+"""A token costs a micro-unit, of most of the models."""
+TOKEN_LIMITS = st.builds(
+    TokenLimit, name=st.just(""), tokens=st.sampled_from([100, 1000]), period_ns=st.just(60 * SECOND),
+    burst=st.sampled_from([600, 2000]), requests=st.sampled_from([0, 60]), requests_period_ns=st.just(60 * SECOND),
+    requests_burst=st.just(2), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
+    on_limit=st.sampled_from(["reject", "observe"]), span=st.just(PLACE),
 )  # fmt: skip
 BALANCES = st.one_of(
     st.builds(
@@ -99,6 +119,13 @@ SPEAKER = Provider("anthropic", translate=Translate(span=Span("s.kdl", 60, 9)))
 
 
 @st.composite
+def budgets_of_all_kinds(draw: st.DrawFn) -> TokenBudget:
+    tokens, money = draw(AMOUNTS)
+    currency = "EUR" if money else ""
+    return replace(draw(BUDGETS), tokens=tokens, money=money, currency=currency, **draw(WINDOWS))
+
+
+@st.composite
 def upstreams(draw: st.DrawFn, name: str) -> Upstream:
     endpoints = tuple(
         Endpoint(
@@ -123,7 +150,10 @@ def plans(draw: st.DrawFn) -> Plan:
     groups = tuple(draw(upstreams(name)) for name in ("api", "other"))
     rates = tuple(replace(draw(LIMITS), name=f"rate-{at}") for at in range(draw(st.integers(0, 3))))
     ceilings = tuple(replace(draw(CEILINGS), name=f"ceiling-{at}") for at in range(draw(st.integers(0, 2))))
+    budgets = tuple(replace(draw(budgets_of_all_kinds()), name=f"budget-{at}") for at in range(draw(st.integers(0, 3))))
+    throttles = tuple(replace(draw(TOKEN_LIMITS), name=f"tokens-{at}") for at in range(draw(st.integers(0, 1))))
     names = [one.name for one in rates] + [one.name for one in ceilings]
+    purses = [one.name for one in budgets] + [one.name for one in throttles]
     routes: list[Route] = []
     for order in range(draw(st.integers(1, 4))):
         found = Route(
@@ -137,9 +167,15 @@ def plans(draw: st.DrawFn) -> Plan:
         split = draw(st.sampled_from([None, None, None, *splits]))
         found = replace(found, split=split) if split else replace(found, upstream="api")
         if draw(st.integers(0, 2)) == 0:
-            found = replace(found, inference=Inference(), models=draw(MODELS), shadows=())
+            found = replace(found, inference=Inference(), models=draw(st.none() | MODELS), shadows=())
+            if purses:
+                more = draw(st.lists(st.sampled_from(purses), unique=True, max_size=3))
+                found = replace(found, filters=found.filters + tuple(more))
         routes.append(found)
-    return replace(plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings)
+    return replace(
+        plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings, token_budgets=budgets,
+        token_limits=throttles, prices=draw(st.sampled_from([None, PRICES, PRICES])),
+    )  # fmt: skip
 
 
 REQUESTS = st.builds(

@@ -95,13 +95,14 @@ class Fleet:
         for module in (places, rehearsing):
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(world, "monotonic_ns", lambda: self.now_ns)
+        monkeypatch.setattr(world, "time", lambda: self.now_s)
         dice = Assumed(plan, State(chance=gateway.state.chance))
         monkeypatch.setattr(world, "getrandbits", lambda _bits: dice.chance())
         self._stand(gateway)
         monkeypatch.setattr(
             LiveWorld, "translate", lambda _, route, provider, asked: interpreted(route, provider, asked)
         )  # fmt: skip
-        service = cast(Any, SimpleNamespace(region=region, slot=self.slot, prices=Prices(None)))
+        service = cast(Any, SimpleNamespace(region=region, slot=self.slot, prices=Prices(plan.prices)))
         self.world = LiveWorld(service, self.plan)
         for group in self.world.groups():
             group._turn = -1
@@ -125,6 +126,8 @@ class Fleet:
         verdict: Verdict = answer
         while isinstance(verdict, Forward):
             begun, errand = self._begun(verdict), verdict.errand
+            if isinstance(begun, Reject) and verdict.spending is not None:
+                self.world.refund(verdict.spending)
             if errand is None or not isinstance(begun, Reject) or not _falls(errand, begun.reason):
                 verdict = begun
                 break
@@ -197,7 +200,8 @@ def held_of(gateway: Gateway) -> dict[bytes, int]:
 def fleet(gateway: Gateway) -> Iterator[Fleet]:
     name = f"/sentinel-law-{os.getpid()}-{next(NUMBERS)}"
     region = Region.create(
-        name, series_max=4, slots_max=2, journal_records=2, limits_max=64, places_max=16, leases_max=64
+        name, series_max=4, slots_max=2, journal_records=2, limits_max=64, places_max=16, leases_max=64,
+        budgets_max=256,
     )
     try:
         with pytest.MonkeyPatch.context() as monkeypatch:
@@ -217,7 +221,11 @@ def rehearsed(table: RouteTable, asked: Request, dry: Assumed) -> tuple[Verdict,
 
 
 def plain(verdict: Verdict) -> Verdict:
-    """Without the numbers of leases, which are each world's own."""
+    """Without the numbers of leases and the marks of charges, which are each world's own."""
+    if isinstance(verdict, Forward) and (spending := verdict.spending) is not None:
+        reservations = tuple([replace(one, lease=0) for one in spending.reservations])
+        takings = tuple([replace(one, mark=(0, 0, 0)) for one in spending.takings])
+        verdict = replace(verdict, spending=replace(spending, reservations=reservations, takings=takings))
     return verdict if isinstance(verdict, Reject) else replace(verdict, leases=())
 
 
