@@ -28,8 +28,10 @@ PYODIDE_TGZ    := build/pyodide-$(PYODIDE).tgz
 run: $(VENV)/.run
 	@$(BIN)/python -m sentinel dev $(ARGS)
 
+# Those that kill by the thousand go first and alone: each keeps the machine busy, and forks of a large runner are slow.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(if $(filter tests,$(TESTS)),$(BIN)/python -m pytest -q tests/stress)
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(if $(filter tests,$(TESTS)),--ignore tests/stress) $(TESTS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -60,7 +60,7 @@ def test_that_a_try_is_not_repeated_is_told_with_the_obstacle(tmp_path: Path) ->
     talk, bodies = one_by_one(status(503))
     with scripted(talk) as origin, serving(tmp_path, origin=origin.port, route=rule()) as worker:
         assert Client(worker.port).get("/", method="POST").status == 503
-        (octets,) = worker.region.journal_read()
+        (octets,) = wait_until(lambda: list(worker.region.journal_read()), "it is recorded")
         steps = {step.reason_number: step for step in decode(octets).steps}
     denied, tried = steps[Reason.RETRY_DENIED.number], steps[Reason.ATTEMPTED.number]
     assert len(bodies) == 1 and denied.details[1:] == ("503", "POST is not idempotent")
