@@ -69,7 +69,7 @@ def test_an_unknown_name_in_a_state_has_a_caret_and_a_suggestion(config: str) ->
     told = run("-c", config, "--request", API, "--state", "limit per-clint 192.0.2.7")
     assert told.exit_code == 1
     assert told.stderr.splitlines() == [
-        "--state:1:7: there is no rate-limit `per-clint`",
+        "--state:1:7: there is no rate-limit or token-limit `per-clint`",
         '    limit "per-clint" "192.0.2.7"',
         "          ^",
         "    did you mean `per-client`?",
