@@ -199,6 +199,10 @@ class Region:
             lost += not self.carry(0, now_ns, key, until_ns, settled, requests)
         return lost
 
+    def is_fresh(self) -> bool:
+        """Whether no worker was ever here: then, and only then, a ledger knows what this does not."""
+        return not self._slots.used()
+
     def restore(self, windows: Iterable[tuple[bytes, int, int, int]], now_ns: int) -> tuple[int, int] | None:
         """Put what was spent before a reboot in its place: how many windows, and how many found no room. Control.
 
@@ -210,7 +214,7 @@ class Region:
         control asks for when this has returned. A control process that was killed in here is dead before the next
         one is started, and what it has left half done is reaped before anything else.
         """
-        if self._slots.used():
+        if not self.is_fresh():
             return None
         self._cells.budgets_reap(0)
         put = lost = 0

@@ -40,6 +40,8 @@ def redacted(plan: Plan) -> dict[str, Any]:
     hidden = frozenset(document.pop("secrets"))
     if document["admin"]["token"]:
         document["admin"]["token"] = REDACTED
+    if document["system"]["ledger"]:
+        document["system"]["ledger"] = REDACTED
     for listener in document["listeners"]:
         if listener["tls"]:
             listener["tls"]["key_pem"] = REDACTED

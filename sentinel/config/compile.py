@@ -81,14 +81,14 @@ class Compiler:
         self._uncounted(root, (*budgets, *throttles))
         self._unweighed(root, routes)
         self._unused(root, listeners, routes)
-        if budgets and not system.value("state-dir"):
+        if budgets and not system.value("state-dir") and not system.value("ledger"):
             self.warnings.add(
                 budgets[0].span, "a reboot forgets what was spent of budgets: there is no `state-dir`",
                 'add `system { state-dir "/var/lib/sentinel"; }`',
             )  # fmt: skip
         self._nobody_else(routes, upstreams)
         check_providers(routes, upstreams, self.problems)
-        secrets = secrets | set(credentials_of(routes, upstreams))
+        secrets = secrets | set(credentials_of(routes, upstreams)) | {system.value("ledger") or ""} - {""}
         self._journal_fits(system.one("journal"), {route.name for route in routes})
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
@@ -664,6 +664,7 @@ def _system(block: Block) -> p.System:
         limit_keys=block.value("limit-keys"), lease_keys=block.value("lease-keys"),
         budget_keys=block.value("budget-keys"), ledger_flush_ns=block.value("ledger-flush"),
         state_dir=block.value("state-dir") or "", state_dir_span=block.one("state-dir").span,
+        ledger=block.value("ledger") or "", ledger_span=block.one("ledger").span,
         access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
         cpu_affinity=block.value("cpu-affinity"), journal=_journal(block.one("journal")),
         probation=p.Probation(

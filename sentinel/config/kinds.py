@@ -543,6 +543,12 @@ def secret(value: Any) -> str:
     return str(value)
 
 
+def ledger(value: Any) -> str:
+    if not re.fullmatch(r"postgres(?:ql)?://[\x21-\x7e]{1,2000}", _text(value)):
+        raise Unfit("not the URL of a PostgreSQL database", 'for example "postgresql://sentinel@db.internal/ledger"')
+    return str(value)
+
+
 def file_path(value: Any) -> str:
     if not _text(value) or "\0" in value:
         raise Unfit("a path of a file is expected")
@@ -579,6 +585,7 @@ TENANT_PART: Final = Kind("tenant-part", 'where a tenant is named, like "header:
 MODEL_KEY_PART: Final = Kind("key-part", 'a part of a key like "header:x-tenant" or "model"', model_key_part)
 METRIC: Final = Kind("metric", 'the name of a metric like "vllm:num_requests_waiting"', metric)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
+LEDGER: Final = Kind("database-url", 'a URL like "postgresql://sentinel@db.internal/ledger"', ledger)
 RETRY_ON: Final = Kind("retry-condition", 'a reason to try again like "reset" or 503', retry_on)
 FALLBACK_ON: Final = Kind("fallback-condition", 'a reason to ask another model like "budget" or 429', fallback_on)
 TRY_END: Final = Kind("try-end", 'how a try ends, like "reset" or 429', try_end)

@@ -126,8 +126,11 @@ SYSTEM: Final = Directive(
              '"/run/sentinel"'),
         _one("state-dir", k.FILE, "Directory for what outlives a reboot: what operators said of endpoints and breakers, and the audit log. Without "
              "it that lasts until the machine is started anew, and the audit log is in the run-dir.", example='state-dir "/var/lib/sentinel"'),
-        _one("ledger-flush", k.duration("100ms"), "How often what was spent of budgets is written into the ledger in the "
-             "`state-dir`, if anything was. A power cut takes no more than that.", '"1s"'),
+        _one("ledger", k.LEDGER, "A PostgreSQL database for what operators said and what was spent of budgets, instead of a file in the `state-dir`; best "
+             "from `(env)` or `(file)`, since it has a password. Each instance writes its own rows, under `application_name`, by default the machine's name. "
+             "Needs `pip install 'sentinel-gateway[postgresql]'`.", example='ledger (env)"SENTINEL_LEDGER"'),
+        _one("ledger-flush", k.duration("100ms"), "How often what was spent of budgets is written into the ledger (a file in the `state-dir`, or a database), "
+             "if anything was. A power cut takes no more than that.", '"1s"'),
         _one("drain-deadline", k.duration(), "How long requests that run may take to finish, in a reload, a drain or a "
              "stop. What is silent is closed then.", '"30s"'),
         _one("heartbeat-timeout", k.duration("1s"), "A worker that has not been heard of for so long is killed and "

@@ -638,6 +638,7 @@ class System:
     workers: int = 2
     run_dir: str = "/run/sentinel"
     state_dir: str = ""
+    ledger: str = ""  # a database instead of a file in the state_dir; secret: it has a password
     drain_deadline_ns: int = 30 * SECOND
     heartbeat_timeout_ns: int = 10 * SECOND  # a worker silent for longer is killed
     max_worker_connections: int = 20_000
@@ -656,6 +657,7 @@ class System:
     restarts_window_ns: int = 10 * SECOND
     run_dir_span: Span = NOWHERE
     state_dir_span: Span = NOWHERE
+    ledger_span: Span = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,14 @@ from sentinel.playground import Misunderstood
 from shm.region import Region
 from supervisor.control import governing, playing, spending
 from supervisor.control.audit import AuditLog
+from supervisor.control.book import LedgerFault
 from supervisor.control.bookkeeping import windows_of
 from supervisor.control.channel import ChannelFault, Message, SupervisorRefusal
 from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.fleet import Fleet
 from supervisor.control.followers import Follower, Followers, TooMany
 from supervisor.control.journal import LAST_MAX, FilterFault, Filters, Journal
-from supervisor.control.ledger import Ledger, LedgerFault
+from supervisor.control.ledger import Ledger, home_of
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.metrics import exposition
 from supervisor.control.numbers import Numbers
@@ -108,7 +109,7 @@ def answered(handler: Handler) -> Handler:
         except MemoryFault as fault:
             return failure(503, fault, "see the log of the control process")
         except LedgerFault as fault:
-            return failure(503, fault, "see that the `state-dir` can be read, and the log of the control process")
+            return failure(503, fault, "see that the ledger can be read (`state-dir`, `ledger`); the log of control")
         except governing.Unknown as fault:
             return failure(404, fault, "see `sentinelctl endpoints`, `breakers` and `limits`")
         except Misunderstood as fault:
@@ -394,9 +395,9 @@ class Api:
         before, after = await self._ask(change)
         warnings = [await self._parts.audit.write(caller(request), action, what, before, after)]
         if subject:
-            directory = (await self._plan()).system.state_dir
+            home = home_of((await self._plan()).system)
             note = self._parts.ledger.note
-            warnings.append(await asyncio.to_thread(note, directory, caller(request), subject, what, after))
+            warnings.append(await asyncio.to_thread(note, home, caller(request), subject, what, after))
         warning = "; ".join(filter(None, warnings))
         return reply({"what": what, "before": before, "after": after} | ({"warning": warning} if warning else {}))
 

@@ -5,11 +5,11 @@ at most, and only matters when the till burns.
 
     every `ledger-flush`: read all windows -> those that changed since they were last written -> one transaction
 
-Rule 1: nothing of it is in a request's way. Reading and writing happen in a thread of control; when the disk takes
+Rule 1: nothing of it is in a request's way. Reading and writing happen in a thread of control; when the ledger takes
     nothing, requests go on, and shared memory keeps the sum, which the next flush that succeeds writes whole.
 Rule 2: a power cut loses what was settled since the last flush, and what was open: a stream's reservation is no
     expense. How far the book is behind is a metric (`sentinel_ledger_lag_seconds`).
-Rule 3: a change of state is told once: that the disk takes nothing, and that it does again.
+Rule 3: a change of state is told once: that the ledger takes nothing, and that it does again.
 Rule 4: an entry that is given to another key between two flushes takes with it what was settled in between. That
     happens to windows only that are over.
 
@@ -33,7 +33,8 @@ from sentinel.core.plan import Plan
 from shm.budgets import BudgetView, Mark
 from shm.layout import BUDGETS_LIMIT
 from shm.region import Region
-from supervisor.control.ledger import Ledger, LedgerFault, Spent
+from supervisor.control.book import LedgerFault, Spent
+from supervisor.control.ledger import Ledger, home_of
 from supervisor.control.memory import Memory, MemoryFault
 
 IDLE_S: Final = 1.0
@@ -49,7 +50,7 @@ class Bookkeeper:
     def __init__(self, memory: Memory, ledger: Ledger, plan: Callable[[], Plan | None]) -> None:
         self._memory, self._ledger, self._plan = memory, ledger, plan
         self._marks: list[Mark] = []
-        self._directory = ""
+        self._home = ""
         self._even_s = time.monotonic()
         self._turn = asyncio.Lock()
         self.failures = 0
@@ -70,27 +71,27 @@ class Bookkeeper:
         """Bring the ledger to what shared memory has; a failure is told and counted."""
         async with self._turn:
             plan = self._plan()
-            directory = plan.system.state_dir if plan is not None else ""
-            if directory:
-                await asyncio.to_thread(self._flush, directory)
+            home = home_of(plan.system) if plan is not None else ""
+            if home:
+                await asyncio.to_thread(self._flush, home)
 
     def lag_s(self) -> float | None:
         """How old what the ledger has may be; None: there is no ledger."""
         plan = self._plan()
-        return time.monotonic() - self._even_s if plan is not None and plan.system.state_dir else None
+        return time.monotonic() - self._even_s if plan is not None and home_of(plan.system) else None
 
     def _interval_s(self) -> float:
         plan = self._plan()
         return plan.system.ledger_flush_ns / SECOND_NS if plan is not None else IDLE_S
 
-    def _flush(self, directory: str) -> None:
-        if directory != self._directory:
-            self._directory, self._marks, self._even_s = directory, [], time.monotonic()
+    def _flush(self, home: str) -> None:
+        if home != self._home:
+            self._home, self._marks, self._even_s = home, [], time.monotonic()
         begun_s, now_s = time.monotonic(), time.time()
         try:
             views, marks = self._memory.ask_now(lambda region: region.changed_budgets(self._marks))
             if windows := list(_windows(views)):
-                self._ledger.spend(directory, windows, now_s)
+                self._ledger.spend(home, windows, now_s)
         except (LedgerFault, MemoryFault) as fault:
             self._failed(str(fault))
             return
@@ -129,9 +130,9 @@ def end_of(view: BudgetView, ahead_ns: int) -> int:
     return (view.until_ns + ahead_ns + JITTER_NS) // SECOND_NS
 
 
-def restore(memory: Memory, ledger: Ledger, directory: str) -> None:
+def restore(memory: Memory, ledger: Ledger, home: str) -> None:
     """Tell a fresh region what was spent in windows that are still open; raises LedgerFault and MemoryFault."""
-    windows = ledger.open_windows(directory, time.time(), BUDGETS_LIMIT)
+    windows = ledger.open_windows(home, time.time(), BUDGETS_LIMIT)
     if not windows:
         return
     now_ns = time.monotonic_ns()

@@ -31,14 +31,16 @@ from sentinel.core.plan import Plan
 from sentinel.core.span import Span
 from shm.region import Region
 from shm.series import NONE, OTHER
+from supervisor.control.book import LedgerFault
 from supervisor.control.bookkeeping import restore
 from supervisor.control.environment import ControlEnvironment
-from supervisor.control.governing import SUBJECTS, welcome
-from supervisor.control.ledger import Ledger, LedgerFault
+from supervisor.control.governing import SUBJECTS, unknown, welcome
+from supervisor.control.ledger import Ledger, home_of
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.trials import failed_tests
 
-LEDGER_REMEDY: Final = "make it writable for the service, give this instance a directory of its own, or remove the line"
+DIRECTORY_REMEDY: Final = "make it writable for the service, give this instance one of its own, or remove the line"
+DATABASE_REMEDY: Final = "see that it answers with this URL: without it, what was spent and ordered is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Compiler:
             problem = _shared_problem(plan, str(fault))
             return Invalid((_document(problem),), render_problems([problem]))
         except LedgerFault as fault:
-            problem = Problem(plan.system.state_dir_span, f"the state-dir cannot be used: {fault}", LEDGER_REMEDY)
+            problem = _ledger_problem(plan, str(fault))
             return Invalid((_document(problem),), render_problems([problem]))
         data = encode_plan(plan)
         return Compiled(plan, data, fingerprint(data), warnings, fingerprint(encode_plan(loaded.plan)))
@@ -113,8 +115,12 @@ class Compiler:
         names = place_names(plan)
         if is_dry:
             return with_places(plan, self._memory.ask_now(lambda region: region.board.known(names)))
-        restore(self._memory, self._ledger, plan.system.state_dir)
-        orders = [self._ledger.standing(plan.system.state_dir, subject, names) for subject in SUBJECTS]
+        home = home_of(plan.system)
+        is_fresh, new = self._memory.ask_now(lambda region: (region.is_fresh(), unknown(region, names)))
+        orders: list[dict[str, str]] = [{}, {}]
+        if is_fresh or new or not self._ledger.has(home):  # else it has nothing to tell, and may be away for now
+            restore(self._memory, self._ledger, home)
+            orders = [self._ledger.standing(home, subject, new) for subject in SUBJECTS]
         return with_places(plan, self._memory.ask_now(lambda region: welcome(region, names, *orders)))
 
     def _restart_problems(self, plan: Plan) -> Iterator[Problem]:
@@ -153,6 +159,12 @@ def _shared_problem(plan: Plan, why: str) -> Problem:
     span = plan.upstreams[0].span if plan.upstreams else plan.system.run_dir_span
     return Problem(span=span, message=f"upstreams cannot be given their places in shared memory: {why}",
                    remedy="restart the service")  # fmt: skip
+
+
+def _ledger_problem(plan: Plan, why: str) -> Problem:
+    if plan.system.ledger:
+        return Problem(plan.system.ledger_span, f"the ledger cannot be used: {why}", DATABASE_REMEDY)
+    return Problem(plan.system.state_dir_span, f"the state-dir cannot be used: {why}", DIRECTORY_REMEDY)
 
 
 def _document(problem: Problem) -> dict[str, Any]:

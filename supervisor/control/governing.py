@@ -58,9 +58,14 @@ def set_endpoint(plan: Plan, region: Region, upstream: str, address: str, state:
     return before, state
 
 
+def unknown(region: Region, names: list[str]) -> list[str]:
+    """Of these places those that shared memory does not know yet."""
+    return [name for name, number in zip(names, region.board.known(names), strict=True) if number < 0]
+
+
 def welcome(region: Region, names: list[str], admins: dict[str, str], breakers: dict[str, str]) -> list[int]:
     """The numbers of these places; those that shared memory does not know yet are told what operators said of them."""
-    new = {name for name, number in zip(names, region.board.known(names), strict=True) if number < 0}
+    new = set(unknown(region, names))
     numbers = region.place_numbers(names)
     for name, number in zip(names, numbers, strict=True):
         if name in new and (admin := ADMIN_WORDS.get(admins.get(name, ""))):

@@ -21,8 +21,9 @@ from sentinel.core.budgets import BudgetKey, read_key, window
 from sentinel.core.plan import Plan, TokenBudget
 from shm.budgets import BudgetView
 from shm.region import Region
+from supervisor.control.book import SPENT_KEPT_S, Spent
 from supervisor.control.bookkeeping import end_of
-from supervisor.control.ledger import SPENT_KEPT_S, TENANTS, Ledger, Spent
+from supervisor.control.ledger import TENANTS, Ledger, home_of
 
 TOKENS: Final = "tokens"
 """The unit of a budget that is not of money; amounts of money are in micro-units of their currency."""
@@ -149,9 +150,9 @@ def _end_of_open(budget: TokenBudget, start_s: int) -> int:
 def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dict[str, Any]:
     """Who spent how much in windows that were open at some time since then; blocks, and raises LedgerFault."""
     since_s = int(time.time()) - asked.since_s
-    directory = plan.system.state_dir
+    home = home_of(plan.system)
     report = ledger.usage(
-        directory, windows, by=asked.by, since_s=since_s, name=asked.budget, most=asked.last,
+        home, windows, by=asked.by, since_s=since_s, name=asked.budget, most=asked.last,
         models={one.name: one.key.index("model") for one in plan.token_budgets if "model" in one.key},
     )  # fmt: skip
     rows = []
@@ -164,7 +165,7 @@ def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dic
         })  # fmt: skip
     book = plan.prices
     return {
-        "since": stamp(since_s), "by": asked.by, "is_durable": bool(directory), "count": report.users,
+        "since": stamp(since_s), "by": asked.by, "is_durable": bool(home), "count": report.users,
         "totals": [
             {"unit": currency or TOKENS, "settled": settled, "requests": requests}
             for currency, (settled, requests) in sorted(report.totals.items())

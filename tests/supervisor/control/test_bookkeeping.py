@@ -18,9 +18,11 @@ from sentinel.core.budgets import read_key, write_key
 from sentinel.core.plan import Admin, Plan, System
 from shm.layout import BUDGET_UNCOUNTED, LIMIT_CLOSED
 from shm.region import Region, Role
-from supervisor.control import ledger as ledger_file
+from supervisor.control import book
+from supervisor.control import ledger as ledger_module
+from supervisor.control.book import SPENT_KEPT_S, Spent
 from supervisor.control.bookkeeping import Bookkeeper, restore, windows_of
-from supervisor.control.ledger import SPENT_KEPT_S, Ledger, Spent
+from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory
 
 NOW_S = int(time.time())
@@ -195,7 +197,7 @@ def test_a_disk_that_is_full_is_told_once_and_made_up_for(house: House, capfd: p
     slot = house.worker()
     spend(house.region, slot, key_of("first"), 5)
     house.flush()
-    database = house.ledger._database
+    database = house.ledger._book._database  # type: ignore[union-attr]
     assert database is not None
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite does when the disk has no more of them
@@ -269,8 +271,8 @@ def test_control_that_is_killed_in_a_restoration_leaves_it_to_the_next(house: Ho
 
 
 def test_rows_are_bounded_by_age_and_number(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_file, "SPENT_MAX", 10)
-    monkeypatch.setattr(ledger_file, "PRUNED_EVERY_S", -1.0)
+    monkeypatch.setattr(book, "SPENT_MAX", 10)
+    monkeypatch.setattr(ledger_module, "PRUNED_EVERY_S", -1.0)
     ends = [NOW_S - SPENT_KEPT_S - 5, *(NOW_S - 100 - number for number in range(30)), NOW_S + 50, NOW_S + 60]
     for number, end_s in enumerate(ends):
         house.ledger.spend(house.state, [Spent(key_of(str(number)).decode(), "tokens", START_S, end_s, 1, 1)], NOW_S)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.control import ledger as ledger_file
-from supervisor.control.ledger import Ledger, LedgerFault
+from supervisor.control import book
+from supervisor.control.book import LedgerFault
+from supervisor.control.ledger import Ledger
 
 NAMES = ["api/a", "api/b", "api/c"]
 
@@ -131,7 +132,7 @@ def test_a_place_that_cannot_be_used_is_told(ledger: Ledger, tmp_path: Path) -> 
 def test_words_that_no_longer_stand_are_not_kept_for_ever(
     ledger: Ledger, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_file, "ENTRIES_KEPT", 10)
+    monkeypatch.setattr(book, "ENTRIES_KEPT", 10)
     ledger.note(home, "root", "endpoint", "api/b", "maintenance")
     for number in range(50):
         ledger.note(home, "root", "endpoint", "api/a", f"word-{number}")
