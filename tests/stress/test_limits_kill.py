@@ -8,6 +8,7 @@ every kill and reap:
 - no key is in two entries;
 - the key that is limited still is, and was never admitted more often than its burst,
   in all lives together;
+- what was taken of the one that is given back to, less what came back, is no more than its rate and burst;
 - the others have gone on, also while one of them was stopped in the middle.
 """
 
@@ -32,13 +33,18 @@ KILLS = 2000
 WORKERS = 4
 LIMITS_MAX = 128
 KEYS = [b"key %d" % number for number in range(400)]
-ADMITTED_COUNT, TURNS = 0, 1
+ADMITTED_COUNT, TURNS, TAKEN, GIVEN, GIVING, LATEST = range(6)
 YEAR = 365 * 86_400 * 10**9
 BURST = 3
 SLOW = array("Q", (YEAR, BURST * YEAR + YEAR // 2, LIMIT_CLOSED)).tobytes()
 QUICK = array("Q", (1000, 3000, LIMIT_CLOSED)).tobytes()
 MANY = array("Q", (1000, 3000, LIMIT_OBSERVE) * LIMIT_KEYS_MAX).tobytes()
 BOTH = array("Q", (1000, 3000, LIMIT_CLOSED, 1000, 1000, LIMIT_CLOSED)).tobytes()
+TOKEN = LIMIT_GRACE_NS
+"""The time of one token. The clock fills fewer of them a turn than everybody asks for."""
+TOKENS_MAX = 100
+TOKENS = array("Q", (10 * TOKEN, TOKENS_MAX * TOKEN, LIMIT_CLOSED)).tobytes()
+BEGUN = 10 * LIMIT_GRACE_NS
 ORPHAN_CHECK_TURNS = 1024
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), NEEDS_NATIVE]
@@ -63,16 +69,29 @@ def charge_until_killed(region: Region, slot: int, seed: int, clock: memoryview,
         region.reset(now, dice.choice(KEYS))
         if region.charge(slot, now, (b"slow",), SLOW)[0] == ADMITTED:
             tally[ADMITTED_COUNT] += 1
+        tally[LATEST] = max(tally[LATEST], now)
+        call_and_give_back(region, slot, now, dice.randrange(11), tally)
         tally[TURNS] += 1
+
+
+def call_and_give_back(region: Region, slot: int, now: int, less: int, tally: memoryview) -> None:
+    """Reserve ten tokens, and give back what was not used. A kill makes what was taken too low, and what was given too
+    high: the bound that is checked is never too strict."""
+    outcome, _, _, place, end, shift = region.charge_marked(slot, now, (b"tokens",), TOKENS)
+    if outcome == ADMITTED:
+        tally[TAKEN] += 10 * TOKEN
+        tally[GIVING] = less * TOKEN
+        tally[GIVEN] += region.give_back(slot, now, b"tokens", (place, end, shift), less * TOKEN)
+        tally[GIVING] = 0
 
 
 class Fleet:
     def __init__(self, region: Region) -> None:
         self.region = region
         self.clock = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
-        self.clock[0] = 10 * LIMIT_GRACE_NS
+        self.clock[0] = BEGUN
         self.workers: list[Worker] = []
-        self.lives = self.admitted = 0
+        self.lives = self.admitted = self.taken = self.given = self.latest = 0
 
     def spawn(self) -> None:
         self.lives += 1
@@ -92,6 +111,9 @@ class Fleet:
         self.workers.remove(worker)
         self.region.reap_slot(worker.slot)
         self.admitted += worker.tally[ADMITTED_COUNT]
+        self.taken += worker.tally[TAKEN]
+        self.given += worker.tally[GIVEN] + worker.tally[GIVING]
+        self.latest = max(self.latest, worker.tally[LATEST])
         self.check(worker.slot)
 
     def wait_for_others(self, stopped: Worker) -> None:
@@ -119,6 +141,15 @@ class Fleet:
             guard = self.region._cells.load(self.region.geometry.guard(stripe))
             assert not guard or guard >> TICKET_BITS & SLOT_MASK != dead, "a guard of the dead"
         assert self.admitted + sum(worker.tally[ADMITTED_COUNT] for worker in self.workers) <= BURST
+        # Read before what was given, which grows: as with a kill, the bound is never too strict.
+        taken = self.taken + sum(worker.tally[TAKEN] for worker in self.workers)
+        given = self.given + sum(worker.tally[GIVEN] + worker.tally[GIVING] for worker in self.workers)
+        assert taken - given <= self.filled(), "more was taken than there was"
+
+    def filled(self) -> int:
+        """What the bucket had at first, and what time has put into it until the latest reading of the clock."""
+        latest = max(self.latest, self.clock[0], *(worker.tally[LATEST] for worker in self.workers))
+        return latest - BEGUN + TOKENS_MAX * TOKEN
 
     def entry(self, index: int) -> tuple[tuple[int, int], int]:
         """Key and tat as they were at one moment, or busy."""
@@ -172,6 +203,7 @@ def test_workers_killed_and_stopped_at_any_instruction_hold_nobody_up(fleet: Fle
     assert fleet.region.charge(0, now, (b"slow",), SLOW)[0] != ADMITTED
     counters = fleet.region.totals().counters
     assert counters[Counter.LIMITS_RECLAIMED] > KILLS and counters[Counter.LIMITS_FULL] > 0
+    assert fleet.given > 0 and fleet.taken - fleet.given > fleet.filled() // 2, "the bucket was in use all the time"
     # A table that lost an entry to each of the dead would have none left.
     far = now + YEAR // 100
     assert sum(fleet.region.charge(0, far, (key,), QUICK)[0] == ADMITTED for key in KEYS) >= LIMITS_MAX - 2

@@ -60,7 +60,9 @@ LEASE_MS, EJECTED_MS = 50, 60
 LOST_MS = 200
 """More than a worker's reading of the clock is ever behind: they are few, and read it before each call."""
 WORDS = 24
-TURNS, PASSED, ASKED, HELD, ENDING, ENDED, SPENT, LED, CLOCK, INSIDE = range(10)
+TURNS, PASSED, ASKED, HELD, ENDING, ENDED, SPENT, LED, CLOCK, INSIDE, WEIGHT = range(11)
+TOKENS = 7
+"""The burden of each call at its endpoint, as one of a language model."""
 FINDING, EJECTIONS = (PLACE.offset(name) // WORD for name in ("finding", "ejections"))
 WEDGED_MAX_MS = max(ONE.open_max_ms, ALL.open_max_ms, ONE.probe_ms, ALL.probe_ms)
 
@@ -99,6 +101,8 @@ class Worker:
         permit = self.region.begin(self.slot, endpoint, upstream, self.now() * MS, TERMS)
         if not (isinstance(permit, int) and permit < 0):
             self.mine[HELD] += 1
+            self.region.burden(self.slot, endpoint, TOKENS, 0)
+            self.mine[WEIGHT] += TOKENS
             self.held.append((endpoint, upstream, permit))
         else:
             self.mine[ASKED] -= 1
@@ -108,6 +112,8 @@ class Worker:
     def finish(self, endpoint: int, upstream: int, permit: Permit | int) -> None:
         outcome = self.dice.choices((SUCCESS, FAILURE, NEUTRAL), (6, 3, 1))[0]
         self.mine[ENDING] += outcome != NEUTRAL
+        self.region.burden(self.slot, endpoint, 0, TOKENS)
+        self.mine[WEIGHT] -= TOKENS
         self.region.finish(self.slot, endpoint, upstream, self.now() * MS, permit, outcome, 3 * MS, TERMS)
         self.mine[ENDED] += outcome != NEUTRAL
         self.mine[HELD] -= 1
@@ -159,7 +165,7 @@ class Fleet:
         self.lives += 1
         slot = self.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=1, lane=0)
         words = self.shared[slot * WORDS : (slot + 1) * WORDS]
-        for at in (TURNS, HELD, ENDING, ENDED):
+        for at in (TURNS, HELD, ENDING, ENDED, WEIGHT):
             words[at] = 0
         self.before[slot] = self.toll(slot)[::TOLL_WORDS]
         pid = os.fork()
@@ -179,6 +185,7 @@ class Fleet:
         self.shared[slot * WORDS + INSIDE] += self.shared[slot * WORDS + INSIDE] % 2
         self.region.reap_slot(slot)
         assert not any(self.row(slot)), "in flight of the dead"
+        assert not any(self.burdens(slot)), "tokens under way of the dead"
         assert self.region.board.leader() != slot, "the dead leads"
         for place in range(len(NAMES)):
             self.check_breaker(place)
@@ -199,6 +206,11 @@ class Fleet:
         """What the slot has in flight, for each place."""
         return self.words[self.flights[slot] : self.flights[slot] + len(NAMES)].tolist()
 
+    def burdens(self, slot: int) -> list[int]:
+        """The tokens that the slot has under way, for each place: the second half of its row."""
+        at = self.flights[slot] + self.region.geometry.places_max
+        return self.words[at : at + len(NAMES)].tolist()
+
     def toll(self, slot: int) -> list[int]:
         """What the slot counted: eight words for each place."""
         return self.words[self.tolls[slot] : self.tolls[slot] + len(NAMES) * TOLL_WORDS].tolist()
@@ -210,6 +222,7 @@ class Fleet:
         for places in (list(UPSTREAMS), ENDPOINTS):
             held = sum(row[place] for place in places)
             assert tally[HELD] - 1 <= held <= tally[HELD] + 1, "its row does not tell what it held"
+        assert abs(sum(self.burdens(slot)) - tally[WEIGHT]) <= TOKENS, "its row does not tell what was under way"
         done = [now - old for now, old in zip(self.toll(slot)[::TOLL_WORDS], self.before[slot], strict=True)]
         for upstream, endpoints in UPSTREAMS.items():
             assert 0 <= sum(done[place] for place in endpoints) - done[upstream] <= 1, "half a call was counted"
@@ -294,6 +307,7 @@ def test_the_dead_hold_no_place_and_no_breaker_waits_for_them(fleet: Fleet) -> N
     for slot in list(fleet.workers):
         fleet.kill(slot)
     assert set(region.flights(array("I", range(len(NAMES))).tobytes())) == {0}
+    assert set(region.burdens(array("I", range(len(NAMES))).tobytes())) == {0}
     opened = [view.toll.opened for view in region.places()]
     assert min(opened[place] for place in (*UPSTREAMS, *ENDPOINTS)) > 10, "every breaker was in the play"
     assert sum(shared[SPENT::WORDS]) > KILLS and sum(shared[LED::WORDS]) > KILLS
