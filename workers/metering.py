@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.allowances import MONEY_MAX
@@ -39,16 +38,13 @@ from sentinel.core.appraisal import (
     Spending,
     Taking,
     Translation,
-    priced,
 )  # fmt: skip
-from sentinel.core.balance.prefixes import mark_of
 from sentinel.core.keys import raw_part_of
 from sentinel.core.models import Errand
 from sentinel.core.plan import Inference, Provider, Route
 from sentinel.core.prices import Rates, money
 from sentinel.core.reasons import Reason
 from sentinel.core.throttles import CHARGE_NS_MAX
-from sentinel.inference.adapters import read_request
 from sentinel.inference.ask import Ask
 from sentinel.inference.dialect import Dialect
 from sentinel.inference.encodings import accepted
@@ -59,13 +55,12 @@ from sentinel.inference.meter import Meter
 from sentinel.inference.prices import cost
 from sentinel.inference.sheet import Doubt, Reading
 from sentinel.inference.spans import replaced
-from sentinel.inference.translate.form import Terms
 from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.tallies import Labels, Notch
 from workers.bill import Bill, headers_of
-from workers.calls import call_of, pair_of, recognises, translated
+from workers.calls import call_of, pair_of, read_call, recognises, say, translated
 from workers.decoding import decode_answer, decode_request
 from workers.glances import GLANCES
 from workers.http1.bodies import ChunkedBody
@@ -90,7 +85,6 @@ LOOK_BYTES: Final = 4 * 1024
 EXTENSION_TOKENS: Final = 256
 """What a stream that has outgrown its reservation reserves at a time."""
 FREE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-WITHOUT_OUTPUT: Final = frozenset({Dialect.OPENAI_EMBEDDINGS, Dialect.OLLAMA_EMBED})
 REWRITTEN: Final = re.compile(
     rb"\r\n(?:content-length|transfer-encoding|expect|accept-encoding):[^\r\n]*", re.IGNORECASE
 )
@@ -115,26 +109,17 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
     if call is None:
         return FREE if request.method in FREE_METHODS else UNKNOWN
     body = _body_of(exchange)
+    table, prices = service.table, service.prices
     try:
-        ask = read_request(call, body, decode_request)
+        found, billed, estimate, rates = read_call(
+            call, inference, body, directory=table.directories.get(route.name), is_marked=route.name in table.marked,
+            estimator=service.estimator, book=prices.book, rates_of=prices.rates, decode=decode_request,
+        )  # fmt: skip
     except InferenceFault as fault:
         return Appraisal("malformed", fault=str(fault))
-    directory = service.table.directories.get(route.name)
-    target = None if directory is None else directory.find(ask.model)
-    billed = ask if target is None else ask._replace(model=target.sent(ask.model))
-    estimate = service.estimator.estimate(billed)
-    output_tokens = estimate.output_cap_tokens
-    if ask.dialect in WITHOUT_OUTPUT:
-        output_tokens = 0
-    elif output_tokens is None:
-        output_tokens = inference.output_tokens * ask.choices_count
-    rates = service.prices.rates(ask.model)
-    tokens = estimate.input_tokens, output_tokens
-    most, account = priced(ask.model, service.prices.book, rates, tokens)
     tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates)
     service.world.tabs[id(request)] = tab
-    mark = mark_of(ask.input.texts) if route.name in service.table.marked else 0
-    return Appraisal("ask", ask.model, *tokens, money=most, account=account, dialect=call.dialect.value, mark=mark)
+    return found
 
 
 def forget(exchange: Exchange) -> None:
@@ -215,16 +200,10 @@ class Tab:
 
     def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
         """Say the request in the provider's dialect; until it is prepared for another one there is an interpreter."""
-        found, how = translated(route, provider, request), provider.translate
-        if found.kind != "said" or how is None:
-            return found
-        pair = pair_of(found)
-        try:
-            said = pair.request(self.body, Terms(how.max_tokens or None, frozenset(how.left_out)), decode_request)
-        except InferenceFault as fault:
-            return replace(found, kind="unsayable", fault=str(fault))
-        self.interpreter = Interpreter(pair, said.body, wants_usage=self.ask.wants_usage)
-        return replace(found, left_out=", ".join(said.left_out))
+        found, said = say(translated(route, provider, request), provider, self.body, decode_request)
+        if said is not None:
+            self.interpreter = Interpreter(pair_of(found), said.body, wants_usage=self.ask.wants_usage)
+        return found
 
     @property
     def asked(self) -> Ask:

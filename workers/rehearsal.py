@@ -22,11 +22,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
+from sentinel.core.appraisal import Appraisal, Translation
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
 from sentinel.core.host import parse_authority
 from sentinel.core.path import BadTarget, split_target
-from sentinel.core.plan import Listener, Plan
+from sentinel.core.plan import Listener, Plan, Provider, Route
+from sentinel.core.prices import date_of
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable, compile_routes
@@ -36,8 +38,10 @@ from sentinel.explain import Node
 from sentinel.explain.assumed import Assumed
 from sentinel.explain.cases import Ask, Outcome, Query, Unasked, outcome_of
 from sentinel.explain.exhaustive import tell
+from sentinel.inference.estimate import Estimator
+from sentinel.inference.fault import InferenceFault
 from workers import errors
-from workers.calls import dialect_of, translated
+from workers.calls import call_of, dialect_of, read_call, say, translated
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
@@ -66,7 +70,7 @@ class Misasked(Exception):
 class Question:
     """The request as a client would send it. `scheme` and `port` say which listener is meant; "" and 0: any.
 
-    body_bytes: how long its body is; -1: it has none, or its headers say.
+    body_bytes: how long its body is; -1: it has none, or its headers say. body: what is in it, where that is known.
     """
 
     method: str
@@ -76,6 +80,7 @@ class Question:
     scheme: str = ""
     port: int = 0
     body_bytes: int = -1
+    body: bytes | None = None
 
     def octets(self, listener: Listener) -> bytes:
         """Write it out. Without a Host it names the address that the client must have connected to."""
@@ -132,8 +137,12 @@ class Rehearsal:
         return Node("request", text, children=(*told, said))
 
 
-def read_question(request: str, headers: tuple[str, ...] = (), body_bytes: int = -1) -> Question:
-    """Take `METHOD URL`, `METHOD /path` or a URL alone apart."""
+def read_question(
+    request: str, headers: tuple[str, ...] = (), body_bytes: int = -1, body: bytes | None = None
+) -> Question:
+    """Take `METHOD URL`, `METHOD /path` or a URL alone apart. A body that is known is as long as it is."""
+    if body is not None:
+        body_bytes = len(body)
     first, space, rest = request.strip().partition(" ")
     method, target = (first, rest.strip()) if space else ("GET", first)
     bad = next((header for header in headers if ":" not in header), None)
@@ -144,13 +153,13 @@ def read_question(request: str, headers: tuple[str, ...] = (), body_bytes: int =
     if not IS_URL(target):
         if not target.startswith("/") and target != "*":
             raise Misasked(f'a request is a method and a URL, like "GET https://example.com/", not `{request}`')
-        return Question(method, _escaped(target), headers, body_bytes=body_bytes)
+        return Question(method, _escaped(target), headers, body_bytes=body_bytes, body=body)
     split = split_target(_escaped(target.partition("#")[0]), method)  # a client keeps the fragment to itself
     if isinstance(split, BadTarget):
         raise Misasked(f"`{target}`: {split.detail}")
     authority = parse_authority(split.authority)
     port = authority.port if authority is not None and authority.port else PORTS[split.scheme]
-    return Question(method, split.origin, headers, split.authority, split.scheme, port, body_bytes)
+    return Question(method, split.origin, headers, split.authority, split.scheme, port, body_bytes, body)
 
 
 def checked_address(text: str) -> str:
@@ -200,7 +209,9 @@ class House:
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
         assert request is not None, "the intake has taken it"
-        world.dialect_of, world.offset_of, world.translated = dialect_of, offset_of, translated
+        world.dialect_of, world.offset_of = dialect_of, offset_of
+        reader = None if question.body is None else _Reader(self.table, world, question.body)
+        world.read, world.translated = (None, translated) if reader is None else (reader.read, reader.translated)
         decided = run(decide(self.table, request, world, trace))
         if head.content_length > intake.body_max(decided.route):
             verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)
@@ -292,6 +303,36 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
         )
     read = parse_request(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, ANSWER_BYTES_MAX)
     return tuple(read.headers) if read is not None else ()
+
+
+class _Reader:
+    """Reads the body that a request was given, as a worker does: there it has arrived before anybody asks.
+
+    What workers have learnt of how models count is theirs: text is estimated as on their first day.
+    """
+
+    def __init__(self, table: RouteTable, world: Assumed, body: bytes) -> None:
+        self._table = table
+        self._world = world
+        self._body = body
+
+    def read(self, route: Route, request: Request) -> Appraisal:
+        """What it asks for; only asked of what is in a dialect."""
+        assert route.inference is not None, "nobody else is appraised"
+        call = call_of(route.inference, request.method, request.path)
+        assert call is not None, "it is in a dialect"
+        book = self._table.plan.prices
+        try:
+            return read_call(
+                call, route.inference, self._body, directory=self._table.directories.get(route.name),
+                is_marked=route.name in self._table.marked, estimator=Estimator(), book=book,
+                rates_of=lambda model: None if book is None else book.price(model, date_of(self._world.now_s())),
+            ).appraisal  # fmt: skip
+        except InferenceFault as fault:
+            return Appraisal("malformed", fault=str(fault))
+
+    def translated(self, route: Route, provider: Provider, request: Request) -> Translation:
+        return say(translated(route, provider, request), provider, self._body)[0]
 
 
 class _Ids:

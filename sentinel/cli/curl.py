@@ -104,7 +104,7 @@ class _Recipe:
             url = f"{base}{'&' if '?' in base else '?'}{body.decode('latin-1')}{mark}{fragment}"
             body = None
         method = self.method or ("HEAD" if "head" in self.flags else "GET" if body is None else "POST")
-        return read_question(f"{method} {url}", tuple(self._lines(body)), -1 if body is None else len(body))
+        return read_question(f"{method} {url}", tuple(self._lines(body)), body=body)
 
     def _lines(self, body: bytes | None) -> Iterator[str]:
         """The headers that curl sends: ours, and its own where we say nothing else. `name:` takes one away."""

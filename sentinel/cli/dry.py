@@ -19,6 +19,7 @@ configuration is invalid, or the fleet says no.
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -38,15 +39,17 @@ from sentinel.config.states import read_state
 from sentinel.core.plan import Plan
 from sentinel.core.state import State
 from sentinel.explain import Node, render_lines
+from sentinel.explain.arrival import call_of
 from sentinel.explain.assumed import Assumed
 from sentinel.explain.tree import node_of
-from workers.rehearsal import House, Misasked, checked_address, choose_listener, document, read_question
+from workers.rehearsal import House, Misasked, Question, checked_address, choose_listener, document, read_question
 
 STYLES: Final[dict[str, dict[str, bool]]] = {
     "request": {"bold": True}, "verdict": {"bold": True},
     "loser": {"dim": True}, "group": {"dim": True}, "note": {"dim": True},
 }  # fmt: skip
 PEER: Final = "127.0.0.1"
+LIVE_BODY_BYTES_MAX: Final = 1 << 20
 REQUESTS_MAX: Final = 10_000
 """Of one file. Each is explained; who wants to compare more wants `diff`."""
 
@@ -65,7 +68,7 @@ class Answered:
 @click.option("--socket", "socket_path", metavar="PATH", help="The fleet's control.sock (or $SENTINEL_SOCKET).")
 @click.option("--request", metavar="TEXT", help='Method and URL: "GET https://example.com/a".')
 @click.option("-H", "--header", "headers", multiple=True, metavar="TEXT", help="A header: 'name: value'. Repeatable.")
-@click.option("--body", metavar="TEXT", help="Its body, or @FILE: only how long it is matters.")
+@click.option("--body", metavar="TEXT", help="Its body, or @FILE: its length, and what it asks a language model for.")
 @click.option("--curl", metavar="COMMAND", help="Take the request from a curl command line.")
 @click.option("--har", "--jsonl", "traffic", metavar="FILE",
               help="Take requests from a HAR file, JSON lines or an access log.")  # fmt: skip
@@ -117,7 +120,9 @@ def _answers(
     if config is None and not is_live and source["like"] is None:
         raise Misasked("say -c FILE, or --live for the fleet that runs")
     peer = None if client_ip is None else checked_address(client_ip)
-    asked = _asked(socket_path, source)
+    asked: Iterable[Asked] = _asked(socket_path, source)
+    if source["like"] is not None:
+        asked, lines = _with_call(next(iter(asked)), lines)
     if config is None:
         if every is not None or at is not None:
             raise Misasked("--sequence and --at assume something, and --live asks for what is; give -c FILE")
@@ -144,7 +149,7 @@ def _asked(socket_path: str | None, source: dict[str, Any]) -> Iterator[Asked]:
     if named != ["request"] and (source["headers"] or source["body"] is not None):
         raise Misasked("-H and --body belong to --request")
     if source["request"] is not None:
-        return iter([Asked(read_question(source["request"], source["headers"], _body_bytes(source["body"])))])
+        return iter([Asked(read_question(source["request"], source["headers"], body=_body(source["body"])))])
     if source["curl"] is not None:
         return iter([Asked(read_curl(source["curl"]))])
     if source["traffic"] is not None:
@@ -152,10 +157,10 @@ def _asked(socket_path: str | None, source: dict[str, Any]) -> Iterator[Asked]:
     return iter([_recorded(Client(find_socket(socket_path)), source["like"])])
 
 
-def _body_bytes(body: str | None) -> int:
+def _body(body: str | None) -> bytes | None:
     if body is None:
-        return -1
-    return len(read_body(body[1:])) if body.startswith("@") else len(body.encode("utf-8", "surrogateescape"))
+        return None
+    return read_body(body[1:]) if body.startswith("@") else body.encode("utf-8", "surrogateescape")
 
 
 def _recorded(client: Client, request_id: str) -> Asked:
@@ -170,7 +175,16 @@ def _recorded(client: Client, request_id: str) -> Asked:
     question = read_question(f"{record['method']} {record['path']}", (), body_bytes)
     note = f"request {request_id} of the journal"
     question = replace(question, host=record["host"])
-    return Asked(question, record["client_ip"], record["listener"], note, is_partial=True)
+    steps = [(step["reason"], tuple(step["details"])) for step in record["steps"]]
+    return Asked(question, record["client_ip"], record["listener"], note, is_partial=True, call=call_of(steps))
+
+
+def _with_call(asked: Asked, lines: tuple[str, ...]) -> tuple[list[Asked], tuple[str, ...]]:
+    """A recorded request, and what it asked a language model for as a line of state, unless one says otherwise."""
+    said = asked.call.line
+    if not said or any(line.split()[:1] == ["tokens"] for line in lines):
+        return [asked], lines
+    return [replace(asked, place=f"{asked.place}, which asked for: {said}")], (*lines, said)
 
 
 # Who answers.
@@ -206,6 +220,7 @@ def _live(
         answer = client.post(
             "dry-run", request=f"{question.method} {url}", headers=headers, body_bytes=question.body_bytes,
             client_ip=peer or asked.client_ip or PEER, listener=name or asked.listener, state=list(lines),
+            body=_sent(question),
         )  # fmt: skip
         if answer.status >= 500:
             raise Unreachable(answer.error)
@@ -215,6 +230,15 @@ def _live(
         notes = tuple(Node("note", note) for note in _place(asked))
         tree = replace(tree, children=(*notes, *tree.children))
         yield Answered(answer.document | {"explanation": tree.to_dict()}, tree)
+
+
+def _sent(question: Question) -> str | None:
+    """A body as control reads it."""
+    if question.body is None:
+        return None
+    if len(question.body) > LIVE_BODY_BYTES_MAX:
+        raise Misasked(f"a body of more than {LIVE_BODY_BYTES_MAX >> 20} MiB is not sent to the fleet; give -c FILE")
+    return base64.b64encode(question.body).decode()
 
 
 def _place(asked: Asked) -> list[str]:

@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Final
 
 from sentinel.cli.files import STANDARD_INPUT, Unreadable
 from sentinel.core.reasons import Reason
+from sentinel.explain.arrival import NO_CALL, RecordedCall
 from workers.rehearsal import Misasked, Question, read_question
 
 LINE_BYTES_MAX: Final = 1 << 20
@@ -55,7 +56,7 @@ class Asked:
     """One request of a file. `client_ip` and `listener` are "" where the file does not say.
 
     is_partial: it was recorded without query and headers; `route` is the one that took it then, "" for none, None
-    where that is not known. place: where it stands, for people.
+    where that is not known. place: where it stands, for people. call: what it asked a language model for, as recorded.
     """
 
     question: Question
@@ -64,6 +65,7 @@ class Asked:
     place: str = ""
     is_partial: bool = False
     route: str | None = None
+    call: RecordedCall = NO_CALL
 
 
 def read_traffic(path: str, requests_max: int = REQUESTS_MAX) -> Iterator[Asked]:

@@ -336,7 +336,9 @@ class _Compiler:
 
 def _tokens(block: Block) -> tuple[int, int] | None:
     one = block.one("tokens")
-    return (one.props["input"] or 0, one.props["output"] or 0) if block.has("tokens") else None
+    if not {"input", "output"} & set(one.prop_spans):  # only which model is asked, or how it begins
+        return None
+    return one.props["input"] or 0, one.props["output"] or 0
 
 
 def _quoted(line: str) -> str | None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from sentinel.core.balance.levels import USABLE
 from sentinel.core.balance.reports import Report
 
+ANY_MODEL: Final = "model"
+"""What a request is for of which nothing is said."""
 PlaceName = tuple[str, str]
 """The names of an upstream and of its endpoint."""
 
@@ -76,12 +78,17 @@ class State:
     held: Ledger = field(default_factory=_empty)
     spent: Ledger = field(default_factory=_empty)
     tokens: tuple[int, int] | None = None
-    model: str = "model"
+    model: str = ANY_MODEL
     prompt: str = ""
     untranslatable: str = ""
     waiting: Mapping[str, int] = field(default_factory=dict)
     chance: int | None = None
     now_s: int = 0
+
+    @property
+    def is_silent_on_calls(self) -> bool:
+        """Whether nothing is said of what requests to language models ask for."""
+        return self.tokens is None and self.model == ANY_MODEL and not self.prompt
 
 
 NOTHING_KNOWN = State()

@@ -6,7 +6,9 @@ recorded. Who has the octets goes by the worker's own parser and intake instead 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from sentinel.core.path import BadTarget, normalise
@@ -18,9 +20,9 @@ from sentinel.explain.diff import Case, Early
 from sentinel.explain.treatment import Kind
 from sentinel.explain.words import SECRET_FIELDS
 
-BY_MODEL: Final = frozenset({
-    Reason.MODEL_ROUTED.number, Reason.MODEL_UNKNOWN.number, Reason.MODEL_DEFAULTED.number,
-})  # fmt: skip
+BY_MODEL: Final = frozenset({Reason.MODEL_ROUTED.word, Reason.MODEL_UNKNOWN.word, Reason.MODEL_DEFAULTED.word})
+SETTLED: Final = frozenset({Reason.TOKENS_REPORTED.word, Reason.TOKENS_COUNTED.word})
+RESERVED: Final = frozenset({Reason.WITHIN_BUDGET.word, Reason.BUDGET_EXCEEDED.word, Reason.BUDGET_EXHAUSTED.word})
 
 Headers = Sequence[tuple[str, str]]
 
@@ -48,13 +50,54 @@ def recorded(old: Plan, new: Plan, record: Record) -> Case | None:
         arrive(plan, record.listener, record.method, record.host, record.path, (), record.client_ip)
         for plan in (old, new)
     )
-    text, model = title(record.method, record.host, record.path), _model(record)
+    text = title(record.method, record.host, record.path)
+    model = _model([(step.reason, step.details) for step in record.steps], BY_MODEL)
     return Case(text, before, after, Kind.RECORDED, route=record.route, model=model)
 
 
-def _model(record: Record) -> str:
-    """Which model it named, where that was asked; "" of one whose name was too long to be written down."""
-    found = next((one.details for one in record.steps if one.reason_number in BY_MODEL and one.details), ("",))
+Told = Sequence[tuple[str, tuple[str, ...]]]
+"""Steps of a record: the words of their reasons, and their details."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """What a recorded request asked a language model for, as far as its record says. tokens -1: that is not known."""
+
+    model: str = ""
+    input_tokens: int = -1
+    output_tokens: int = -1
+
+    @property
+    def line(self) -> str:
+        """The same as a line of state; "" where nothing is known."""
+        said = [f"model={shlex.quote(self.model)}"] if self.model else []
+        if self.input_tokens >= 0:
+            said.append(f"input={self.input_tokens}")
+        if self.output_tokens >= 0:
+            said.append(f"output={self.output_tokens}")
+        return " ".join(("tokens", *said)) if said else ""
+
+
+NO_CALL: Final = RecordedCall()
+
+
+def call_of(steps: Told) -> RecordedCall:
+    """What the steps of a record say: what was put aside is what it asked for, without that what it took at the end."""
+    model = _model(steps, BY_MODEL) or _model(steps, SETTLED)
+    input_tokens = output_tokens = -1
+    for reason, details in steps:
+        if reason in SETTLED and len(details) == 3 and all(map(str.isdecimal, details[1:])):
+            input_tokens, output_tokens = map(int, details[1:])
+    reserved = next((details[-1] for reason, details in steps if reason in RESERVED and details[-1:]), "")
+    if reserved.isdecimal():
+        input_tokens = min(max(input_tokens, 0), int(reserved))
+        output_tokens = int(reserved) - input_tokens
+    return RecordedCall("" if "*" in model else model, input_tokens, output_tokens)
+
+
+def _model(steps: Told, reasons: frozenset[str]) -> str:
+    """Which model was named, where that was asked; "" of one whose name was too long to be written down."""
+    found = next((details for reason, details in steps if reason in reasons and details), ("",))
     return "" if found[0].endswith("…") else found[0]
 
 

@@ -15,9 +15,9 @@ Rules:
 3. Chance is a function of the state (its seed) and of how often was asked: the same description, the same game.
 4. After the decision live traffic must be let in (workers.attempt): by the upstream's own breaker, and by the
    bounds of what is in flight. `admit` is that, for endpoints that do not change under way.
-5. Bodies are not described. What a request to a language model asks for is said (`State.model`, `State.tokens`), or is
-   no model, no input and the output of the route's `default-output-tokens`; it can be translated, unless
-   `State.untranslatable` says no. What is put aside stays so: nobody answers here.
+5. What a request to a language model asks for is said (`State.model`, `State.tokens`), or read from its body where that
+   is known (`read`), or is no model, no input and the output of the route's `default-output-tokens`; without a body it
+   can be translated, unless `State.untranslatable` says no. What is put aside stays so: nobody answers here.
 """
 
 from __future__ import annotations
@@ -164,6 +164,8 @@ class Assumed:
         self._described: dict[bytes, tuple[int, int]] = {}  # of the window that was open at that time
         self.dialect_of: Callable[[Route, Request], str | None] = lambda route, request: ""
         """In which dialect of language models it is, None: in none; who knows them says so."""
+        self.read: Callable[[Route, Request], Appraisal] | None = None
+        """What its body asks for, where that is known; who reads dialects says so."""
         self.translated: Callable[[Route, Provider, Request], Translation] = lambda route, provider, request: SAME
         """What becomes of it for a provider of another dialect, whatever its body says; who knows dialects says so."""
         self.offset_of: Callable[[str], Offset] = lambda time_zone: utc
@@ -252,9 +254,11 @@ class Assumed:
         dialect = self.dialect_of(route, request) if request.method == "POST" else ""
         if dialect is None:
             return UNKNOWN
-        asked = self.state.tokens or (0, route.inference.output_tokens)
         if request.method != "POST":
             return FREE
+        if self.read is not None and self.state.is_silent_on_calls:
+            return self.read(route, request)
+        asked = self.state.tokens or (0, route.inference.output_tokens)
         money, account = self.price(self.state.model, *asked)
         mark = key_of(self.state.prompt.encode()) if self.state.prompt else 0
         return Appraisal("ask", self.state.model, *asked, money=money, account=account, dialect=dialect, mark=mark)

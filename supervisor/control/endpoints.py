@@ -196,6 +196,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Parameter("request", "method and URL, or a path"),
             Parameter("headers", "lines `name: value`", "array"),
             Parameter("body_bytes", "how long its body is; -1 (the default): it has none", "integer"),
+            Parameter("body", "its body in Base64, where what it asks a language model for is to be read"),
             Parameter("client_ip", "the address that connects; 127.0.0.1 unless told"),
             Parameter("listener", "where it arrives; without it: as scheme and port of the URL say"),
             Parameter("state", "lines that say otherwise of the fleet, as `--state` of `sentinelctl dry-run`", "array"),

@@ -36,9 +36,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 BODY_BYTES_MAX = 64 * 1024
 """A reload's options take fifty bytes. This is room for what comes, and no more than a process can lose."""
 
-PLAYGROUND = "/api/v1/playground"
 PLAYGROUND_BYTES_MAX = 512 * 1024
 """Two configurations of 128 KiB, as JSON, and a request."""
+
+DRY_RUN_BYTES_MAX = 2 * 1024 * 1024
+"""The body of a request to a language model, in Base64."""
+
+LONGER = {"/api/v1/playground": PLAYGROUND_BYTES_MAX, "/api/v1/dry-run": DRY_RUN_BYTES_MAX}
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain"})
@@ -161,7 +165,7 @@ def _carries(headers: Headers, token: str) -> bool:
 
 async def _bounded(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Run the application with a body that cannot exceed its bound, announced or not."""
-    most = PLAYGROUND_BYTES_MAX if scope["path"] == PLAYGROUND else BODY_BYTES_MAX
+    most = LONGER.get(scope["path"], BODY_BYTES_MAX)
     seen = 0
     is_started = False
 

@@ -40,6 +40,7 @@ class DryRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request: Annotated[str, msgspec.Meta(max_length=16_384)]
     headers: Annotated[tuple[str, ...], msgspec.Meta(max_length=HEADERS_MAX)] = ()
     body_bytes: Annotated[int, msgspec.Meta(ge=-1, le=1 << 60)] = -1
+    body: bytes | None = None  # in Base64, as JSON has it; `body_bytes` is then its length
     client_ip: str = "127.0.0.1"
     listener: str = ""
     state: Annotated[tuple[str, ...], msgspec.Meta(max_length=LINES_MAX)] = ()
@@ -65,7 +66,7 @@ class Rehearsals:
         """What would become of the request now; raises Misasked."""
         if self._house is None or self._house.plan is not plan:
             self._house = House(plan)
-        question = read_question(asked.request, asked.headers, asked.body_bytes)
+        question = read_question(asked.request, asked.headers, asked.body_bytes, asked.body)
         listener, notes = choose_listener(plan, question, asked.listener or None)
         state = snapshot(plan, region)
         world = Assumed(plan, state)

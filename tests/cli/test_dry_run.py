@@ -177,3 +177,64 @@ def test_a_curl_command_line_is_its_request(line: str, method: str, url: str, he
 def test_a_curl_command_line_that_is_not_understood_names_the_word(line: str, said: str) -> None:
     with pytest.raises(Misasked, match=said.replace("(", r"\(")):
         read_curl(line)
+
+
+MODELS = """\
+schema-version "1.0"
+listeners { listener "web" { address "127.0.0.1:8080"; }; }
+routes {
+    route "llm" {
+        matches { path-prefix "/"; }
+        filters "purse"
+        inference
+        models {
+            model "near" { upstream "first"; }
+            model "far*" { upstream "second"; }
+            model "other" { upstream "third"; }
+        }
+    }
+}
+filters { token-budget "purse" { tokens 2000; key "all"; }; }
+upstreams {
+    upstream "first" { endpoint "127.0.0.1:9001"; }
+    upstream "second" { endpoint "127.0.0.1:9002"; }
+    upstream "third" {
+        endpoint "127.0.0.1:9003"
+        provider { dialect "anthropic"; translate; }
+    }
+}
+"""
+CHAT = "POST http://api.example.com/v1/chat/completions"
+
+
+def test_what_a_body_asks_for_is_read_as_live_traffic_reads_it(tmp_path: Path) -> None:
+    path, body = tmp_path / "m.kdl", tmp_path / "body.json"
+    path.write_text(MODELS)
+
+    def of(document: dict[str, object] | str, *words: str) -> dict[str, object]:
+        body.write_text(document if isinstance(document, str) else json.dumps(document))
+        told = run("-c", str(path), "--json", "--request", CHAT, "--body", f"@{body}", *words)
+        assert told.exit_code == 0, told.output
+        found: dict[str, object] = json.loads(told.stdout)
+        return found
+
+    messages = [{"role": "user", "content": "x" * 1000}]
+    near = of({"model": "near", "messages": messages, "max_tokens": 70})
+    assert near["verdict"]["upstream"] == "first"  # type: ignore[index]
+    # 1000 octets and a role at 300 tokens a thousand, three for the message, three for the answer, 70 for its text.
+    within = next(one for one in near["steps"] if one["reason"] == "within-budget")  # type: ignore[attr-defined]
+    assert within["details"] == ["purse", 302 + 6 + 70, 2000, 302 + 6 + 70]
+    assert of({"model": "far-off", "messages": messages, "max_tokens": 9})["verdict"]["upstream"] == "second"  # type: ignore[index]
+    assert of({"model": "gone", "messages": messages})["verdict"]["reason"] == "model-unknown"  # type: ignore[index]
+    dear = of({"model": "near", "messages": messages, "max_tokens": 7000})
+    assert dear["verdict"]["reason"] == "larger-than-budget"  # type: ignore[index]
+    assert of('{"model": "near", "model": "far"}')["verdict"]["reason"] == "inference-malformed"  # type: ignore[index]
+    unsayable = of({"model": "other", "messages": messages, "max_tokens": 9, "logprobs": True})
+    assert unsayable["verdict"]["reason"] == "untranslatable"  # type: ignore[index]
+    curl = f"curl http://api.example.com/v1/chat/completions --data-binary @{body}"
+    body.write_text(json.dumps({"model": "far", "messages": messages, "max_tokens": 9}))
+    told = run("-c", str(path), "--json", "--curl", curl)
+    assert json.loads(told.stdout)["verdict"]["upstream"] == "second", told.output
+    # Whoever describes the call means it.
+    said = of({"model": "near", "messages": messages}, "--state", "tokens model=far input=1 output=1")
+    assert said["verdict"]["upstream"] == "second"  # type: ignore[index]

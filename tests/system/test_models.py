@@ -6,6 +6,7 @@ The providers are two mocks with language models. One answers 429 to whoever nam
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import subprocess
 import sys
@@ -167,6 +168,26 @@ def test_the_secret_is_in_nothing_that_is_shown(providers: Providers) -> None:
     assert any("(redacted)" in one for one in shown), "it was looked for where it would be"
     for one in shown:
         assert SECRET not in one and MINE not in one
+
+
+def test_a_dry_run_like_a_request_is_for_its_model_and_as_much(providers: Providers) -> None:
+    fleet = providers.fleet
+    with providers.gpt() as gpt:
+        for name, upstream in (("near", "first"), ("far", "second")):
+            raw = gpt.chat.completions.with_raw_response.create(model=name, messages=MESSAGES, max_tokens=30)
+            number = raw.headers["x-request-id"]
+            providers.why(number)
+            recorded = json.loads(fleet.ctl("why", number, "--json").stdout)
+            reserved = {one["details"][-1] for one in recorded["steps"] if one["reason"] == "within-budget"}
+            body = json.dumps({"model": name, "messages": MESSAGES, "max_tokens": 30})
+            written = ("--request", f"POST {providers.url('/v1/chat/completions')}", "--body", body)
+            for words in (("--like", number), ("-c", str(fleet.config), "--like", number), written):
+                live = () if "-c" in words else ("--live",)
+                dry = json.loads(fleet.ctl("dry-run", "--json", *live, *words).stdout)
+                assert dry["verdict"]["upstream"] == upstream, words
+                assert {str(one["details"][-1]) for one in dry["steps"] if one["reason"] == "within-budget"} == reserved
+    told = fleet.ctl("dry-run", "--live", "--like", number).stdout
+    assert "which asked for: tokens model=far input=" in told
 
 
 def test_who_is_dead_is_replaced(providers: Providers) -> None:
