@@ -313,6 +313,11 @@ class Region:
     def series_names(self) -> list[str]:
         return self._names.names()
 
+    def journal_write_long(self, slot: int, record: bytes) -> None:
+        """Append a record that is longer than a sheet."""
+        for sheet in journal.sheets(record):
+            self.journal_write(slot, sheet)
+
     def journal_read(self, slot: int | None = None) -> Iterator[bytes]:
         """The untorn records of one ring, or of all, those of freed slots too; oldest first in each."""
         for index in range(self._slots.used()) if slot is None else (slot,):

@@ -17,7 +17,10 @@ import time
 from typing import TYPE_CHECKING
 
 from sentinel.core.reasons import Meaning, Reason
+from sentinel.core.record import LONG_BYTES_MAX, RECORD_BYTES_MAX
 from shm.counters import Counter
+from shm.journal import LONG_RECORD_BYTES
+from shm.layout import JOURNAL_RECORD_BYTES
 from workers.accesslog import FLUSH_BYTES, AccessLog
 from workers.bill import line_of
 from workers.books import open_books
@@ -29,13 +32,16 @@ if TYPE_CHECKING:
     from workers.exchange import Exchange
 
 SERIES_NONE = 0
+assert RECORD_BYTES_MAX <= JOURNAL_RECORD_BYTES and LONG_BYTES_MAX <= LONG_RECORD_BYTES, "records fit their sheets"
 PROTOCOLS = ("HTTP/1.0", "HTTP/1.1")
 
 
 class Ledger:
     """One worker's books."""
 
-    __slots__ = ("_books", "_journal_write", "_log", "_record", "_slot", "_wall_offset_ns", "_write")
+    __slots__ = (
+        "_books", "_journal_write", "_journal_write_long", "_log", "_record", "_slot", "_wall_offset_ns", "_write",
+    )  # fmt: skip
 
     def __init__(
         self, region: Region, log: AccessLog, table: RouteTable, *, slot: int, generation: int
@@ -43,6 +49,7 @@ class Ledger:
         journal = table.plan.system.journal
         self._record = region.record
         self._journal_write = region.journal_write if journal.records else _keep_nothing
+        self._journal_write_long = region.journal_write_long
         self._slot = slot
         self._log = log
         self._books = open_books(
@@ -84,13 +91,17 @@ class Ledger:
             bytes_in, bytes_out,
         )  # fmt: skip
         tab = exchange.tab
-        self._journal_write(self._slot, self._write(
+        record = self._write(
             started_ns + self._wall_offset_ns, duration_ns, exchange.request_id, client_ip, head.method, host, path,
             len(query), PROTOCOLS[head.minor], status, meaning.number, meaning.word,
             "" if route is None else route.name, "" if upstream is None else upstream.name, exchange.endpoint_name,
             exchange.attempts, answered_ns, bytes_in, bytes_out, head.first("user-agent"),
             exchange.downstream.intake.listener.name, exchange.trace.steps, b"" if tab is None else line_of(tab.bill),
-        ))  # fmt: skip
+        )  # fmt: skip
+        if len(record) <= RECORD_BYTES_MAX:
+            self._journal_write(self._slot, record)
+        else:
+            self._journal_write_long(self._slot, record)
         if self._books.lines_bytes >= FLUSH_BYTES:
             self._flush()
 

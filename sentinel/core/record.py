@@ -14,9 +14,12 @@ A detail is a string, a whole number, or the octets of a key. A key is never wri
 a mark of 32 bits, keyed with the instance's secret, by which one sees that two requests share a bucket.
 
 Rules:
-1. A record never exceeds RECORD_BYTES_MAX: it fits a cell of the ring (shm.layout).
-2. What is too long is cut in the order of its worth: first the length of texts, then
-   steps in the middle of more than STEPS_MAX, the longest details of steps, then the last steps. `is_cut` tells.
+1. A record nearly always has at most RECORD_BYTES_MAX: it fits a sheet of the ring (shm.journal). Of what is longer
+   first the texts are cut to their caps, since clients choose some of them. What is longer still for its steps goes
+   on over further sheets, and never exceeds LONG_BYTES_MAX: three tries for three models at budgets of four
+   levels are 1,400 octets.
+2. What is too long even so is cut in the order of its worth: steps in the middle of more than STEPS_MAX, the longest
+   details of steps, then the last steps. `is_cut` tells whether anything was left off.
    How it ended, and what it cost, is worth more than one try among many.
 3. The query is never recorded, only its length: it carries secrets. The path is bounded.
    A field that is redacted has its mark instead, which begins with `~`, as no value of it does.
@@ -40,12 +43,14 @@ from sentinel.core.span import Span
 from sentinel.core.trace import Step
 
 RECORD_BYTES_MAX: Final = 496
+LONG_BYTES_MAX: Final = 2000
 VERSION: Final = 2
 FIXED: Final = struct.Struct("<BBBBHHHIqQQQ")
 """version, flags, steps, reason | status, attempts, query length | generation | time, duration, in, out."""
+STEPS_COUNT_MAX: Final = 255  # as the field says
 CUT: Final = 1  # flag: something was left off
-STEPS_MAX: Final = 16  # of a record that was cut
-LAST_STEPS: Final = 4  # of them, those that are its end
+STEPS_MAX: Final = 64  # of a record that was cut
+LAST_STEPS: Final = 16  # of them, those that are its end
 TEXTS: Final = ("request_id", "listener", "client_ip", "method", "host", "path", "route", "upstream", "endpoint")
 TEXT_CAPS: Final = (48, 32, 45, 16, 64, 112, 32, 32, 48)
 """Octets kept of each text once a record turns out too long, in the order of TEXTS."""
@@ -133,7 +138,7 @@ class RecordEncoder:
         method: str, host: str, path: str, query_length: int, route: str, upstream: str, endpoint: str, attempts: int,
         status: int, reason_number: int, bytes_in: int, bytes_out: int, steps: Sequence[Step],
     ) -> bytes:  # fmt: skip
-        """Encode one exchange; never longer than RECORD_BYTES_MAX, whatever it is given."""
+        """Encode one exchange; never longer than LONG_BYTES_MAX, whatever it is given."""
         texts = [request_id, listener, client_ip, method, host, path, route, upstream, endpoint]
         for at in self._redacted:
             if texts[at]:
@@ -151,6 +156,11 @@ class RecordEncoder:
         count = len(numbers)
         flags = 0
         if FIXED.size + count + len(octets) > RECORD_BYTES_MAX or octets.count(0) != len(TEXTS) - 1 + 2 * count:
+            capped = [_capped(text, cap) for text, cap in zip(texts, TEXT_CAPS, strict=False)]
+            flags = CUT if capped != texts[: len(TEXTS)] else 0
+            texts[: len(TEXTS)] = capped
+            octets = NUL.join(texts).encode("utf-8", "replace")
+        if FIXED.size + count + len(octets) > LONG_BYTES_MAX or count > STEPS_COUNT_MAX:
             if count > STEPS_MAX:
                 texts, numbers = _without_middle(texts), numbers[: STEPS_MAX - LAST_STEPS] + numbers[-LAST_STEPS:]
             count, octets = _cut(texts)
@@ -283,18 +293,18 @@ def _file_named(places: list[str]) -> str:
 
 
 def _cut(texts: list[str]) -> tuple[int, bytes]:
-    """Make it fit: shorten texts, drop details (the longest first), then the last steps, until it does."""
-    heads = [_capped(text, cap) for text, cap in zip(texts, TEXT_CAPS, strict=False)]
-    steps = texts[len(TEXTS) :]
-    while True:
-        octets = NUL.join(heads + steps).encode("utf-8", "replace")
-        if FIXED.size + len(steps) // 2 + len(octets) <= RECORD_BYTES_MAX:
-            return len(steps) // 2, octets
-        longest = max(range(1, len(steps), 2), key=lambda at: len(steps[at]))
-        if steps[longest]:
-            steps[longest] = ""
+    """Make it fit: drop details (the longest first), then the last steps, until it does."""
+    parts = [text.encode("utf-8", "replace") for text in texts]
+    size = FIXED.size + sum(map(len, parts)) + len(parts) - 1 + (len(parts) - len(TEXTS)) // 2
+    while size > LONG_BYTES_MAX:
+        longest = max(range(len(TEXTS) + 1, len(parts), 2), key=lambda at: len(parts[at]))
+        if parts[longest]:
+            size -= len(parts[longest])
+            parts[longest] = b""
         else:
-            del steps[-2:]  # INVARIANT: without steps it fits, see the assertion above
+            size -= len(parts[-2]) + len(parts[-1]) + 3  # with their separators, and the number
+            del parts[-2:]  # INVARIANT: without steps it fits, see the assertion above
+    return (len(parts) - len(TEXTS)) // 2, b"\0".join(parts)
 
 
 def _capped(text: str, octets_max: int) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from shm.journal import SHEETS_MAX
 from shm.region import Region
 
 BATCH_MAX: Final = 1024
@@ -62,5 +63,5 @@ class Tail:
             self._places[slot] = stretch.next_sequence
             records += stretch.records
             missed += stretch.missed
-            has_more |= stretch.next_sequence < head
+            has_more |= head - stretch.next_sequence >= SHEETS_MAX  # fewer may be a record that is being written
         return Batch(tuple(records), missed, has_more)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sentinel.core.reasons import Reason
 from sentinel.core.record import (
     LAST_STEPS,
-    RECORD_BYTES_MAX,
+    LONG_BYTES_MAX,
     STEPS_MAX,
     TEXT_CAPS,
     TEXTS,
@@ -62,8 +62,23 @@ def test_what_is_too_long_is_cut_and_says_so() -> None:
     assert record.steps[0] == RecordStep(Reason.ROUTE_MATCHED.number, "sentinel.kdl:12:9", ("api",))
 
 
+def test_three_tries_for_three_models_at_budgets_of_four_levels_are_recorded_whole() -> None:
+    steps: list[Step] = [(Reason.MODEL_ROUTED, Span("s.kdl", 9, 1), ("claude-sonnet", "eu", "claude-sonnet"))]
+    for at, model in enumerate(("claude-sonnet-4-5", "gpt-4.1-2025-04-14", "meta-llama/Llama-3.3-70B-Instruct")):
+        for line, name in enumerate(("org-monthly", "team-daily", "key-daily", "user-daily")):
+            steps.append((Reason.WITHIN_BUDGET, Span("s.kdl", 20 + line, 1), (name, 2908, 200_000_000, 2908)))
+        steps.append((Reason.ENDPOINT_CHOSEN, Span("s.kdl", 40 + at, 9), ("anthropic-eu", "10.20.30.40", 443)))
+        steps.append((Reason.ATTEMPTED, Span("s.kdl", 40 + at, 9), ("10.20.30.40", "reused", 9, "503", 99, 99)))
+        steps.append((Reason.FELL_BACK, Span("s.kdl", 9, 60), ("503", model, "azure-openai")))
+    record = decode(RecordEncoder().encode(**USUAL, steps=steps))
+    assert not record.is_cut
+    assert [(step.reason_number, step.details) for step in record.steps] == [
+        (reason.number, tuple(map(str, details))) for reason, _, details in steps
+    ]
+
+
 def test_details_go_before_steps_do_the_longest_first() -> None:
-    wordy: list[Step] = [(Reason.RETRIED, Span("s.kdl", line, 1), ("d" * 10 * line,)) for line in range(1, 17)]
+    wordy: list[Step] = [(Reason.RETRIED, Span("s.kdl", line, 1), ("d" * 40 * line,)) for line in range(1, 17)]
     record = decode(RecordEncoder().encode(**USUAL, steps=wordy))
     assert record.is_cut and [step.place for step in record.steps] == [f"s.kdl:{line}:1" for line in range(1, 17)]
     kept = [bool(step.details) for step in record.steps]
@@ -121,7 +136,7 @@ def test_whatever_is_recorded_fits_and_can_be_read(
     texts: dict[str, str], numbers: dict[str, int], steps: list[Step]
 ) -> None:
     data = RecordEncoder().encode(**texts, **numbers, steps=steps)
-    assert len(data) <= RECORD_BYTES_MAX
+    assert len(data) <= LONG_BYTES_MAX
     record = decode(data)
     if not record.is_cut:
         assert {name: getattr(record, name) for name in numbers} == numbers
@@ -132,7 +147,7 @@ def test_whatever_is_recorded_fits_and_can_be_read(
             assert not span.line or step.place.endswith(f":{span.line}:{span.column}")
 
 
-@given(st.binary(max_size=RECORD_BYTES_MAX))
+@given(st.binary(max_size=LONG_BYTES_MAX))
 def test_damage_is_a_record_fault_or_a_record(data: bytes) -> None:
     for octets in (data, b"\x02" + data):
         try:

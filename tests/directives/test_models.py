@@ -149,6 +149,23 @@ def test_what_no_line_takes_goes_to_the_route_s_own_upstream_if_so_said(tmp_path
         assert "model-defaulted" in found.steps(0) and "model-routed" in found.steps(4)
 
 
+def test_a_request_that_fell_back_twice_is_recorded_whole(tmp_path: Path) -> None:
+    names = ["organisation-of-all-monthly", "team-of-this-key-daily", "key-daily", "user-daily"]
+    budgets = "tokens 2000000\n}\n" + "}\n".join(f'token-budget "{name}" {{\ntokens 2000000\n' for name in names)
+    models = 'model "claude-sonnet-4-5" { upstream "a"; fallback "gpt-4.1" "llama-3.3-70b-instruct"; }\n'
+    models += 'model "gpt-4.1" { upstream "b"; send-as "gpt-4.1-2025-04-14"; }\n'
+    models += 'model "llama-3.3-70b-instruct" { upstream "own"; send-as "meta-llama/Llama-3.3-70B-Instruct"; }'
+    filters = "filters " + " ".join(f'"{name}"' for name in names)
+    with house(tmp_path, models, more=filters, budget=budgets) as found:
+        for name in ("a", "b"):
+            found.replace(name, "503")
+        assert found.ask(b'{"model":"claude-sonnet-4-5","max_tokens":60,' + HI.encode() + b"}") == (200, "")
+        record = found.record(0)
+        assert not record.is_cut, "the gate of a reload passes over what was cut"
+        assert len([step for step in record.steps if step.reason == "within-budget"]) == 12
+        assert [one[1] for one in found.fell(0)] == ["gpt-4.1-2025-04-14", "meta-llama/Llama-3.3-70B-Instruct"]
+
+
 @pytest.mark.directive("route/models/list")
 def test_the_gateway_says_which_models_there_are(tmp_path: Path) -> None:
     with house(tmp_path, TWO + "\nlist true", own=True) as found:

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentinel.core.machines.worker import Order, WorkerState
+from shm import journal
 from shm.birth import birth_ns
+from shm.journal import PART_BYTES, Stretch
 from shm.layout import CHANGING, HEADER, JOURNAL_RECORD_BYTES, LIVES, NAME_BYTES_MAX, SLOT, SLOTS_RESTING, WORD
 from shm.region import Counter, Region, RegionFault, RegionFull, Role, Slot
 
@@ -262,6 +264,70 @@ class TestJournal:
             region.journal_write(slot, text)
         region._cells.store(region.geometry.ring(slot), 0)
         assert list(region.journal_read()) == [b"two"]
+
+
+def long(number: int, sheets: int) -> bytes:
+    """A record of so many sheets, like no other."""
+    record = b"".join(b"%07d." % (1000 * number + at) for at in range(PART_BYTES * (sheets - 1) // 8 + 2))
+    assert PART_BYTES * (sheets - 1) < len(record) <= PART_BYTES * sheets
+    return record
+
+
+class TestLongRecords:
+    def test_they_come_back_among_short_ones(self, region: Region) -> None:
+        slot = claim(region)
+        records = [b"one", long(2, 2), long(3, 4), b"four"]
+        for record in records:
+            (region.journal_write if len(record) < 9 else region.journal_write_long)(slot, record)
+        assert list(region.journal_read(slot)) == records
+        assert region.journal_since(slot, 0, 100) == Stretch(tuple(records), 8, 0)
+
+    def test_one_that_is_overwritten_in_part_is_gone_as_a_whole(self, region: Region) -> None:
+        slot = claim(region)
+        region.journal_write_long(slot, long(1, 4))
+        for number in range(6):  # of the ring's eight
+            region.journal_write(slot, b"%d" % number)
+        assert list(region.journal_read(slot)) == [b"%d" % number for number in range(6)]
+        assert region.journal_since(slot, 0, 100) == Stretch(tuple(b"%d" % n for n in range(6)), 10, 2)
+
+    def test_a_reader_that_takes_few_at_a_time_reads_to_its_end(self, region: Region) -> None:
+        slot = claim(region)
+        region.journal_write(slot, b"one")
+        region.journal_write_long(slot, long(2, 3))
+        region.journal_write(slot, b"three")
+        assert region.journal_since(slot, 0, 2) == Stretch((b"one", long(2, 3)), 4, 0)
+        assert region.journal_since(slot, 4, 2) == Stretch((b"three",), 5, 0)
+
+    @pytest.mark.parametrize("written", [1, 2])
+    def test_one_that_is_being_written_is_waited_for_until_something_else_follows(
+        self, region: Region, written: int
+    ) -> None:
+        slot = claim(region)
+        sheets = journal.sheets(long(1, 3))
+        region.journal_write(slot, b"zero")
+        for sheet in sheets[:written]:
+            region.journal_write(slot, sheet)
+        assert list(region.journal_read(slot)) == [b"zero"]
+        assert region.journal_since(slot, 0, 100) == Stretch((b"zero",), 1, 0)
+        region.journal_write_long(slot, long(2, 2))  # its writer died, and this is the next tenant's
+        assert region.journal_since(slot, 1, 100) == Stretch((long(2, 2),), 3 + written, 1)
+        assert list(region.journal_read(slot)) == [b"zero", long(2, 2)]
+
+    def test_what_is_too_long_is_refused_whole(self, region: Region) -> None:
+        slot = claim(region)
+        with pytest.raises(ValueError, match="at most 2000 octets"):
+            region.journal_write_long(slot, bytes(journal.LONG_RECORD_BYTES + 1))
+        assert list(region.journal_read()) == []
+
+    @given(st.lists(st.one_of(st.none(), st.binary(max_size=9), st.builds(
+        lambda at, total, rest: journal.PART_HEAD.pack(journal.PART, at, total) + rest,
+        st.integers(0, 5), st.integers(0, 5), st.binary(max_size=3),
+    )), max_size=20))  # fmt: skip
+    def test_whatever_lies_there_makes_no_record_of_more_than_its_sheets(self, found: list[bytes | None]) -> None:
+        binder = journal.Binder()
+        for sheet in found:
+            record = binder.take(sheet)
+            assert record is None or len(record) <= 3 * journal.SHEETS_MAX or record == sheet
 
 
 def test_statistics_tell_how_full_it_is(region: Region) -> None:

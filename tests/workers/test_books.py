@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sentinel.core.reasons import Reason
-from sentinel.core.record import RECORD_BYTES_MAX, decode, mark_text
+from sentinel.core.record import LONG_BYTES_MAX, decode, mark_text
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.trace import Step
 from workers.accesslog import LINE_BYTES_MAX
@@ -110,7 +110,7 @@ def test_both_write_the_same(entries: list[tuple[Any, ...]], redacted: list[str]
         for entry in entries:
             record = native.enter(*entry)
             assert record == twin.enter(*entry)
-            assert len(record) <= RECORD_BYTES_MAX
+            assert len(record) <= LONG_BYTES_MAX
         assert native.lines_count == twin.lines_count == len(entries)
         assert native.lines_bytes == twin.lines_bytes
         lines = native.take_lines()
