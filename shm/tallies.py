@@ -12,8 +12,12 @@ Rules:
 1. Labels are chosen by workers, since the names come with requests; they are bounded by TALLIES_MAX, and so is
    what a scrape shows. Number 0 is (other): whatever found no room is counted there.
 2. A label is taken at the first place that is free, so that all before it are taken: a worker reads each once.
-3. A slot's row is asked for in pieces (RESERVED) before it is first written. Where there is no memory it is (other).
-4. A reading adds up the rows of all slots. Numbers never go back; a row is whole up to the call that is being counted.
+3. A model that the configuration names (`is_said`) takes any free place. One that only a client has named is not so
+   sure: providers that answer to any name let clients invent them. The first UNSAID_AT_ONCE of these take a place at
+   once, those after them when they have been called LESSONS times in one worker, and never more than UNSAID_MAX:
+   so names that are used once displace nobody. That a label is one of them is the lowest bit of its hash.
+4. A slot's row is asked for in pieces (RESERVED) before it is first written. Where there is no memory it is (other).
+5. A reading adds up the rows of all slots. Numbers never go back; a row is whole up to the call that is being counted.
 
 Rejected: labels by control, as routes have them. It would have to be asked in the middle of a request. Rejected as
 well: a table of its own for each worker, merged at the scrape. Its bound is a bound for each worker, and which names
@@ -25,6 +29,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from operator import add
 from typing import Final, NamedTuple
 
 from shm.cells import Cells
@@ -32,10 +37,17 @@ from shm.faults import RegionFault
 from shm.layout import LABEL, SLOTS_LIMIT, TALLIES_MAX, TALLY, WORD, Geometry
 
 OTHER: Final = 0
+UNSAID: Final = 1
+"""The bit of a label's hash."""
 RESERVED: Final = 16
 """Tallies of a slot for which memory is asked for at a time: 12 KiB."""
 KNOWN_MAX: Final = 1024
 """Labels that a worker remembers besides those in the table: all of them are (other)."""
+UNSAID_AT_ONCE: Final = 64
+UNSAID_MAX: Final = 191
+LESSONS: Final = 8
+WAITING_MAX: Final = 1024
+"""Labels of which a worker counts how often they were called, until they take a place; the oldest give way."""
 BETWEEN: Final = "\x1f"
 PART_OCTETS: Final = (72, 72, 20, 56, 8)
 """Of a route, a model, a dialect, a tenant, a currency; longer ones keep their beginning and a digest."""
@@ -121,7 +133,7 @@ class Tallies:
     """All tallies of one region. `reserve`: have memory for so many octets from here on, or RegionFault."""
 
     __slots__ = ("_cells", "_geometry", "_known", "_memory", "_numbers", "_ready", "_reserve", "_rows",
-                 "_salt", "_stride", "_words")  # fmt: skip
+                 "_salt", "_stride", "_unsaid", "_waiting", "_words")  # fmt: skip
 
     def __init__(
         self, cells: Cells, geometry: Geometry, memory: memoryview, reserve: Callable[[int, int], None],
@@ -137,16 +149,18 @@ class Tallies:
         self._salt = b"".join(word.to_bytes(WORD, "little") for word in secret)
         self._known: dict[Labels, int] = {}
         self._numbers: dict[int, int] = {}  # of the labels in the table, by their hash
+        self._unsaid = 0  # of them, those that no configuration named when they came
+        self._waiting: dict[Labels, int] = {}
         self._ready: set[tuple[int, int]] = set()  # pieces of rows for which there is memory
 
     def release(self) -> None:
         self._words.release()
 
-    def add(self, slot: int, labels: Labels, notch: Notch) -> None:
-        """Count one call; the slot's process."""
+    def add(self, slot: int, labels: Labels, notch: Notch, is_said: bool = True) -> None:
+        """Count one call; the slot's process. is_said: the configuration names the model."""
         index = self._known.get(labels)
         if index is None:
-            index = self._learn(labels)
+            index = self._learn(labels, is_said)
         if (slot, index // RESERVED) not in self._ready:
             index = self._prepared(slot, index)
             if index < 0:
@@ -174,9 +188,9 @@ class Tallies:
                 words[at + EACH_NS] += each_ns
                 words[at + EACHES + bisect_left(EACH_BOUNDS_MS, each_ns / MS)] += 1
 
-    def index(self, labels: Labels) -> int:
+    def index(self, labels: Labels, is_said: bool = True) -> int:
         """The number of these labels, a new one if need be; OTHER where there is no room."""
-        return self._number(text_of(labels))
+        return self._number(text_of(labels), is_said)
 
     def used(self) -> int:
         """How many labels there are, besides (other)."""
@@ -186,7 +200,7 @@ class Tallies:
     def read(self, slots_used: int) -> list[Tally]:
         """All that was ever counted, by the living and the dead; anybody."""
         self._refresh()
-        found = []
+        found: dict[Labels, list[int]] = {}
         for index in range(len(self._numbers) + 1):
             labels = OTHERS if index == OTHER else self._labels(index)
             if labels is None:
@@ -194,26 +208,48 @@ class Tallies:
             geometry = self._geometry
             octets = self._cells.sums(geometry.tally(0, index), geometry.tallies_stride, slots_used, TALLY_WORDS)
             words = memoryview(octets).cast("Q").tolist()
-            if words[CALLS]:
-                found.append(_tally(labels, words))
-        return found
+            # Workers of two configurations, of which one names the model, may have added it at the same moment.
+            earlier = found.get(labels)
+            found[labels] = words if earlier is None else list(map(add, earlier, words))
+        return [_tally(labels, words) for labels, words in found.items() if words[CALLS]]
 
-    def _learn(self, labels: Labels) -> int:
+    def _learn(self, labels: Labels, is_said: bool) -> int:
+        if not is_said and self._is_crowded():
+            lessons = self._waiting.pop(labels, 0) + 1
+            if lessons < LESSONS and self._found(text_of(labels)) is None:
+                if len(self._waiting) >= WAITING_MAX:
+                    del self._waiting[next(iter(self._waiting))]
+                self._waiting[labels] = lessons
+                return OTHER
         if len(self._known) >= KNOWN_MAX + TALLIES_MAX:
             self._known.clear()
-        index = self._known[labels] = self.index(labels)
+        index = self._known[labels] = self.index(labels, is_said)
         return index
 
-    def _number(self, text: bytes) -> int:
-        whose = int.from_bytes(hashlib.blake2b(text, key=self._salt, digest_size=WORD).digest(), "little") or 1
+    def _is_crowded(self) -> bool:
+        self._refresh()
+        return self._unsaid >= UNSAID_AT_ONCE
+
+    def _found(self, text: bytes) -> int | None:
+        """The number of labels that are there."""
+        whose = self._hash(text)
+        said = self._numbers.get(whose)
+        return self._numbers.get(whose | UNSAID) if said is None else said
+
+    def _hash(self, text: bytes) -> int:
+        whose = int.from_bytes(hashlib.blake2b(text, key=self._salt, digest_size=WORD).digest(), "little")
+        return whose & ~UNSAID or 2
+
+    def _number(self, text: bytes, is_said: bool) -> int:
+        whose = self._hash(text) | (0 if is_said else UNSAID)
         for _ in range(TALLIES_MAX):  # each turn but the last sees a label that somebody else has added
             self._refresh()
-            index = self._numbers.get(whose)
+            index = self._found(text)
             if index is not None:
                 self._name(index, text)
                 return index
             free = len(self._numbers) + 1
-            if free >= TALLIES_MAX:
+            if free >= TALLIES_MAX or (not is_said and self._unsaid >= UNSAID_MAX):
                 break
             self._cells.compare_exchange(self._geometry.label(free), 0, whose)
         return OTHER
@@ -231,6 +267,7 @@ class Tallies:
             whose = self._cells.load(self._geometry.label(index))
             if not whose:
                 return
+            self._unsaid += whose & UNSAID
             # A damaged hash may repeat another one; it must not shift the numbers of those after it.
             self._numbers[whose if whose not in self._numbers else -index] = index
 
@@ -283,6 +320,7 @@ def _tally(labels: Labels, words: list[int]) -> Tally:
 
 
 assert TALLY.size % WORD == 0
+assert UNSAID_AT_ONCE < UNSAID_MAX < TALLIES_MAX - 1, "there is room for those that the configuration names"
 assert INPUTS + len(TOKEN_BOUNDS) < OUTPUTS and OUTPUTS + len(TOKEN_BOUNDS) < DURATIONS, "each has its buckets"
 assert DURATIONS + len(DURATION_BOUNDS_MS) < FIRSTS and FIRSTS + len(FIRST_BOUNDS_MS) < EACHES
 assert EACHES + len(EACH_BOUNDS_MS) < TALLY_WORDS

@@ -153,7 +153,7 @@ class Tab:
 
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
-        "_is_usage_asked", "_lines", "_prices", "_region", "_slot", "_stint", "_takings", "_tokens",
+        "_is_usage_asked", "_lines", "_prices", "_region", "_said_models", "_slot", "_stint", "_takings", "_tokens",
         "_unlooked_bytes", "_world", "ask", "bill", "body", "has_headers", "interpreter", "is_closed", "is_read",
         "meter", "rates",
     )  # fmt: skip
@@ -176,6 +176,7 @@ class Tab:
         self._estimator = service.estimator
         self._region, self._slot, self._world = service.region, service.slot, service.world
         self._prices, self._book = service.prices, service.prices.book
+        self._said_models = service.table.said_models
         self.rates = rates
         """What the model costs: as of the moment in which the request was appraised, or sent to it."""
         self._accounts: list[Account] = []
@@ -429,7 +430,7 @@ class Tab:
             ), Notch(
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.is_reported,
                 min(bill.cost or 0, MONEY_MAX), exchange.ended_ns - exchange.started_ns, first_ns,
-            ),
+            ), model in self._said_models,
         )  # fmt: skip
         region.add(slot, INFERENCE_REQUESTS)
         region.add(slot, INPUT_TOKENS, usage.input_tokens)

@@ -25,7 +25,7 @@ from sentinel.core.allowances import Purse
 from sentinel.core.appraisal import FREE, Appraisal
 from sentinel.core.globs import Glob
 from sentinel.core.limits import Field
-from sentinel.core.plan import Model, Models, Respond, Upstream
+from sentinel.core.plan import Model, Models, Plan, Respond, Upstream
 from sentinel.core.providers import merged
 from sentinel.core.reasons import Reason
 from sentinel.core.trace import Step
@@ -93,6 +93,17 @@ class Errand:
         assert self.following is not None and self.first.fallback is not None
         name, target = self.following
         return Reason.FELL_BACK, self.first.fallback.span, (what, shown(target.sent(name)), target.upstream.name)
+
+
+def said_models(plan: Plan) -> frozenset[str]:
+    """The models that a configuration names whole: those that clients ask for, what providers are sent, and prices."""
+    lines = [line for route in plan.routes if route.models is not None for line in route.models.lines]
+    names = {name for line in lines for name in (*line.patterns, line.sent)}
+    names.update(name for line in lines if line.fallback is not None for name in line.fallback.models)
+    found = {name for name in names if Glob(name).is_exact}
+    if plan.prices is not None:
+        found.update(price.glob.pattern for price in plan.prices.prices if price.glob.is_exact)
+    return frozenset(found - {""})
 
 
 class Directory:

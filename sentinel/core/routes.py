@@ -30,7 +30,7 @@ from typing import Final
 
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, Lost, ranked
 from sentinel.core.limits import Tell, tell
-from sentinel.core.models import Directory
+from sentinel.core.models import Directory, said_models
 from sentinel.core.pathindex import PathIndex
 from sentinel.core.plan import Endpoint, Plan, Upstream
 from sentinel.core.reasons import Reason
@@ -112,7 +112,7 @@ class RouteTable:
 
     __slots__ = (
         "_found", "_passed", "by_model", "candidates", "directories", "endpoint_steps", "listeners", "marked",
-        "no_route", "no_route_step", "plan", "unbound", "upstreams",
+        "no_route", "no_route_step", "plan", "said_models", "unbound", "upstreams",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
@@ -126,6 +126,7 @@ class RouteTable:
             name: one.directory for name, one in self.by_model.items() if one.directory is not None
         }
         self.marked = marked_routes(plan)
+        self.said_models = said_models(plan)
         self.unbound = HostIndex([one for one in self.candidates if not one.route.listeners])
         bound = {name for route in plan.routes for name in route.listeners}
         self.listeners: dict[str, HostIndex] = {  # listeners that no route names share one index

@@ -7,9 +7,10 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentinel.config import load_text
 from sentinel.core.allowances import Purse
 from sentinel.core.globs import Glob
-from sentinel.core.models import Directory, shown
+from sentinel.core.models import Directory, said_models, shown
 from sentinel.core.plan import Inference, Model, Models
 from sentinel.core.reasons import Reason
 from tests.core.build import UPSTREAM
@@ -42,3 +43,21 @@ def test_only_whole_names_are_listed_once() -> None:
 def test_long_names_are_cut_in_what_is_told() -> None:
     reason, _, details = directory(("*",)).targets[0].step("x" * 300)
     assert reason is Reason.MODEL_ROUTED and len(details[0]) == 64 and shown("x" * 64) == "x" * 64
+
+
+def test_the_models_that_a_configuration_names_are_its_whole_names() -> None:
+    text = """schema-version "1.0"
+    listeners { listener "web" { address "127.0.0.1:80"; }; }
+    routes { route "llm" {
+        matches { path-prefix "/"; }
+        inference
+        models {
+            model "fast" "quick-*" { upstream "one"; send-as "llama"; fallback "gpt-4o"; }
+            model "gpt-*" { upstream "one"; }
+        }
+    }; }
+    prices { currency "USD"; price "priced" { input "1"; output "2"; }; price "claude-*" { input "1"; output "2"; }; }
+    upstreams { upstream "one" { endpoint "127.0.0.1:81"; }; }
+    """
+    plan = load_text(text).plan
+    assert plan is not None and said_models(plan) == {"fast", "llama", "gpt-4o", "priced"}

@@ -17,11 +17,14 @@ from shm.region import Region, Role
 from shm.tallies import (
     COST_MAX,
     EACH_BOUNDS_MS,
+    LESSONS,
     OTHER,
     OTHERS,
     PART_OCTETS,
     RESERVED,
     TOKEN_BOUNDS,
+    UNSAID_AT_ONCE,
+    UNSAID_MAX,
     Labels,
     Notch,
     Tally,
@@ -102,6 +105,45 @@ def test_when_there_is_no_room_all_others_are_counted_as_one(region: Region) -> 
     assert region.tallies.used() == TALLIES_MAX - 1
     for number in range(5000):  # whoever goes on with names finds a bounded memory of them
         assert region.tallies.index(CHAT._replace(tenant=f"t{number}")) == OTHER
+
+
+def test_names_that_clients_invent_displace_nobody(region: Region) -> None:
+    slot, tallies = claim(region), region.tallies
+    for number in range(3000):
+        tallies.add(slot, CHAT._replace(model=f"invented-{number}"), NOTCH, False)
+    assert tallies.used() == UNSAID_AT_ONCE
+    real = CHAT._replace(model="gpt-4o-2024")  # of a pattern: it comes again and again, among others that do not
+    for number in range(2 * LESSONS):
+        tallies.add(slot, real, NOTCH, False)
+        tallies.add(slot, CHAT._replace(model=f"another-{number}"), NOTCH, False)
+    found = {one.labels: one.calls for one in region.tallied()}
+    assert found[real] == LESSONS + 1 and tallies.used() == UNSAID_AT_ONCE + 1
+    assert sum(found.values()) == 3000 + 4 * LESSONS, "nobody is lost"
+    for number in range(TALLIES_MAX):
+        for _ in range(LESSONS):
+            tallies.add(slot, CHAT._replace(model=f"insistent-{number}"), NOTCH, False)
+    assert tallies.used() == UNSAID_MAX
+    tallies.add(slot, CHAT, NOTCH)
+    found = {one.labels: one.calls for one in region.tallied()}
+    assert found[CHAT] == 1, "there is room for what the configuration names"
+    # After a reload it names another one: what has a label keeps it.
+    other = Region.attach(region.name)
+    other.tallies.add(slot, real, NOTCH, True)
+    tallies.add(slot, CHAT, NOTCH, False)
+    found = {one.labels: one.calls for one in region.tallied()}
+    assert (found[CHAT], found[real], other.tallies.used()) == (2, LESSONS + 2, UNSAID_MAX + 1)
+    other.close()
+
+
+def test_a_label_that_two_have_added_is_shown_once(region: Region) -> None:
+    slot, tallies = claim(region), region.tallies
+    tallies.add(slot, CHAT, NOTCH, False)
+    tallies._numbers.clear()
+    region._cells.store(region.geometry.label(2), tallies._hash(text_of(CHAT)))  # as if both had found it free
+    tallies._refresh()
+    tallies._known.clear()
+    tallies.add(slot, CHAT, NOTCH)
+    assert only(region).calls == 2
 
 
 def test_long_names_keep_their_beginning_and_stay_apart() -> None:
