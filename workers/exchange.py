@@ -47,7 +47,7 @@ from workers.blanks import copy_of
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
-from workers.outward import Outward, outward_of
+from workers.outward import Outward, outward_of, stamp_of
 from workers.pool import Link, Pool
 from workers.telling import written
 from workers.timers import NEVER, SLACK_NS
@@ -311,7 +311,7 @@ class Exchange:
         request, provider = self.request, verdict.provider
         assert request is not None
         self.errand = verdict.errand
-        stamp = None if provider is None else self.downstream.service.world.stamp(provider)
+        stamp = stamp_of(provider, verdict.errand, self.downstream.service.world.stamp)
         self.outward = outward_of(
             request, verdict.route.inference, verdict.errand, provider, stamp, verdict.translation
         )

@@ -46,7 +46,7 @@ from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, l
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
 from workers.intake import Intake
-from workers.outward import Stamp, outward_of
+from workers.outward import Stamp, outward_of, stamp_of
 from workers.zones import offset_of
 
 if TYPE_CHECKING:
@@ -292,8 +292,7 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
     if provider is None and verdict.errand is None:
         written = build_request(head, request.target, authority, visit.lines, dropped, head.chunked)
     else:
-        credential = None if provider is None else provider.credential
-        stamp = None if credential is None else Stamp(credential, is_hidden=True)
+        stamp = stamp_of(provider, verdict.errand, lambda credential: Stamp(credential, is_hidden=True))
         outward = outward_of(
             request, verdict.route.inference, verdict.errand, provider, stamp, verdict.translation
         )

@@ -42,7 +42,7 @@ from workers.http1.heads import (
     ResponseHead,
     parse_response,
 )
-from workers.outward import Outward, outward_of
+from workers.outward import Outward, outward_of, stamp_of
 from workers.pool import Link, Pool
 from workers.timers import NEVER
 
@@ -387,4 +387,5 @@ def _outward(exchange: Exchange, upstream: Upstream) -> Outward | None:
     request, provider = exchange.request, upstream.provider
     if request is None or provider is None:
         return None
-    return outward_of(request, None, None, provider, exchange.downstream.service.world.stamp(provider))
+    stamp = stamp_of(provider, None, exchange.downstream.service.world.stamp)
+    return outward_of(request, None, None, provider, stamp)

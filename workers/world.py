@@ -16,7 +16,7 @@ from sentinel.core.appraisal import Appraisal, Reservation, Spending, Translatio
 from sentinel.core.budgets import sibling, start_of
 from sentinel.core.drive import Pause, Wanted
 from sentinel.core.limits import ADMITTED, REFUSED
-from sentinel.core.plan import SECOND, Endpoint, Plan, Provider, Route, Upstream
+from sentinel.core.plan import SECOND, Credential, Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.request import Request
 from sentinel.core.world import Choice, Wish
 from shm.layout import BUDGET_UNCOUNTED
@@ -94,13 +94,11 @@ class LiveWorld:
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         return await Wanted(route)
 
-    def stamp(self, provider: Provider) -> Stamp | None:
+    def stamp(self, credential: Credential) -> Stamp:
         """What puts a provider's credential on heads."""
-        if provider.credential is None:
-            return None
-        stamp = self._stamps.get(id(provider))  # providers live as long as the plan and its table
+        stamp = self._stamps.get(id(credential))  # they live as long as the plan and its table
         if stamp is None:
-            stamp = self._stamps[id(provider)] = Stamp(provider.credential)
+            stamp = self._stamps[id(credential)] = Stamp(credential)
         return stamp
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:

@@ -31,11 +31,18 @@ def compile_provider(block: Block, problems: Problems) -> p.Provider:
     """One provider; it means something only if no problem was reported."""
     if not block.children and not block.is_faulty:
         problems.add(block.span, "`provider` says nothing", 'add `credential (env)"API_KEY"`, or what is meant')
+    if block.has("credential") and block.has("client-credentials"):
+        problems.add(
+            block.one("client-credentials").span,
+            "`client-credentials` has no effect: with a `credential` the client's never pass", "remove one of the two",
+        )  # fmt: skip
     dialect: Any = block.value("dialect") or ""
+    clients: Any = block.value("client-credentials") or ""
     return p.Provider(
         dialect=dialect, host=block.value("host") or "", path_prefix=block.value("path-prefix") or "",
         query=tuple(_parameter(one) for one in block.all("query")),
         credential=_credential(block.one("credential"), dialect, problems) if block.has("credential") else None,
+        client_credentials=clients,
         translate=_translate(block.one("translate")) if block.has("translate") else None, span=block.span,
     )  # fmt: skip
 

@@ -259,12 +259,15 @@ PROVIDER: Final = Directive(
                   is_repeatable=True, key="name", example='query "api-version" "2024-10-21"'),
         Directive("credential", "By what it knows who asks, best from `(env)` or `(file)`: read at each reload, shown nowhere. Whatever the client "
                   "sent as its own is left off: `authorization`, `x-api-key`, `api-key`, `x-goog-api-key`, `openai-organization`, "
-                  "`openai-project`, `x-goog-user-project`, and `key` of the query.",
+                  "`openai-project`, `x-goog-user-project`, `key` of the query, cookies, and what proxies that log people in tell of them.",
                   (Argument("secret", k.SECRET),), children=(
             _one("header", k.FIELD_NAME, "In which field. Without it: as the `dialect` has it, `x-api-key` (Anthropic), `x-goog-api-key` (Gemini), "
                  "else `authorization`.", example='header "api-key"'),
             _one("scheme", k.FIELD_VALUE_KIND, "A word before it. Without it: `Bearer` in `authorization`, none elsewhere.", example='scheme "Token"'),
         ), example='credential (env)"OPENAI_API_KEY"'),
+        _one("client-credentials", k.one_of("drop", "pass"), "What becomes of the client's own where there is no `credential`. Without it they "
+             "pass, unless it takes the place of a model that is asked with the gateway's `credential`: then they are left off.",
+             example='client-credentials "drop"'),
         Directive("translate", "Requests in another dialect than the provider's are said in its own, and its answers in the client's, instead of being "
                   "refused: OpenAI's chat completions and Anthropic's messages.", children=(
             _one("max-tokens", k.integer(1, 1_000_000_000), "The cap of output for clients of OpenAI's that set none. Anthropic's providers insist "

@@ -81,6 +81,12 @@ class Errand:
         chain = self.first.chain
         return chain[self.fallen] if self.fallen < len(chain) else None
 
+    @property
+    def is_for_ours(self) -> bool:
+        """Whether it takes the place of a model that is asked with the gateway's own credential."""
+        provider = self.first.provider
+        return self.fallen > 0 and provider is not None and provider.credential is not None
+
     def fallen_back(self) -> Errand:
         """The errand to the next one."""
         following = self.following

@@ -215,7 +215,9 @@ class Provider:
 
     dialect: the family whose language it speaks. path_prefix: what stands before the end by which a dialect is
     recognised; `{model}` in it is the model. query: parameters, as they are sent. credential: with one, the client's
-    own are left off. translate: with it, what comes in another dialect is translated; without, it is refused.
+    own are left off. client_credentials: what becomes of the client's without one; "": they pass, unless it takes
+    the place of a model that has one. translate: with it, what comes in another dialect is translated; without, it is
+    refused.
     """
 
     dialect: Literal["", "openai", "openai-compatible", "anthropic", "gemini", "ollama"] = ""
@@ -223,6 +225,7 @@ class Provider:
     path_prefix: str = ""
     query: tuple[tuple[str, str], ...] = ()
     credential: Credential | None = None
+    client_credentials: Literal["", "drop", "pass"] = ""
     translate: Translate | None = None
     span: Span = NOWHERE
 

@@ -29,7 +29,9 @@ def merged(line: Provider | None, upstream: Provider | None) -> Provider | None:
         line, dialect=line.dialect or upstream.dialect, host=line.host or upstream.host,
         path_prefix=line.path_prefix or upstream.path_prefix,
         query=(*(one for one in upstream.query if one[0] not in names), *line.query),
-        credential=line.credential or upstream.credential, translate=line.translate or upstream.translate,
+        credential=line.credential or upstream.credential,
+        client_credentials=line.client_credentials or upstream.client_credentials,
+        translate=line.translate or upstream.translate,
     )  # fmt: skip
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from sentinel.config import load_text, redacted, render_problems
+from sentinel.config.states import read_state
 from sentinel.core.record import decode
 from sentinel.core.routes import compile_routes
+from sentinel.core.state import State
 from sentinel.explain import render_text
 from sentinel.explain.assumed import Assumed
 from sentinel.explain.diff import compare
@@ -28,7 +30,9 @@ MINE = "sk-of-a-client-0123456789"
 BODY = b'{"model":"gpt-1",' + HI.encode() + b"}"
 SPELLINGS = (
     "Authorization", "X-Api-Key", "x_api_key", "API-KEY", "api_key", "X-Goog-Api-Key", "x_goog-api_key",
-    "Proxy-Authorization", "OpenAI-Organization", "openai_project", "X-Goog-User-Project",
+    "Proxy-Authorization", "OpenAI-Organization", "openai_project", "X-Goog-User-Project", "Cookie", "COOKIE",
+    "X-Forwarded-Access-Token", "x_forwarded_email", "X-Auth-Request-Access-Token", "X-Amzn-Oidc-Data",
+    "X-Goog-IAP-JWT-Assertion", "Cf-Access-Jwt-Assertion", "X-Ms-Token-Aad-Access-Token", "x-access_token",
 )  # fmt: skip
 ONE = 'model "gpt-*" { upstream "a"; }'
 
@@ -61,6 +65,50 @@ def test_a_client_s_credentials_never_reach_a_provider(
         assert head.lower().count(field.encode() + b":") == 1
         assert found.line("a") == f"POST {CHAT}?a=1&keys=3 HTTP/1.1"
         assert found.asked("a") == BODY
+
+
+TWO = 'model "gpt-1" { upstream "a"; fallback "llama"; }\nmodel "llama" { upstream "b"; }'
+
+
+@pytest.mark.directive("upstream/provider/client-credentials", "route/models/model/provider/client-credentials")
+@pytest.mark.parametrize(
+    ("first", "second", "passes"),
+    [
+        (f'provider {{ credential "{SECRET}"; }}', "", False),
+        (f'provider {{ credential "{SECRET}"; }}', 'provider { client-credentials "pass"; }', True),
+        ('provider { host "a.example"; }', "", True),
+        ('provider { host "a.example"; }', 'provider { client-credentials "drop"; }', False),
+    ],
+)
+def test_a_key_that_was_meant_for_the_gateway_goes_to_nobody_else(
+    tmp_path: Path, first: str, second: str, passes: bool
+) -> None:
+    """A model with the gateway's credential has failed, and the one that is asked instead has none."""
+    with house(tmp_path, TWO, upstreams={"a": first, "b": second}) as found:
+        found.replace("a", "503")
+        lines = f"Authorization: Bearer {MINE}", f"Cookie: session={MINE}", "X-Kept: yes"
+        assert found.ask(BODY, *lines, path=f"{CHAT}?key={MINE}") == (200, "")
+        sent = found.origins["b"].heads[0]
+        assert (sent.count(MINE.encode()) == 3) is passes and (MINE.encode() in sent) is passes
+        assert fields_of(sent)["x-kept"] == "yes"
+        assert (MINE.encode() in found.origins["a"].heads[0]) is ("host" in first)
+        question = read_question(f"POST {CHAT}", (*lines, "Content-Type: application/json"), body=BODY)
+        plan = found.worker.plan
+        state = read_state(["upstream a answers=503"], plan)
+        assert isinstance(state, State)
+        told = document(House(plan).rehearse(plan.listeners[0], question, "127.0.0.1", Assumed(plan, state)))
+        assert told["verdict"]["upstream"] == "b"
+        names = [name for name, _ in told["sent"]]
+        assert ("authorization" in names) is ("cookie" in names) is passes, "a dry run says the same"
+
+
+def test_a_line_of_models_keeps_back_what_its_upstream_would_pass(tmp_path: Path) -> None:
+    models = 'model "gpt-*" { upstream "a"; provider { client-credentials "drop"; }; }\nmodel "*" { upstream "a"; }'
+    with house(tmp_path, models) as found:
+        for name in ("gpt-1", "other"):
+            body = BODY.replace(b"gpt-1", name.encode())
+            assert found.ask(body, f"Authorization: Bearer {MINE}") == (200, "")
+        assert [MINE.encode() in head for head in found.origins["a"].heads] == [False, True]
 
 
 @pytest.mark.parametrize(("dialect", "path", "field"), [
@@ -197,6 +245,7 @@ def test_neither_log_nor_journal_has_the_secret(tmp_path: Path) -> None:
     [
         ('inference\nupstream "p"', "provider", "`provider` says nothing"),
         ('inference\nupstream "p"', 'provider { credential "short"; }', "at least 16"),
+        ('inference\nupstream "p"', f'provider {{ credential "{SECRET}"; client-credentials "drop"; }}', "no effect"),
         ('inference\nupstream "p"', f'provider {{ credential "{SECRET}" {{ header "Host"; }}; }}', "something else"),
         ('inference\nupstream "p"', 'provider { path-prefix "/{model}"; }', "nobody knows the `{model}`"),
         ('inference\nupstream "p"', 'provider { path-prefix "v1"; }', 'begins with "/"'),
