@@ -36,7 +36,7 @@ from shm.estate import Estate
 from shm.faults import RegionBusy, RegionFault, RegionFull
 from shm.founding import found, is_abandoned, recognise
 from shm.journal import Stretch
-from shm.layout import HEADER, SERIES, WORD, Geometry
+from shm.layout import HEADER, REASONS_MAX, SERIES, WORD, Geometry
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics, limiting, settle
 from shm.mapping import Mapping, open_name, place, reserve, unlink_name
@@ -305,6 +305,13 @@ class Region:
     def generation_totals(self, generation: int) -> tuple[int, int]:
         """Requests of a generation, and those that upstreams or we failed; kept until its slots had 32 more claims."""
         return self._slots.generation_totals(generation)
+
+    def notch(self, slot: int, series: int, reason: int, count: int) -> None:
+        """Count a reason of a series that is no exchange's end; the slot's one writer is the caller. Worker."""
+        if not (0 <= series < self.geometry.series_max and 0 <= reason < REASONS_MAX):
+            raise IndexError(series)
+        at = self.geometry.counters(slot, series) + SERIES.offset("reasons") + reason * WORD
+        self._cells.fetch_add(at, count)
 
     def series_index(self, name: str) -> int:
         """The number of a series, given now if need be; 1, (other), when the table is full. Control."""

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
-from workers import attempt, falling, hedging, interpreting, retrying
+from workers import attempt, falling, guarding, hedging, interpreting, retrying
 from workers.forwarded import DROPPED_FROM_ANSWERS
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
@@ -134,6 +134,9 @@ def final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
             return
         if interpreter is None:
             tab.begin(head, exchange.stint)
+        if tab.escort is not None and tab.escort.collects(head, tab.ask):
+            _delivered(exchange, interpreting.begin(exchange, tab, tab.escort, head, data))
+            return
         if tab.has_headers:
             is_whole = have >= head.content_length >= 0
             exchange.answer_lines += tab.answer_lines(data[size : size + head.content_length] if is_whole else None)
@@ -188,8 +191,8 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
     # Only ever moved later here: no word to the ticker.
     exchange.deadline_ns = downstream.service.ticker.now_ns + upstream.idle_timeout_ns + SLACK_NS
     tab = exchange.tab
-    if tab is not None and tab.interpreter is not None and tab.interpreter.is_collecting:
-        _delivered(exchange, interpreting.collect(exchange, tab, tab.interpreter, data))
+    if tab is not None and tab.collector is not None:
+        _delivered(exchange, interpreting.collect(exchange, tab, tab.collector, data))
         return
     if left >= 0:
         left -= len(data)
@@ -203,9 +206,11 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
             _complete(exchange, left == 0)
     elif exchange.answer_body is not None:
         _chunks(exchange, exchange.answer_body, data)
+        if tab is not None and tab.escort is not None:
+            guarding.stop(exchange, tab.escort)
     else:
-        if exchange.tab is not None:
-            data = exchange.tab.feed(data)
+        if tab is not None:
+            data = tab.feed(data)
             if not data:
                 return
         exchange.bytes_out += len(data)
@@ -213,6 +218,8 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
             downstream.write_all((b"%x\r\n" % len(data), data, b"\r\n"))
         else:
             downstream.write(data)
+        if tab is not None and tab.escort is not None:
+            guarding.stop(exchange, tab.escort)
 
 
 def _chunks(exchange: Exchange, body: ChunkedBody, data: bytes) -> None:
@@ -267,10 +274,8 @@ def ended(exchange: Exchange, fault: Exception | None) -> None:
             exchange.fail(Reason.UPSTREAM_CLOSED)
         else:
             attempt.link_died(exchange)
-    elif head.until_close and fault is None and _is_collecting(exchange):
-        tab = exchange.tab
-        assert tab is not None and tab.interpreter is not None
-        _delivered(exchange, interpreting.deliver(exchange, tab, tab.interpreter, is_clean=False))
+    elif head.until_close and fault is None and exchange.tab is not None and exchange.tab.collector is not None:
+        _delivered(exchange, exchange.tab.collector.deliver(exchange, exchange.tab, is_clean=False))
     elif head.until_close and fault is None:
         if exchange.tab is not None and (rest := exchange.tab.finish()):
             exchange.bytes_out += len(rest)
@@ -281,12 +286,6 @@ def ended(exchange: Exchange, fault: Exception | None) -> None:
         _complete(exchange, False)
     else:
         exchange.fail(Reason.UPSTREAM_ABORTED)
-
-
-def _is_collecting(exchange: Exchange) -> bool:
-    """Whether an answer in another dialect is waited for to its end."""
-    tab = exchange.tab
-    return tab is not None and tab.interpreter is not None and tab.interpreter.is_collecting
 
 
 def _delivered(exchange: Exchange, is_clean: bool | None) -> None:
@@ -311,7 +310,9 @@ def _complete(exchange: Exchange, is_clean: bool) -> None:
             link.abort()
     else:
         link.abort()
-    exchange.end(PROXIED, exchange.keep_alive)
+    tab = exchange.tab
+    stopped = None if tab is None or tab.escort is None else tab.escort.stopped
+    exchange.end(stopped or PROXIED, exchange.keep_alive)
 
 
 # Tunnels.

@@ -21,6 +21,7 @@ from sentinel.inference.usage import Usage
 NAME_CHARS_MAX: Final = 64
 """Of a model's name in the log and in headers."""
 WORD_CHARS_MAX: Final = 24
+GUARDRAILS_CHARS_MAX: Final = 256
 MS: Final = 1_000_000
 HEADER: Final = "x-sentinel-"
 
@@ -28,7 +29,7 @@ HEADER: Final = "x-sentinel-"
 class Bill(NamedTuple):
     """usage: None where no answer was counted. cost: in micro-units of the currency, None without a price.
 
-    first_ns: from the request to the first token of a stream, 0 where there was none.
+    first_ns: from the request to the first token of a stream, 0 where there was none. guardrails: what each came to.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Bill(NamedTuple):
     currency: str = ""
     finish: str = ""
     first_ns: int = 0
+    guardrails: str = ""
 
 
 class Line(msgspec.Struct, gc=False):
@@ -53,6 +55,7 @@ class Line(msgspec.Struct, gc=False):
     first_token_ms: float | None
     cost: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
     currency: str | msgspec.UnsetType = msgspec.UNSET
+    guardrails: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -70,6 +73,8 @@ def line_of(bill: Bill) -> bytes:
     if bill.currency:
         line.cost = None if bill.cost is None else msgspec.Raw(money(bill.cost).encode())
         line.currency = bill.currency
+    if bill.guardrails:
+        line.guardrails = bill.guardrails[:GUARDRAILS_CHARS_MAX]
     return b"," + _encode(line)[1:-1]
 
 

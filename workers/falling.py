@@ -45,7 +45,7 @@ def again(exchange: Exchange, errand: Errand, reason: Reason | None, status: int
         return False
     if exchange.interims or exchange.is_tunnel or exchange.is_ended:
         return False
-    if tab.interpreter is not None and tab.interpreter.is_collecting:  # its head was taken for the answer's
+    if tab.collector is not None:  # its head was taken for the answer's
         return False
     if not (falls_on_answer(fallback, status) if reason is None else falls_on(fallback, reason)):
         return False

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sentinel.core.reasons import Reason
 from sentinel.inference.dialect import Dialect
@@ -44,6 +44,10 @@ STALE: Final = frozenset({
     "etag", "transfer-encoding", "connection", "keep-alive", "trailer", "upgrade", "te",
 })  # fmt: skip
 """Fields of an answer that do not hold for what is made of it."""
+FRAMING: Final = frozenset({
+    "content-length", "content-type", "transfer-encoding", "connection", "keep-alive", "trailer",
+})  # fmt: skip
+"""Those that do not hold for the same octets, sent with a length."""
 VERSION: Final = b"anthropic-version: 2023-06-01\r\n"
 LEFT_BEHIND: Final = re.compile(
     rb"\r\n(?:openai-(?:organization|project|beta)|anthropic-(?:version|beta|dangerous-direct-browser-access)):[^\r\n]*",
@@ -66,15 +70,14 @@ def said_head(raw: bytes, pair: Pair) -> bytes:
 class Interpreter:
     """Between one client and its provider."""
 
-    __slots__ = ("_collected", "_collected_bytes", "_is_finished", "body", "chunks", "is_collecting", "left", "pair",
-                 "stream", "wants_usage")  # fmt: skip
+    __slots__ = ("_collected", "_collected_bytes", "_is_finished", "body", "chunks", "left", "pair", "stream",
+                 "wants_usage")  # fmt: skip
 
     def __init__(self, pair: Pair, body: bytes, *, wants_usage: bool) -> None:
         self.pair = pair
         self.body = body  # of the request, as the provider shall get it
         self.wants_usage = wants_usage
         self.stream: Stream | None = None
-        self.is_collecting = False
         self.left = -1
         self.chunks: ChunkedBody | None = None
         self._collected: list[bytes] = []
@@ -98,6 +101,12 @@ class Interpreter:
         self._collected.append(data)
         self._collected_bytes += len(data)
         return self._collected_bytes <= COLLECTED_BYTES_MAX
+
+    def refuse(self, exchange: Exchange, why: str) -> None:
+        _refuse(exchange, why)
+
+    def deliver(self, exchange: Exchange, tab: Tab, *, is_clean: bool) -> bool | None:
+        return _deliver(exchange, tab, self, is_clean=is_clean)
 
     def said(self, head: ResponseHead, content_type: str) -> tuple[int, bytes]:
         """Status and body of a collected answer for the client; raises InferenceFault."""
@@ -123,49 +132,62 @@ def collects(exchange: Exchange, tab: Tab, interpreter: Interpreter, head: Respo
     return not is_stream
 
 
-def begin(exchange: Exchange, tab: Tab, interpreter: Interpreter, head: ResponseHead, data: bytes) -> bool | None:
+class Collector(Protocol):
+    """Who has to have an answer whole before it can be said: an interpreter, or guardrails (workers.guarding)."""
+
+    left: int
+    chunks: ChunkedBody | None
+
+    def keep(self, data: bytes) -> bool: ...
+
+    def refuse(self, exchange: Exchange, why: str) -> None: ...
+
+    def deliver(self, exchange: Exchange, tab: Tab, *, is_clean: bool) -> bool | None: ...
+
+
+def begin(exchange: Exchange, tab: Tab, collector: Collector, head: ResponseHead, data: bytes) -> bool | None:
     """Begin to collect. Says, as `collect` does, whether the answer was delivered and its link is clean; else None."""
-    interpreter.is_collecting = True
+    tab.collector = collector
     exchange.answer_head, exchange.retry = head, None
     exchange.answered_ns = time.monotonic_ns()
     if head.chunked:
-        interpreter.chunks = ChunkedBody(reframe=False, fault=UpstreamFault)
+        collector.chunks = ChunkedBody(reframe=False, fault=UpstreamFault)
     elif head.content_length < 0 and not head.until_close:
-        return deliver(exchange, tab, interpreter, is_clean=len(data) == head.size)
-    interpreter.left = head.content_length
+        return collector.deliver(exchange, tab, is_clean=len(data) == head.size)
+    collector.left = head.content_length
     upstream = exchange.upstream
     assert upstream is not None
-    done = collect(exchange, tab, interpreter, data[head.size :])
+    done = collect(exchange, tab, collector, data[head.size :])
     if done is None and not exchange.is_ended:
         exchange.arm(upstream.idle_timeout_ns, Reason.UPSTREAM_IDLE_TIMEOUT)
     return done
 
 
-def collect(exchange: Exchange, tab: Tab, interpreter: Interpreter, data: bytes) -> bool | None:
+def collect(exchange: Exchange, tab: Tab, collector: Collector, data: bytes) -> bool | None:
     """Octets of a collected answer's body."""
     is_whole, is_clean = False, True
-    if interpreter.chunks is not None:
+    if collector.chunks is not None:
         try:
-            payload, used = interpreter.chunks.feed(data)
+            payload, used = collector.chunks.feed(data)
         except UpstreamFault as fault:
             exchange.refuse(fault.reason)
             return None
-        is_whole, is_clean = interpreter.chunks.done, used == len(data)
-    elif interpreter.left >= 0:
-        payload, is_clean = data[: interpreter.left], len(data) <= interpreter.left
-        interpreter.left -= len(payload)
-        is_whole = interpreter.left == 0
+        is_whole, is_clean = collector.chunks.done, used == len(data)
+    elif collector.left >= 0:
+        payload, is_clean = data[: collector.left], len(data) <= collector.left
+        collector.left -= len(payload)
+        is_whole = collector.left == 0
     else:
         payload = data
     if tab.meter is not None:
         tab.feed(payload)  # to be read; nothing goes on yet
-    if not interpreter.keep(payload):
-        _refuse(exchange, "it is too large")
+    if not collector.keep(payload):
+        collector.refuse(exchange, "it is too large")
         return None
-    return deliver(exchange, tab, interpreter, is_clean=is_clean) if is_whole else None
+    return collector.deliver(exchange, tab, is_clean=is_clean) if is_whole else None
 
 
-def deliver(exchange: Exchange, tab: Tab, interpreter: Interpreter, *, is_clean: bool) -> bool | None:
+def _deliver(exchange: Exchange, tab: Tab, interpreter: Interpreter, *, is_clean: bool) -> bool | None:
     """The answer is whole: say it."""
     head = exchange.answer_head
     assert head is not None
@@ -179,13 +201,22 @@ def deliver(exchange: Exchange, tab: Tab, interpreter: Interpreter, *, is_clean:
     except InferenceFault as fault:
         _refuse(exchange, str(fault))
         return None
+    kept = content_type if 200 <= status < 300 and content_type.startswith(EVENTS) else "application/json"
+    if tab.escort is not None and 200 <= status < 300:
+        seen = tab.escort.whole(body, kept, "", tab.ask)
+        if seen is None:
+            exchange.refuse(tab.escort.stopped or Reason.ANSWER_UNREADABLE)
+            return None
+        body = seen
+    return send(exchange, tab, anew(head, status, kept, len(body)), body, is_clean=is_clean)
+
+
+def send(exchange: Exchange, tab: Tab, head: ResponseHead, body: bytes, *, is_clean: bool) -> bool:
+    """An answer that was collected goes to the client; returns `is_clean`."""
     if tab.has_headers:
         exchange.answer_lines += tab.answer_lines(b"")
-    keep = exchange.may_keep_alive()
-    kept = content_type if 200 <= status < 300 and content_type.startswith(EVENTS) else "application/json"
-    raw, framing = build_response(
-        _anew(head, status, kept, len(body)), exchange.answer_lines, keep, exchange.head.minor, DROPPED_FROM_ANSWERS
-    )
+    keep, status = exchange.may_keep_alive(), head.status
+    raw, framing = build_response(head, exchange.answer_lines, keep, exchange.head.minor, DROPPED_FROM_ANSWERS)
     exchange.answer_started = True
     exchange.status, exchange.framing, exchange.keep_alive = status, framing, keep
     exchange.bytes_out += len(raw) + len(body)
@@ -193,10 +224,13 @@ def deliver(exchange: Exchange, tab: Tab, interpreter: Interpreter, *, is_clean:
     return is_clean
 
 
-def _anew(head: ResponseHead, status: int, content_type: str, body_bytes: int) -> ResponseHead:
+def anew(
+    head: ResponseHead, status: int, content_type: str, body_bytes: int, *, is_changed: bool = True
+) -> ResponseHead:
     """The head of an answer that was made here, with what the provider's had that still holds."""
     phrase = head.phrase if status == head.status else HTTPStatus(status).phrase
-    kept = "".join(f"{name}: {value}\r\n" for name, value in head.headers if name not in STALE)
+    stale = STALE if is_changed else FRAMING
+    kept = "".join(f"{name}: {value}\r\n" for name, value in head.headers if name not in stale)
     text = f"HTTP/1.1 {status} {phrase}\r\n{kept}content-type: {content_type}\r\ncontent-length: {body_bytes}\r\n\r\n"
     made = parse_response(text.encode("latin-1"), 0, 2 * RESPONSE_BYTES_MAX, 2 * RESPONSE_HEADERS_MAX, "POST")
     assert made is not None, "what was parsed once is a head without a few of its lines, too"

@@ -39,6 +39,7 @@ from sentinel.core.appraisal import (
     Taking,
     Translation,
 )  # fmt: skip
+from sentinel.core.inspection import Inspection
 from sentinel.core.keys import raw_part_of
 from sentinel.core.models import Errand
 from sentinel.core.plan import Inference, Provider, Route
@@ -63,10 +64,11 @@ from workers.bill import Bill, headers_of
 from workers.calls import call_of, pair_of, read_call, recognises, say, translated
 from workers.decoding import decode_answer, decode_request
 from workers.glances import GLANCES
+from workers.guarding import Escort, escort_of
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault
 from workers.http1.heads import ResponseHead
-from workers.interpreting import Interpreter
+from workers.interpreting import Collector, Interpreter
 
 if TYPE_CHECKING:
     from sentinel.core.request import Request
@@ -119,6 +121,8 @@ def appraise(exchange: Exchange, route: Route) -> Appraisal:
         return Appraisal("malformed", fault=str(fault))
     tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates)
     service.world.tabs[id(request)] = tab
+    if table.guards:
+        tab.escort = escort_of(service, route)
     return found
 
 
@@ -154,8 +158,8 @@ class Tab:
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
         "_is_usage_asked", "_lines", "_prices", "_region", "_said_models", "_slot", "_stint", "_takings", "_tokens",
-        "_unlooked_bytes", "_world", "ask", "bill", "body", "has_headers", "interpreter", "is_closed", "is_read",
-        "meter", "rates",
+        "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort", "has_headers", "interpreter",
+        "is_closed", "is_read", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -165,6 +169,8 @@ class Tab:
         self.body = body
         self.meter: Meter | None = None  # from the head of a good answer on
         self.interpreter: Interpreter | None = None  # between a client and a provider of different dialects
+        self.collector: Collector | None = None  # who has to have the answer whole before it goes on
+        self.escort: Escort | None = None  # the route's guardrails
         self.is_closed = False
         self.is_read = False  # before it was sent, so that its head could say what it took
         self.has_headers = inference.has_headers
@@ -199,6 +205,13 @@ class Tab:
             self._takings = [one for one in spending.takings if one.is_of_tokens]
             self._accounts = [Account(one) for one in spending.reservations if one.lease != BUDGET_UNCOUNTED]
 
+    def inspect(self) -> tuple[Inspection, ...]:
+        """What the route's guardrails find in the request; what they replace is replaced from here on."""
+        if self.escort is None:
+            return ()
+        found, self.body = self.escort.inspect(self.body)
+        return found
+
     def translate(self, route: Route, provider: Provider, request: Request) -> Translation:
         """Say the request in the provider's dialect; until it is prepared for another one there is an interpreter."""
         found, said = say(translated(route, provider, request), provider, self.body, decode_request)
@@ -230,11 +243,17 @@ class Tab:
             self._is_usage_asked = True
             body = edited
         offered = ", ".join(exchange.head.values("accept-encoding"))
-        encodings = accepted(offered, is_edited=self._is_usage_asked or interpreter is not None)
+        encodings = accepted(offered, is_edited=self._is_edited)
         self._lines = f"content-length: {len(body)}\r\naccept-encoding: {encodings}\r\n\r\n".encode("latin-1")
         exchange.backlog = [body]
         exchange.kept = [body]
         exchange.kept_bytes = len(body)
+
+    @property
+    def _is_edited(self) -> bool:
+        """Whether the answer has to come as it is, since some of it may be changed."""
+        is_watched = self.escort is not None and bool(self.escort.guards.responses)
+        return self._is_usage_asked or self.interpreter is not None or is_watched
 
     def _renamed(self, exchange: Exchange, errand: Errand, body: bytes) -> bytes:
         """The body with the name by which the provider knows the model; also where a path's name has overruled it."""
@@ -300,12 +319,16 @@ class Tab:
             if self._unlooked_bytes >= LOOK_BYTES and self.ask.is_stream:
                 self._unlooked_bytes = 0
                 self._settle_on(meter.reading())
-        return out if self.interpreter is None else self.interpreter.feed(out)
+        if self.interpreter is not None:
+            out = self.interpreter.feed(out)
+        return out if self.escort is None else self.escort.feed(out)
 
     def finish(self) -> bytes:
         """The answer is through; returns what was held back of it."""
         rest = b"" if self.meter is None else self.meter.finish()
-        return rest if self.interpreter is None else self.interpreter.finish(rest)
+        if self.interpreter is not None:
+            rest = self.interpreter.finish(rest)
+        return rest if self.escort is None else self.escort.finish(rest)
 
     def _settle_on(self, reading: Reading) -> None:
         """What was produced so far is spent, whatever becomes of this worker."""
@@ -374,6 +397,11 @@ class Tab:
             return
         self.is_closed = True
         forget(exchange)
+        self._close(exchange)
+        if self.escort is not None:
+            self.bill = self.bill._replace(guardrails=self.escort.tell(exchange))
+
+    def _close(self, exchange: Exchange) -> None:
         meter = self.meter
         if meter is None:
             self.refund()

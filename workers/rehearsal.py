@@ -26,6 +26,7 @@ from sentinel.core.appraisal import Appraisal, Translation
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
 from sentinel.core.host import parse_authority
+from sentinel.core.inspection import Inspection
 from sentinel.core.path import BadTarget, split_target
 from sentinel.core.plan import Listener, Plan, Provider, Route
 from sentinel.core.prices import date_of
@@ -40,6 +41,7 @@ from sentinel.explain.cases import Ask, Outcome, Query, Unasked, outcome_of
 from sentinel.explain.exhaustive import tell
 from sentinel.inference.estimate import Estimator
 from sentinel.inference.fault import InferenceFault
+from sentinel.inference.inspection import look_through_request
 from workers import errors
 from workers.calls import call_of, dialect_of, read_call, say, translated
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
@@ -212,6 +214,7 @@ class House:
         world.dialect_of, world.offset_of = dialect_of, offset_of
         reader = None if question.body is None else _Reader(self.table, world, question.body)
         world.read, world.translated = (None, translated) if reader is None else (reader.read, reader.translated)
+        world.inspected = None if reader is None else reader.inspected
         decided = run(decide(self.table, request, world, trace))
         if head.content_length > intake.body_max(decided.route):
             verdict: Verdict = Reject(Reason.BODY_TOO_LARGE.status, Reason.BODY_TOO_LARGE, decided.route)
@@ -329,6 +332,12 @@ class _Reader:
             ).appraisal  # fmt: skip
         except InferenceFault as fault:
             return Appraisal("malformed", fault=str(fault))
+
+    def inspected(self, route: Route, request: Request) -> tuple[Inspection, ...]:
+        """What guardrails find in it; it goes on as they leave it."""
+        guards = self._table.guards[route.name]
+        looks, self._body = look_through_request(self._body, guards.requests)
+        return tuple(look.inspection for look in looks)
 
     def translated(self, route: Route, provider: Provider, request: Request) -> Translation:
         return say(translated(route, provider, request), provider, self._body)[0]

@@ -15,6 +15,7 @@ from sentinel.core.allowances import UNLIMITED, Term, Window, carried, open_wind
 from sentinel.core.appraisal import Appraisal, Reservation, Spending, Translation, priced
 from sentinel.core.budgets import sibling, start_of
 from sentinel.core.drive import Pause, Wanted
+from sentinel.core.inspection import Inspection
 from sentinel.core.limits import ADMITTED, REFUSED
 from sentinel.core.plan import SECOND, Credential, Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.request import Request
@@ -100,6 +101,10 @@ class LiveWorld:
         if stamp is None:
             stamp = self._stamps[id(credential)] = Stamp(credential)
         return stamp
+
+    def inspect(self, route: Route, request: Request) -> tuple[Inspection, ...]:
+        tab = self.tabs.get(id(request))
+        return () if tab is None else tab.inspect()
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         return priced(model, self._prices.book, self._prices.rates(model), (input_tokens, output_tokens))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentinel.config.check import Block, meant
+from sentinel.config.guarding import compile_guardrail, unread_guardrails
 from sentinel.config.pricing import read_book
 from sentinel.config.problem import Problems
 from sentinel.config.providers import check_providers, compile_provider, credentials_of
@@ -73,12 +74,15 @@ class Compiler:
             self._token_budget(block, prices, root.has("prices")) for block in root.one("filters").all("token-budget")
         )
         throttles = tuple(self._token_limit(block) for block in root.one("filters").all("token-limit"))
+        guardrails = tuple(compile_guardrail(block, self.problems) for block in root.one("filters").all("guardrail"))
         self._filter_names(root.one("filters"))
         counted = {one.name for one in budgets} | {one.name for one in throttles}
         filters = {one.name for one in limits} | {one.name for one in ceilings} | counted
+        filters |= {one.name for one in guardrails}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, counted
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._uncounted(root, (*budgets, *throttles))
+        unread_guardrails(root, guardrails, self.problems)
         self._unweighed(root, routes)
         self._unused(root, listeners, routes)
         if budgets and not system.value("state-dir") and not system.value("ledger"):
@@ -93,8 +97,8 @@ class Compiler:
         return p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
-            concurrency_limits=ceilings, token_budgets=budgets, token_limits=throttles, prices=prices, sources=sources,
-            secrets=tuple(sorted(secrets)),
+            concurrency_limits=ceilings, token_budgets=budgets, token_limits=throttles, guardrails=guardrails,
+            prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
 
     def _tls(self, block: Block) -> p.Tls | None:
@@ -226,7 +230,7 @@ class Compiler:
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
-            what = "rate-limit, concurrency-limit, token-limit or token-budget"
+            what = "rate-limit, concurrency-limit, token-limit, token-budget or guardrail"
             self._reference(filters, limits, what, "filters", "rate-limit")
             for wanted, span in zip(filters.args, filters.arg_spans, strict=True):
                 if wanted is not None and filters.args.count(wanted) > 1:

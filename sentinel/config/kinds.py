@@ -21,10 +21,13 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from sentinel.core.conditions import host_pattern, path_literal
+from sentinel.core.guard.finders import PHRASE_CHARS_MAX, WORD, WORDS_MAX
+from sentinel.core.guard.guards import REPLACEMENT as PLAIN
 from sentinel.core.host import parse_authority
 from sentinel.core.prices import CURRENCY, PATTERN_CHARS_MAX, PRICE_MAX, is_date, money, read_money
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.regex import BadPattern, compile_pattern
+from sentinel.core.regex.search import Search
 
 
 class Unfit(Exception):
@@ -511,6 +514,27 @@ def pattern(value: Any) -> str:
     return str(value)
 
 
+def search(value: Any) -> str:
+    try:
+        Search(_text(value))
+    except BadPattern as fault:
+        raise Unfit(f"the pattern is not understood: {fault}") from None
+    return str(value)
+
+
+def phrase(value: Any) -> str:
+    count = len(WORD.findall(_text(value)))
+    if not 1 <= count <= WORDS_MAX or len(value) > PHRASE_CHARS_MAX:
+        raise Unfit(f"between one word and {WORDS_MAX} are expected, and at most {PHRASE_CHARS_MAX} characters")
+    return str(value)
+
+
+def replacement(value: Any) -> str:
+    if not PLAIN.fullmatch(_text(value)):
+        raise Unfit("up to 64 characters of ASCII are expected", 'without `"` and `\\`: it may stand within JSON')
+    return str(value)
+
+
 def method(value: Any) -> str:
     if not TOKEN.fullmatch(_text(value)) or len(value) > 32:
         raise Unfit("not a method", 'for example "GET"')
@@ -575,6 +599,11 @@ MODEL: Final = Kind("model", 'the name of a model, or a pattern like "gpt-*"', m
 NETWORK: Final = Kind("network", 'a network like "10.0.0.0/8"', network)
 HOST: Final = Kind("host", 'a host like "example.com" or "*.example.com"', host)
 PATH: Final = Kind("path", 'a path like "/v1"', path)
+SEARCH: Final = Kind(
+    "pattern", "a regular expression with bounds (linear time; no look-around, no back-references)", search
+)
+PHRASE: Final = Kind("phrase", "a word, or a few", phrase)
+REPLACEMENT: Final = Kind("replacement", "up to 64 plain characters", replacement)
 PATTERN: Final = Kind("pattern", "a regular expression (linear time; no look-around, no back-references)", pattern)
 METHOD: Final = Kind("method", 'a method like "GET"', method)
 FIELD_NAME: Final = Kind("header-name", 'a header name like "x-tenant"', field_name)

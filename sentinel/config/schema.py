@@ -20,8 +20,10 @@ from typing import Any, Final
 
 from sentinel.config import kinds as k
 from sentinel.config.kinds import Kind
+from sentinel.core.guard.finders import built_in
 
 VERSION: Final = "1.0"
+FOUND_KINDS: Final = tuple(sorted(built_in()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +295,7 @@ ROUTE: Final = Directive(
                              (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
                              example='header "cache-control" "no-store"'),),
                   example='respond 404 body="nothing here"'),
-        Directive("filters", "Limits that requests must be within, all of them. A request that one of them refuses is "
+        Directive("filters", "Limits that requests must be within, all of them, and guardrails. A request that a limit refuses is "
                   "charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
         Directive("split", "Forward to one of several upstreams, by weight. When all endpoints of that upstream fail, the request fails: "
@@ -641,6 +643,30 @@ TOKEN_BUDGET: Final = Directive(
     example='token-budget "per-tenant" { tokens 1000000; per "day"; key "header:x-tenant"; }',
 )  # fmt: skip
 
+GUARDRAIL: Final = Directive(
+    "guardrail", "What is looked for in the texts that language models read and say, and what is done about it. What is found is written down nowhere: "
+    "only its kind, and how often.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        Directive("detect", "What is known by its shape. `credit-card` and `iban` only with the right check digits; `secret`: keys of clouds, model "
+                  "providers, forges and chats by their beginning, and JSON web tokens.", (Argument("kinds", k.one_of(*FOUND_KINDS), True),),
+                  example='detect "email" "credit-card" "iban"'),
+        Directive("pattern", "A pattern of your own, found anywhere in a text. Its repeats have bounds, so that what is found is at most 256 characters long.",
+                  (Argument("name", k.NAME_KIND), Argument("pattern", k.SEARCH)), is_repeatable=True, key="name", example='pattern "ticket" "PROJ-[0-9]{4,6}"'),
+        Directive("words", "Words and phrases, found whole and whatever their case.", (Argument("name", k.NAME_KIND), Argument("words", k.PHRASE, True)),
+                  is_repeatable=True, key="name", example='words "codenames" "manta" "blue heron"'),
+        Directive("on", "Where it is looked for: in what models are asked, in what they answer. Without it: in both.",
+                  (Argument("sides", k.one_of("request", "response"), True),), example='on "request"'),
+        _one("action", k.one_of("redact", "block", "observe"), "Put the `replacement` in its place; refuse, as the provider itself would (a stream that "
+             "has begun is ended with an error); or only count and tell it.", '"redact"'),
+        _one("replacement", k.REPLACEMENT, "With `redact`: what stands there instead. `{kind}` is the kind of what was found.", '"[{kind}]"'),
+        _one("max-text", k.size("1KiB", "64MiB"), "Characters that are looked through, of all texts of a request, or of an answer that is no stream; more is "
+             "`when-unreadable`.", '"1MiB"'),
+        _one("when-unreadable", k.one_of("block", "pass"), "What happens to what cannot be read: in no known dialect, encoded, too long. Passing is "
+             "told as `guardrail-skipped`.", '"block"'),
+    ),
+    example='guardrail "personal-data" { detect "email" "credit-card"; action "redact"; }',
+)  # fmt: skip
+
 PRICES: Final = Directive(
     "prices", "The price book: what tokens of language models cost. Changing it is a reload; its version is a hash of the prices, and is told with what "
     "they are used for.",
@@ -709,6 +735,10 @@ STATE: Final = Directive(
                   example="tokens input=1200 output=500"),
         _one("untranslatable", k.TEXT, "Requests to language models say something there that cannot be said in another `dialect`, from here on; "
              '"": they do not.', example='untranslatable "$.seed"'),
+        Directive("found", "What a guardrail finds in the texts of requests from here on: kinds by name, or nothing.",
+                  (Argument("guardrail", k.NAME_KIND), Argument("kinds", k.NAME_KIND, True, True)),
+                  (Property("unreadable", k.BOOLEAN, "It cannot read them.", "false"),),
+                  is_repeatable=True, example='found "personal-data" "email"'),
         Directive("waiting", "How many requests wait for their turn at a rate limit that delays.",
                   (Argument("limit", k.NAME_KIND), Argument("count", k.integer(0, 1_000_000))),
                   is_repeatable=True, example='waiting "per-client" 100'),
@@ -781,7 +811,7 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET),
+        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
         PRICES,

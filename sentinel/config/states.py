@@ -24,7 +24,7 @@ from sentinel.core.budgets import unit_name, write_key
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.keys import network_of
 from sentinel.core.limits import Limiter
-from sentinel.core.plan import ConcurrencyLimit, Endpoint, Plan, RateLimit, TokenBudget, TokenLimit, Upstream
+from sentinel.core.plan import ConcurrencyLimit, Endpoint, Guardrail, Plan, RateLimit, TokenBudget, TokenLimit, Upstream
 from sentinel.core.span import Span
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
 from sentinel.core.throttles import token_bucket
@@ -62,7 +62,8 @@ def read_state(lines: Sequence[str], plan: Plan, before: State = NOTHING_KNOWN) 
     state = compile_state(block, plan, problems, before)
     return tuple(problems.sorted()) or state
 
-Filter = RateLimit | ConcurrencyLimit | TokenBudget | TokenLimit
+Keyed = RateLimit | ConcurrencyLimit | TokenBudget | TokenLimit
+Filter = Keyed | Guardrail
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ class _Compiler:
             untranslatable=(
                 block.value("untranslatable") or "" if block.has("untranslatable") else before.untranslatable
             ),
+            found={**before.found, **self._found(block)},
             waiting={**before.waiting, **self._waiting(block)},
             chance=block.value("chance") if block.has("chance") else before.chance,
             now_s=block.value("at") or 0 if block.has("at") else before.now_s,
@@ -280,6 +282,25 @@ class _Compiler:
                 spent[write_key(unit_name(budget.name, budget.currency), 0, named)] = one.props[unit] or 0
         return spent
 
+    def _found(self, block: Block) -> dict[str, tuple[str, ...] | None]:
+        found: dict[str, tuple[str, ...] | None] = {}
+        for one in block.all("found"):
+            limit = self._limit(one, self._plan.guardrails, "guardrail")
+            if not isinstance(limit, Guardrail):
+                continue
+            if "request" not in limit.on:
+                self._problems.add(one.arg_spans[0], f"`{limit.name}` reads no requests", "remove it")
+            for kind, span in zip(one.args[1:], one.arg_spans[1:], strict=True):
+                if kind is not None and kind not in limit.kinds:
+                    remedy = meant(kind, limit.kinds) or _known(limit.kinds)
+                    self._problems.add(span, f"`{limit.name}` does not look for `{kind}`", remedy)
+            kinds = tuple(dict.fromkeys(kind for kind in one.args[1:] if kind is not None))
+            if one.props["unreadable"] and kinds:
+                message = "nothing is found in what cannot be read"
+                self._problems.add(one.prop_spans["unreadable"], message, "remove one of the two")
+            found[limit.name] = None if one.props["unreadable"] else kinds
+        return found
+
     def _model(self, block: Block) -> str:
         one = block.one("tokens")
         model = (one.props["model"] or "") if block.has("tokens") else ""
@@ -312,7 +333,7 @@ class _Compiler:
             )
         return found
 
-    def _parts(self, block: Block, limit: Filter) -> tuple[str, list[str]] | None:
+    def _parts(self, block: Block, limit: Keyed) -> tuple[str, list[str]] | None:
         """The route, and the other parts of a key, as they are named (as in `sentinelctl limits show`)."""
         values = [one for one in block.args[1:] if one is not None]
         if block.is_faulty:

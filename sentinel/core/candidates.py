@@ -28,6 +28,7 @@ from sentinel.core.conditions import (
     path_has_prefix,
     path_literal,
 )
+from sentinel.core.guard.guards import Guards, guards_of, of_route
 from sentinel.core.limits import Limiter, Tariff, Tell, tell
 from sentinel.core.models import Directory
 from sentinel.core.plan import (
@@ -90,10 +91,11 @@ class Policies:
     processor's caches whatever route is asked. Where a route is part of a key each has its own.
     """
 
-    __slots__ = ("_limits", "_made", "_tell")
+    __slots__ = ("_limits", "_made", "_tell", "guards")
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self._tell = tell
+        self.guards = guards_of(plan)
         self._limits: dict[str, RateLimit | ConcurrencyLimit | TokenBudget | TokenLimit] = {
             limit.name: limit for limit in plan.rate_limits
         }
@@ -105,7 +107,7 @@ class Policies:
     def of(self, route: Route, more: tuple[str, ...] = ()) -> Policy:
         """What a route asks of requests; `more`: names of filters besides its own."""
         filters = route.filters + more
-        wanted = [self._limits[name] for name in filters]
+        wanted = [self._limits[name] for name in filters if name not in self.guards]
         owner = route.name if any("route" in limit.key for limit in wanted) else ""
         policy = self._made.get((filters, owner))
         if policy is None:
@@ -123,16 +125,17 @@ class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "directory", "failed_steps", "limits", "purse", "shades", "split", "step",
-        "tests", "trials", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "directory", "failed_steps", "guards", "limits", "purse", "shades",
+        "split", "step", "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
         self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None,
         ceilings: tuple[Ceiling, ...], purse: Purse | None, split: Splitter | None, shades: tuple[Shade, ...],
-        directory: Directory | None,
+        directory: Directory | None, guards: Guards | None,
     ) -> None:  # fmt: skip
         self.directory = directory
+        self.guards = guards
         self.split = split
         self.shades = shades
         self.limits = limits
@@ -155,7 +158,7 @@ class Candidate:
     """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "conditions", "directory", "failed_steps", "host", "host_kind",
+        "answer", "answer_step", "ceilings", "conditions", "directory", "failed_steps", "guards", "host", "host_kind",
         "is_limited", "key", "limits", "match", "path", "path_kind", "pattern", "purse", "rank", "route", "shades",
         "split", "step", "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
@@ -184,6 +187,7 @@ class Candidate:
         self.ceilings = shared.ceilings
         self.purse = shared.purse
         self.directory = shared.directory
+        self.guards = shared.guards
         self.is_limited = self.limits is not None or bool(self.ceilings) or self.purse is not None
         self.wisher = shared.wisher
         self.answer = shared.answer
@@ -251,9 +255,10 @@ def candidates_of(route: Route, upstreams: dict[str, Upstream], policies: Polici
     split = None if route.split is None else Splitter(route.split, upstreams)
     shades = shades_of(route.shadows, upstreams)
     directory = _directory(route, upstreams, policies)
+    guards = of_route(route, policies.guards)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades, directory)
+        shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades, directory, guards)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)

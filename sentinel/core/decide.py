@@ -5,12 +5,13 @@ ask questions (the world), but never leaves the room. Whoever answers the same
 questions in the same way gets the same verdict and the same reasons. That is
 why a dry run can be believed.
 
-    match → hold → limit → (wait) → (body) → model → tokens → respond               the route answers by itself
-              |      |                         |       |    → forward → Forward     the world chose an endpoint
-              |      |                         |       |        |     → Reject      it had none
-              |      |                         |       |        `→ translate → Reject(400)  it cannot be told so
-              |      |                         |       `→ Reject(429)    a limit or a budget of tokens is used up
-              |      |                         `→ Reject(404)    no line of the route's `models` takes the model
+    match → hold → limit → (wait) → (body) → guard → model → tokens → respond               the route answers by itself
+              |      |                         |       |       |    → forward → Forward     the world chose an endpoint
+              |      |                         |       |       |        |     → Reject      it had none
+              |      |                         |       |       |        `→ translate → Reject(400)  it cannot be told so
+              |      |                         |       |       `→ Reject(429)    a limit or budget of tokens is used up
+              |      |                         |       `→ Reject(404)    no line of the route's `models` takes the model
+              |      |                         `→ Reject(400)    a guardrail stops what the request says
               |      `→ Reject(429)    a rate limit is used up
               `→ Reject(429)           too many of this key are under way
     no match → Reject(404)
@@ -38,6 +39,7 @@ from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
 from sentinel.core.stages.budget import budget
 from sentinel.core.stages.forward import forward, forward_to
+from sentinel.core.stages.guard import guard
 from sentinel.core.stages.hold import hold
 from sentinel.core.stages.limit import Delay, limit
 from sentinel.core.stages.match import match
@@ -134,6 +136,11 @@ async def _appraised(
     fields: tuple[Field, ...],
 ) -> Verdict:  # fmt: skip
     appraisal = await world.appraise(candidate.route, request)
+    if candidate.guards is not None:
+        stopped = guard(candidate, candidate.guards, request, appraisal, world, trace)
+        if stopped is not None:
+            stopped.fields += fields
+            return stopped
     target: Target | None = None
     if candidate.directory is not None:
         found = model(candidate, candidate.directory, request, appraisal, trace)

@@ -170,6 +170,57 @@ class TokenBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnPattern:
+    """An operator's pattern (core.regex.search), and what is found by it is called."""
+
+    name: str
+    text: str
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class WordList:
+    """Words and phrases, and what is found by them is called."""
+
+    name: str
+    words: tuple[str, ...]
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """What is looked for in the texts of requests to language models, and of their answers (core.guard).
+
+    detect: kinds that are known by their shape. when_unreadable: what becomes of what cannot be read. max_text_bytes:
+    characters of all texts of a request, or of an answer that is no stream, at most. series: of each name in
+    `metric_names`, its number in the metric tables (given by control).
+    """
+
+    name: str
+    detect: tuple[str, ...] = ()
+    patterns: tuple[OwnPattern, ...] = ()
+    words: tuple[WordList, ...] = ()
+    on: tuple[Literal["request", "response"], ...] = ("request", "response")
+    action: Literal["redact", "block", "observe"] = "redact"
+    replacement: str = "[{kind}]"
+    when_unreadable: Literal["block", "pass"] = "block"
+    max_text_bytes: int = 1 << 20
+    series: tuple[int, ...] = ()
+    span: Span = NOWHERE
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What may be found, by name."""
+        return (*self.detect, *(one.name for one in self.patterns), *(one.name for one in self.words))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Under which it is counted: of no route, since a route's name has no blank."""
+        sides = (f"guardrail {self.name} on {side}" for side in ("request", "response"))
+        return (*sides, *(f"guardrail {self.name} kind {kind}" for kind in self.kinds))
+
+
+@dataclass(frozen=True, slots=True)
 class Inference:
     """A route's requests are for language models: they are read, and what they take is counted.
 
@@ -683,5 +734,6 @@ class Plan:
     concurrency_limits: tuple[ConcurrencyLimit, ...] = ()
     token_budgets: tuple[TokenBudget, ...] = ()
     token_limits: tuple[TokenLimit, ...] = ()
+    guardrails: tuple[Guardrail, ...] = ()
     prices: PriceBook | None = None
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

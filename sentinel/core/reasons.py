@@ -167,6 +167,17 @@ class Reason(Enum):
     UNTRANSLATABLE = Meaning(125, "untranslatable", 400, "client", "the provider speaks another dialect than the client, and the request says something that cannot be said there", "leave out what is named, give such requests an upstream that speaks the client's dialect, or name what does not matter in `leave-out`")
     ANSWER_UNTRANSLATABLE = Meaning(126, "answer-untranslatable", 502, "operator", "the provider's answer cannot be said in the client's dialect: it is encoded, too large, not in its own dialect, or says something that has no word there", "look at the provider's answer; give such requests an upstream that speaks the client's dialect")
 
+    # What was looked for in what models read and say.
+    GUARDRAIL_PASSED = Meaning(90, "guardrail-passed", 0, "none", "a guardrail has looked through all texts, and found nothing", "nothing to do")
+    GUARDRAIL_OBSERVED = Meaning(91, "guardrail-observed", 0, "none", "a guardrail that only observes has found something, and everything goes on as it was", "nothing to do; with `action \"redact\"` or `\"block\"` it would not")
+    GUARDRAIL_REDACTED = Meaning(92, "guardrail-redacted", 0, "none", "a guardrail has found something, and put its `replacement` in its place", "nothing to do")
+    GUARDRAIL_SKIPPED = Meaning(93, "guardrail-skipped", 0, "none", "a guardrail could not read everything, and what it could not read goes on as it was", "say `when-unreadable \"block\"` if it shall not; see what could not be read in the step")
+    GUARDRAIL_BLOCKED = Meaning(94, "guardrail-blocked", 400, "operator", "a guardrail has found something in the request that must not be sent", "leave it out; which guardrail, and what kind of thing it is, is in the step of `sentinelctl why`")
+    GUARDRAIL_UNREADABLE = Meaning(95, "guardrail-unreadable", 400, "operator", "a guardrail cannot read the request, and lets nothing pass that it has not read", "send what the provider documents, without a content-encoding, to a path of docs/explanation/inference.md; raise `max-text`, or say `when-unreadable \"pass\"`")
+    GUARDRAIL_WATCHES = Meaning(118, "guardrail-watches", 0, "none", "a guardrail will look through the answer", "nothing to do")
+    ANSWER_BLOCKED = Meaning(119, "answer-blocked", 403, "operator", "a guardrail has found something in the answer that must not be shown", "nothing to do; which guardrail, and what kind of thing it is, is in the step of `sentinelctl why`")
+    ANSWER_UNREADABLE = Meaning(120, "answer-unreadable", 502, "operator", "a guardrail cannot read the answer, and lets nothing pass that it has not read", "look at the provider's answer: it is encoded, too large, or not in its dialect; raise `max-text`, or say `when-unreadable \"pass\"`")
+
     @property
     def number(self) -> int:
         return self.value.number

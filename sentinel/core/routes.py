@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, Lost, ranked
+from sentinel.core.guard.guards import Guards
 from sentinel.core.limits import Tell, tell
 from sentinel.core.models import Directory, said_models
 from sentinel.core.pathindex import PathIndex
@@ -111,8 +112,8 @@ class RouteTable:
     """A plan that can be asked; made by `compile_routes`."""
 
     __slots__ = (
-        "_found", "_passed", "by_model", "candidates", "directories", "endpoint_steps", "listeners", "marked",
-        "no_route", "no_route_step", "plan", "said_models", "unbound", "upstreams",
+        "_found", "_passed", "by_model", "candidates", "directories", "endpoint_steps", "guards", "listeners",
+        "marked", "no_route", "no_route_step", "plan", "said_models", "unbound", "upstreams",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
@@ -124,6 +125,9 @@ class RouteTable:
         }
         self.directories: dict[str, Directory] = {
             name: one.directory for name, one in self.by_model.items() if one.directory is not None
+        }
+        self.guards: dict[str, Guards] = {
+            one.route.name: one.guards for one in self.candidates if one.guards is not None
         }
         self.marked = marked_routes(plan)
         self.said_models = said_models(plan)
@@ -188,6 +192,7 @@ class RouteTable:
                 yield upstream.sticky.span
         yield from (limit.span for limit in self.plan.rate_limits)
         yield from (limit.span for limit in self.plan.concurrency_limits)
+        yield from (guardrail.span for guardrail in self.plan.guardrails)
         yield from (route.retry.span for route in self.plan.routes if route.retry is not None)
         for route in self.plan.routes:
             if route.models is not None:

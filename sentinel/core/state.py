@@ -67,9 +67,9 @@ class State:
     used: of buckets, by key: ns until they are full again. held: under keys of concurrency limits. spent: tokens of
     budgets; described, under the key of a window that begins at 0 and stands for the open one (core.budgets). tokens:
     what requests to language models ask for, in and out. model: their model. prompt: what stands for its beginning.
-    untranslatable: the place of what they say and no other dialect can; "": there is none. waiting: requests at each
-    rate limit that delays. chance: where the dice begin; None: they always show 0. now_s: since the epoch, for the age
-    of cookies and for windows.
+    found: kinds of what each guardrail finds in them; None: it cannot read them. untranslatable: the place of what they
+    say and no other dialect can; "": there is none. waiting: requests at each rate limit that delays. chance: where the
+    dice begin; None: they always show 0. now_s: since the epoch, for the age of cookies and for windows.
     """
 
     endpoints: Mapping[PlaceName, EndpointState] = field(default_factory=dict)
@@ -81,6 +81,7 @@ class State:
     model: str = ANY_MODEL
     prompt: str = ""
     untranslatable: str = ""
+    found: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     waiting: Mapping[str, int] = field(default_factory=dict)
     chance: int | None = None
     now_s: int = 0

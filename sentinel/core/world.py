@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from sentinel.core.allowances import Term, Window
 from sentinel.core.appraisal import Appraisal, Spending, Translation
+from sentinel.core.inspection import Inspection
 from sentinel.core.plan import Endpoint, Provider, Route, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
@@ -74,6 +75,9 @@ class World(Protocol):
 
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         """What a request to a language model may take; for that its body is waited for."""
+
+    def inspect(self, route: Route, request: Request) -> tuple[Inspection, ...]:
+        """What the route's guardrails find in an appraised request, one after the other, up to one that stops it."""
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         """What so many tokens cost at most if this model answers, and its name in keys (Appraisal.money, account)."""

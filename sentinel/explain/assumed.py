@@ -17,7 +17,8 @@ Rules:
    bounds of what is in flight. `admit` is that, for endpoints that do not change under way.
 5. What a request to a language model asks for is said (`State.model`, `State.tokens`), or read from its body where that
    is known (`read`), or is no model, no input and the output of the route's `default-output-tokens`; without a body it
-   can be translated, unless `State.untranslatable` says no. What is put aside stays so: nobody answers here.
+   can be translated, unless `State.untranslatable` says no, and guardrails find in it what `State.found` says. What is
+   put aside stays so: nobody answers here.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from sentinel.core.balance.warming import warmed
 from sentinel.core.budgets import Offset, start_of, utc
 from sentinel.core.decide import fall_back
 from sentinel.core.fallbacks import ends_in, falls_on
+from sentinel.core.guard.guards import told
+from sentinel.core.inspection import CLEAN, Inspection, unread
 from sentinel.core.limits import ADMITTED, REFUSED, charged
 from sentinel.core.plan import SECOND, Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.prices import date_of
@@ -51,6 +54,7 @@ from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import Choice, Wish
 
+UNREAD: Final = "it is assumed to be unreadable"
 IDLE: Final = EndpointState()
 WHOLE: Final = UpstreamState()
 START_NS: Final = 1 << 60
@@ -166,11 +170,14 @@ class Assumed:
         """In which dialect of language models it is, None: in none; who knows them says so."""
         self.read: Callable[[Route, Request], Appraisal] | None = None
         """What its body asks for, where that is known; who reads dialects says so."""
+        self.inspected: Callable[[Route, Request], tuple[Inspection, ...]] | None = None
+        """What guardrails find in its body, where that is known; who reads dialects says so."""
         self.translated: Callable[[Route, Provider, Request], Translation] = lambda route, provider, request: SAME
         """What becomes of it for a provider of another dialect, whatever its body says; who knows dialects says so."""
         self.offset_of: Callable[[str], Offset] = lambda time_zone: utc
         """Where zones are; who knows them says so."""
         self._book = plan.prices
+        self._guardrails = frozenset(one.name for one in plan.guardrails if "request" in one.on)
         self._leases: dict[int, bytes] = {}
         self._lease = self._asked = 0
         self._pieces = Pieces(plan) if pieces is None else pieces
@@ -262,6 +269,19 @@ class Assumed:
         money, account = self.price(self.state.model, *asked)
         mark = key_of(self.state.prompt.encode()) if self.state.prompt else 0
         return Appraisal("ask", self.state.model, *asked, money=money, account=account, dialect=dialect, mark=mark)
+
+    def inspect(self, route: Route, request: Request) -> tuple[Inspection, ...]:
+        if self.inspected is not None and not self.state.found:
+            return self.inspected(route, request)
+        found = []
+        for name in route.filters:
+            if name in self._guardrails:
+                kinds = self.state.found.get(name, ())
+                if kinds is None:
+                    found.append(unread(UNREAD))
+                else:
+                    found.append(Inspection("found", told({kind: 1 for kind in kinds})) if kinds else CLEAN)
+        return tuple(found)
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         rates = None if self._book is None else self._book.price(model, date_of(self.now_s()))

@@ -31,11 +31,13 @@ from sentinel.explain.words import condition_text
 
 ADMITS: Final = frozenset({
     Reason.WITHIN_LIMIT, Reason.WITHIN_CONCURRENCY, Reason.WITHIN_BUDGET, Reason.WITHIN_TOKEN_LIMIT,
+    Reason.GUARDRAIL_PASSED, Reason.GUARDRAIL_SKIPPED, Reason.GUARDRAIL_WATCHES,
 })  # fmt: skip
 LIMITS: Final = frozenset({
     Reason.RATE_LIMITED, Reason.WOULD_BE_LIMITED, Reason.DELAYED, Reason.CONCURRENCY_LIMITED,
     Reason.CONCURRENCY_EXCEEDED, Reason.BUDGET_EXHAUSTED, Reason.BUDGET_EXCEEDED, Reason.LARGER_THAN_BUDGET,
     Reason.TOKEN_LIMITED, Reason.TOKEN_LIMIT_EXCEEDED, Reason.LARGER_THAN_TOKEN_LIMIT,
+    Reason.GUARDRAIL_REDACTED, Reason.GUARDRAIL_BLOCKED, Reason.GUARDRAIL_OBSERVED, Reason.GUARDRAIL_UNREADABLE,
 })  # fmt: skip
 
 
@@ -153,6 +155,7 @@ def _points(table: RouteTable) -> Iterator[Point]:
     limits += [(one.name, one.span) for one in plan.concurrency_limits]
     limits += [(one.name, one.span) for one in plan.token_budgets]
     limits += [(one.name, one.span) for one in plan.token_limits]
+    limits += [(one.name, one.span) for one in plan.guardrails if "request" in one.on]
     for name, span in limits:
         yield Point("filter", _named(name), "admits", span)
         yield Point("filter", _named(name), "limits", span)

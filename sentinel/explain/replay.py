@@ -18,6 +18,7 @@ from typing import Any
 
 from sentinel.core.allowances import Term, Window
 from sentinel.core.appraisal import Appraisal, Spending, Translation
+from sentinel.core.inspection import Inspection
 from sentinel.core.plan import Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.request import Request
@@ -72,6 +73,11 @@ class Recorder:
         priced = appraisal.money, appraisal.account, appraisal.dialect, appraisal.mark
         self._keep("appraise", [route.name], [*found, *priced])
         return appraisal
+
+    def inspect(self, route: Route, request: Request) -> tuple[Inspection, ...]:
+        found = self._world.inspect(route, request)
+        self._keep("inspect", [route.name], [[one.kind, one.told, one.attached_count] for one in found])
+        return found
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         asked = [model, input_tokens, output_tokens]
@@ -138,6 +144,9 @@ class Replay:
 
     async def appraise(self, route: Route, request: Request) -> Appraisal:
         return Appraisal(*self._answer("appraise", [route.name]))
+
+    def inspect(self, route: Route, request: Request) -> tuple[Inspection, ...]:
+        return tuple(Inspection(*one) for one in self._answer("inspect", [route.name]))
 
     def price(self, model: str, input_tokens: int, output_tokens: int) -> tuple[int, str]:
         money, account = self._answer("price", [model, input_tokens, output_tokens])

@@ -73,6 +73,7 @@ APART: Final = {
     "Endpoint": frozenset({"place"}),
     "Listener": frozenset({"name", "host", "port", "tls", "max_body_bytes"}),
     "Split": frozenset({"shares"}),
+    "Guardrail": frozenset({"series"}),
 }  # fmt: skip
 """Fields that are no facts of their own: names, numbers of shared memory, and what another step tells."""
 NO_FILTERS: Final = frozenset({"routes", "upstreams", "listeners"})
@@ -85,7 +86,7 @@ IN_RECORDS: Final = frozenset({"client-ip", "host", "path-segment", "listener", 
 HIDDEN: Final = frozenset({"secret", "secrets", "token", "key_pem", "certificate_pem"})
 WORDS: Final = {"most": "max", "count": "rate", "is_unsafe_too": "unsafe-methods", "is_secure": "secure",
                 "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list",
-                "left_out": "leave-out"}  # fmt: skip
+                "left_out": "leave-out", "max_text_bytes": "max-text"}  # fmt: skip
 """Fields whose directive has another name; all others are called like it, without the unit."""
 CAMEL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 

@@ -22,6 +22,12 @@ SECRET_FIELDS: Final = frozenset({
 })  # fmt: skip
 
 
+GUARDED: Final = {
+    Reason.GUARDRAIL_PASSED: "", Reason.GUARDRAIL_SKIPPED: "", Reason.GUARDRAIL_UNREADABLE: "",
+    Reason.ANSWER_UNREADABLE: "", Reason.GUARDRAIL_OBSERVED: "only observes, and finds in",
+    Reason.GUARDRAIL_REDACTED: "replaces in", Reason.GUARDRAIL_BLOCKED: "stops", Reason.ANSWER_BLOCKED: "stops",
+}  # fmt: skip
+"""What a guardrail does."""
 REACHED: Final = {
     "1": " over a new connection", "2": " over a kept connection", "3": " over a kept connection, then a new one",
 }  # fmt: skip
@@ -162,6 +168,10 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"no line of `models` takes the model {quoted(str(details[0]))}"
         case Reason.MODEL_DEFAULTED if len(details) == 1:
             return f"no line of `models` takes the model {quoted(str(details[0]))}: it goes to the route's own upstream"
+        case Reason.GUARDRAIL_WATCHES if len(details) == 1:
+            return f"guardrail `{details[0]}` will look through the answer"
+        case _ if reason in GUARDED and len(details) >= 3:
+            return _guarded(reason, *map(str, details[:4]))
         case Reason.TRANSLATED if len(details) == 3:
             without = f", without {details[2]}" if details[2] else ""
             return f"the request is in {details[0]}, and is said in {details[1]}{without}"
@@ -176,6 +186,20 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case _:
             known = [str(part) for part in details if not isinstance(part, bytes)]
             return reason.value.text + (f" ({', '.join(known)})" if known else "")
+
+
+def _guarded(reason: Reason, name: str, side: str, told: str, attached: str = "0") -> str:
+    """What a guardrail has found, and where."""
+    where = "the request" if side == "request" else "the answer"
+    unread = f"; {attached} parts that are no text were not read" if attached not in ("", "0") else ""
+    match reason:
+        case Reason.GUARDRAIL_PASSED:
+            return f"guardrail `{name}` finds nothing in {where}{unread}"
+        case Reason.GUARDRAIL_SKIPPED:
+            return f"guardrail `{name}` cannot read {where}, which goes on as it is: {told}"
+        case Reason.GUARDRAIL_UNREADABLE | Reason.ANSWER_UNREADABLE:
+            return f"guardrail `{name}` cannot read {where}: {told}"
+    return f"guardrail `{name}` {GUARDED[reason]} {where}: {told}{unread}"
 
 
 def _bucket(key: Any) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from typing import Any, Final
 
 from sentinel.config import Problem, encode_plan, fingerprint, load, render_problems
 from sentinel.core.places import place_names, with_places
-from sentinel.core.plan import Plan
+from sentinel.core.plan import Guardrail, Plan
 from sentinel.core.span import Span
 from shm.region import Region
 from shm.series import NONE, OTHER
@@ -97,18 +98,21 @@ class Compiler:
     def _number(self, plan: Plan, is_dry: bool) -> tuple[Plan, tuple[str, ...]]:
         """Give each route its series; without shared memory all count as the first, "(none)"."""
         names = [route.name for route in plan.routes]
+        more = [name for one in plan.guardrails for name in one.metric_names]
         try:
-            numbers = self._memory.ask_now(lambda region: _known(region, names) if is_dry else _given(region, names))
+            numbers = self._memory.ask_now(lambda region: (_known if is_dry else _given)(region, names + more))
         except MemoryFault as fault:
             return plan, (f"routes are not counted by name: {fault}",)
         routes = tuple(
-            dataclasses.replace(route, series=number) for route, number in zip(plan.routes, numbers, strict=True)
+            dataclasses.replace(route, series=number)
+            for route, number in zip(plan.routes, numbers[: len(names)], strict=True)
         )
-        lost = [name for name, number in zip(names, numbers, strict=True) if number == OTHER]
-        numbered = dataclasses.replace(plan, routes=routes)
+        lost = [name for name, number in zip(names + more, numbers, strict=True) if number == OTHER]
+        numbered = dataclasses.replace(plan, routes=routes, guardrails=_counted(plan, numbers[len(names) :]))
         if not lost:
             return numbered, ()
-        return numbered, (f"{len(lost)} routes count as (other), first `{lost[0]}`: the table of series is full",)
+        told = f"{len(lost)} routes count as (other), or kinds of guardrails not at all, first `{lost[0]}`"
+        return numbered, (f"{told}: the table of series is full",)
 
     def _place(self, plan: Plan, is_dry: bool) -> Plan:
         """Give upstreams and endpoints their places; raises MemoryFault when they cannot have any, and LedgerFault."""
@@ -135,6 +139,14 @@ class Compiler:
             records = self._memory.ask_now(lambda region: region.geometry.journal_records)
             if journal.records not in (0, records):
                 yield _restart_problem(journal.span, "`records` of the journal", str(records))
+
+
+def _counted(plan: Plan, numbers: list[int]) -> tuple[Guardrail, ...]:
+    """The guardrails with the numbers by which what they find is counted, one after the other."""
+    left = iter(numbers)
+    return tuple(
+        dataclasses.replace(one, series=tuple(itertools.islice(left, len(one.metric_names)))) for one in plan.guardrails
+    )
 
 
 def _given(region: Region, names: list[str]) -> list[int]:

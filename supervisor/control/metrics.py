@@ -28,6 +28,7 @@ from shm.board import PlaceView
 from shm.counters import Counter, SeriesTotals
 from shm.layout import BOUNDS_NS
 from supervisor.control.calls import calls
+from supervisor.control.guardrails import guardrails, is_guardrail
 from supervisor.control.numbers import CLASS_WORDS, Numbers, number
 from supervisor.control.release import release
 
@@ -171,7 +172,8 @@ class Reading(Collector):
                 continue
             name, text = COUNTERS.get(counter, (counter.name.lower(), "A counter of the workers."))
             yield _counter(name, text, count)
-        yield from _requests(totals.series)
+        yield from _requests(tuple(one for one in totals.series if not is_guardrail(one)))
+        yield from guardrails(totals.series)
         yield from _endpoints(numbers.places)
         yield _gauge("inference_labels_used", "Labels of calls of language models, of 255.", numbers.labels_used)
         yield from calls(numbers.tallies)

@@ -20,6 +20,7 @@ from shm.layout import BOUNDS_NS
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
 from shm.tallies import Tally
+from supervisor.control.guardrails import is_guardrail
 from supervisor.control.retention import Kept
 
 CLASS_WORDS = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -83,7 +84,7 @@ class Numbers:
             "decisions": None if self.retention is None else asdict(self.retention),
             "counters": {counter.name.lower(): count for counter, count in totals.counters.items()} if totals else {},
             "models": [_model(tally) for tally in self.tallies],
-            "routes": {series.name: _route(series) for series in totals.series} if totals else {},
+            "routes": {one.name: _route(one) for one in totals.series if not is_guardrail(one)} if totals else {},
         }
 
 

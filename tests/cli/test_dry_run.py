@@ -238,3 +238,32 @@ def test_what_a_body_asks_for_is_read_as_live_traffic_reads_it(tmp_path: Path) -
     # Whoever describes the call means it.
     said = of({"model": "near", "messages": messages}, "--state", "tokens model=far input=1 output=1")
     assert said["verdict"]["upstream"] == "second"  # type: ignore[index]
+
+
+GUARDED = """\
+schema-version "1.0"
+listeners { listener "web" { address "127.0.0.1:8080"; }; }
+routes {
+    route "llm" { matches { path-prefix "/"; }; filters "mail" "cards"; inference; upstream "u"; }
+}
+filters {
+    guardrail "mail" { detect "email"; }
+    guardrail "cards" { detect "credit-card"; action "block"; }
+}
+upstreams { upstream "u" { endpoint "127.0.0.1:9000"; }; }
+"""
+
+
+def test_guardrails_look_through_a_body_as_in_live_traffic(tmp_path: Path) -> None:
+    path = tmp_path / "g.kdl"
+    path.write_text(GUARDED)
+    for said, state, words in [
+        ("write to joe@example.com", (), ["guardrail-redacted", "guardrail-passed"]),
+        ("pay with 4111 1111 1111 1111", (), ["guardrail-passed", "guardrail-blocked"]),
+        ("hello", ("--state", 'found "cards" "credit-card"'), ["guardrail-passed", "guardrail-blocked"]),
+    ]:
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": said}]})
+        told = run("-c", str(path), "--json", "--request", CHAT, "--body", body, *state)
+        steps = [one["reason"] for one in json.loads(told.output)["steps"] if one["reason"].startswith("guardrail")]
+        assert steps[:2] == words and ("guardrail-watches" in steps) is ("guardrail-blocked" not in words)
+        assert "4111" not in told.output and "joe@" not in told.output

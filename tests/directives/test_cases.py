@@ -50,6 +50,12 @@ routes {{
             list true
         }}
     }}
+    route "guarded" {{
+        matches {{ path-prefix "/guarded"; }}
+        filters "guard" "strict"
+        inference
+        upstream "api"
+    }}
     route "foreign" {{ matches {{ path-prefix "/foreign"; }}; inference; upstream "claude"; }}
     route "slow" {{ matches {{ path "/slow"; }}; filters "patient"; respond 200; }}
     route "peak" {{ matches {{ path "/peak"; }}; upstream "peak"; }}
@@ -64,6 +70,8 @@ filters {{
     concurrency-limit "few" {{ max 2; key "header:x-t"; }}
     token-budget "tokens" {{ tokens 1000; key "header:x-t"; }}
     token-limit "tpm" {{ tokens "1000/m"; key "header:x-t" "model"; }}
+    guardrail "guard" {{ detect "email"; }}
+    guardrail "strict" {{ detect "us-ssn"; action "block"; }}
     token-budget "purse" {{ money "1.00"; key "all"; }}
 }}
 prices {{ currency "USD"; price "m" {{ input "1"; output "2"; }}; }}

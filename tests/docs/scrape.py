@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sentinel.core.machines.breaker import BreakerState
 from sentinel.core.machines.health import Admin, Finding, Health
+from sentinel.core.reasons import Reason
 from shm.board import PlaceView, Toll
 from shm.budgets import BudgetsStatistics
 from shm.counters import Counter, SeriesTotals, Totals
@@ -20,6 +23,9 @@ def everything() -> Numbers:
         index=2, name="api", classes=(0, 0, 1, 0, 0, 1), reasons={0: 1}, histogram=(1,) * BUCKETS, duration_sum_ns=1,
         bytes_in=1, bytes_out=1,
     )  # fmt: skip
+    reasons = {Reason.GUARDRAIL_REDACTED.number: 2}
+    kind = replace(series, index=3, name="guardrail pii kind email", reasons=reasons)
+    side = replace(series, index=4, name="guardrail pii on request", reasons=reasons)
     worker = {"slot": 0, "state": "serving", "heartbeat_age_ms": 1, "open_connections": 1, "open_requests": 1}
     toll = Toll(
         requests=1, failures=1, latency_sum_us=1, refused=1, connects=1, connect_failures=1, retries=1, opened=1
@@ -36,7 +42,7 @@ def everything() -> Numbers:
     )  # fmt: skip
     return Numbers(
         tallies=(tally,), labels_used=1,
-        totals=Totals(series=(series,), counters=dict.fromkeys(Counter, 1)),
+        totals=Totals(series=(series, kind, side), counters=dict.fromkeys(Counter, 1)),
         status={"generation": 1, "mode": "serving", "control": {"restarts": 0}, "workers": [worker]},
         reloads={"serving": 1}, surprises=0, places=(place,),
         leases=LeasesStatistics(leases_max=64, used=1, keys=1, held=2, busy=0),

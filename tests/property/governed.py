@@ -19,6 +19,7 @@ from sentinel.core.plan import (
     ConcurrencyLimit,
     Endpoint,
     Fallback,
+    Guardrail,
     HealthCheck,
     Inference,
     LoadReport,
@@ -77,6 +78,11 @@ TOKEN_LIMITS = st.builds(
     burst=st.sampled_from([600, 2000]), requests=st.sampled_from([0, 60]), requests_period_ns=st.just(60 * SECOND),
     requests_burst=st.just(2), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
     on_limit=st.sampled_from(["reject", "observe"]), span=st.just(PLACE),
+)  # fmt: skip
+GUARDRAILS = st.builds(
+    Guardrail, name=st.just(""), detect=st.just(("email",)), action=st.sampled_from(["redact", "block", "observe"]),
+    on=st.sampled_from([("request",), ("response",), ("request", "response")]),
+    when_unreadable=st.sampled_from(["block", "pass"]), span=st.just(PLACE),
 )  # fmt: skip
 BALANCES = st.one_of(
     st.builds(
@@ -152,6 +158,7 @@ def plans(draw: st.DrawFn) -> Plan:
     ceilings = tuple(replace(draw(CEILINGS), name=f"ceiling-{at}") for at in range(draw(st.integers(0, 2))))
     budgets = tuple(replace(draw(budgets_of_all_kinds()), name=f"budget-{at}") for at in range(draw(st.integers(0, 3))))
     throttles = tuple(replace(draw(TOKEN_LIMITS), name=f"tokens-{at}") for at in range(draw(st.integers(0, 1))))
+    guards = tuple(replace(draw(GUARDRAILS), name=f"guard-{at}") for at in range(draw(st.integers(0, 2))))
     names = [one.name for one in rates] + [one.name for one in ceilings]
     purses = [one.name for one in budgets] + [one.name for one in throttles]
     routes: list[Route] = []
@@ -171,10 +178,13 @@ def plans(draw: st.DrawFn) -> Plan:
             if purses:
                 more = draw(st.lists(st.sampled_from(purses), unique=True, max_size=3))
                 found = replace(found, filters=found.filters + tuple(more))
+            if guards:
+                more = draw(st.lists(st.sampled_from([one.name for one in guards]), unique=True, max_size=2))
+                found = replace(found, filters=found.filters + tuple(more))
         routes.append(found)
     return replace(
         plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings, token_budgets=budgets,
-        token_limits=throttles, prices=draw(st.sampled_from([None, PRICES, PRICES])),
+        token_limits=throttles, guardrails=guards, prices=draw(st.sampled_from([None, PRICES, PRICES])),
     )  # fmt: skip
 
 
@@ -210,7 +220,8 @@ def gateways(draw: st.DrawFn) -> Gateway:
         for upstream in plan.upstreams
     }
     state = State(
-        endpoints, whole, chance=7, now_s=1_700_000_000, model=draw(st.sampled_from(["", "m", "mm", "o", "x"]))
+        endpoints, whole, chance=7, now_s=1_700_000_000, model=draw(st.sampled_from(["", "m", "mm", "o", "x"])),
+        found={one.name: draw(st.sampled_from([(), (), ("email",), None])) for one in plan.guardrails},
     )  # fmt: skip
     routes = [route.name for route in plan.routes]
     used = tuple(

@@ -102,6 +102,8 @@ class Fleet:
         monkeypatch.setattr(
             LiveWorld, "translate", lambda _, route, provider, asked: interpreted(route, provider, asked)
         )  # fmt: skip
+        told = assumed(plan, gateway.state)
+        monkeypatch.setattr(LiveWorld, "inspect", lambda _, route, asked: told.inspect(route, asked))
         service = cast(Any, SimpleNamespace(region=region, slot=self.slot, prices=Prices(plan.prices)))
         self.world = LiveWorld(service, self.plan)
         for group in self.world.groups():
@@ -242,7 +244,8 @@ def test_a_dry_run_against_the_fleet_decides_what_the_fleet_decides(
             live.pass_ns(duration_ns)
             for group in live.world.groups():
                 group._turn, group.purse = -1, [0] * len(group.purse)
-            seen = replace(rehearsing.snapshot(live.plan, live.region), chance=7, model=gateway.state.model)
+            seen = replace(rehearsing.snapshot(live.plan, live.region), chance=7, model=gateway.state.model,
+                           found=gateway.state.found)  # fmt: skip
             first = rehearsed(table, one, assumed(live.plan, seen))
             assert rehearsed(table, one, assumed(live.plan, seen)) == first, "the first dry run charged something"
             with pytest.MonkeyPatch.context() as monkeypatch:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +41,8 @@ filters {{
     token-budget "team" {{ tokens {3 * AMOUNT}; key "header:x-tenant" "header:x-team"; rolling "24h"; }}
     token-budget "user" {{ tokens {2 * AMOUNT}; key "header:x-tenant" "header:x-user"; rollover "10%"; }}
     token-budget "model" {{ money "10.00"; key "header:x-tenant" "model"; }}
+    guardrail "cards" {{ detect "credit-card"; on "response"; }}
+    guardrail "keys" {{ detect "secret"; action "block"; }}
     token-limit "steady" {{ tokens "1000000/h"; key "header:x-tenant"; }}
 }}
 prices {{
@@ -56,6 +59,12 @@ ROUTES = """
     route "llm" {
         matches { path-prefix "/llm"; }
         filters "small" "large"
+        inference
+        upstream "origin"
+    }
+    route "guarded" {
+        matches { path-prefix "/guarded"; }
+        filters "cards" "keys"
         inference
         upstream "origin"
     }
@@ -331,3 +340,47 @@ def test_all_levels_of_a_hierarchy_are_charged_at_once_or_none_also_over_kills_a
     spent["model USD"] //= MICRO_USD
     assert max(spent.values()) > 0 and max(spent.values()) - min(spent.values()) <= len(killed) * PIECE, spent
     assert seen and all(total <= LEVELS[level][1] for level, total in seen), "at every moment that anybody looked"
+
+
+def scraped(fleet: Fleet) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{fleet.admin_port}/metrics", timeout=20) as answer:
+        lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+CARD = "4111 1111 1111 1111"
+KEY = "sk-proj-abcdefghijklmnopqrst"
+
+
+def test_guardrails_hold_for_both_sdks_in_json_and_in_streams(fleet: Fleet) -> None:
+    """The mock repeats what it is told, four letters at a time."""
+    openai_client = gpt(fleet, "g", "guarded")
+    anthropic_client = anthropic.Anthropic(
+        api_key="none", base_url=f"http://127.0.0.1:{fleet.port}/guarded", max_retries=0
+    )
+    said: Any = [{"role": "user", "content": f"say {CARD} twice"}]
+    whole = openai_client.chat.completions.create(model="m", messages=said, max_tokens=7)
+    assert "[credit-card]" in str(whole.choices[0].message.content) and "1111" not in whole.model_dump_json()
+    assert whole.usage is not None and whole.usage.completion_tokens == 7
+    pieces = [
+        chunk.choices[0].delta.content or ""
+        for chunk in openai_client.chat.completions.create(model="m", messages=said, max_tokens=7, stream=True)
+        if chunk.choices
+    ]
+    assert "".join(pieces) == whole.choices[0].message.content
+    message = anthropic_client.messages.create(model="m", messages=said, max_tokens=7)
+    assert "1111" not in message.to_json() and message.usage.output_tokens == 7
+    with anthropic_client.messages.stream(model="m", messages=said, max_tokens=7) as stream:
+        assert "".join(stream.text_stream) == message.content[0].text  # type: ignore[union-attr]
+    with pytest.raises(openai.BadRequestError) as refused:
+        openai_client.chat.completions.create(model="m", messages=[{"role": "user", "content": KEY}])
+    assert refused.value.code == "guardrail-blocked"
+    with pytest.raises(anthropic.BadRequestError):
+        anthropic_client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": KEY}])
+    metrics = scraped(fleet)
+    assert metrics['sentinel_guardrail_finds_total{action="redact",guardrail="cards",kind="credit-card"}'] == 4
+    assert metrics['sentinel_guardrail_finds_total{action="block",guardrail="keys",kind="secret"}'] == 2
+    looks = "sentinel_guardrail_inspections_total"
+    assert metrics[looks + '{guardrail="cards",on="response",outcome="redacted"}'] == 4
+    assert metrics[looks + '{guardrail="keys",on="request",outcome="passed"}'] == 4
+    assert not any(name.startswith("sentinel_requests") and "guardrail" in name for name in metrics)

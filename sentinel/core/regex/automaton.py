@@ -51,7 +51,7 @@ class Pattern:
     def __init__(self, text: str, tree: Tree) -> None:
         self.text = text
         self.prefix = _literal_prefix(tree)
-        self._program = _Program(tree)
+        self._program = Program(tree)
 
     def matches(self, value: str) -> bool:
         """Say whether the whole value matches."""
@@ -97,7 +97,7 @@ class _Row(dict[str, "_Row"]):
 
     __slots__ = ("bits", "is_accepting", "program")
 
-    def __init__(self, program: _Program, bits: int) -> None:
+    def __init__(self, program: Program, bits: int) -> None:
         self.program = program
         self.bits = bits
         self.is_accepting = bool(bits & program.accepting)
@@ -106,7 +106,7 @@ class _Row(dict[str, "_Row"]):
         return self.program.step(self, character)
 
 
-class _Program:
+class Program:
     """The positions of a pattern and the products that lead from one to another.
 
     Bit 0 is the place before the pattern; the positions of characters follow.
@@ -155,6 +155,14 @@ class _Program:
             if bits & last:
                 after |= first
         return after & self.masks.get(character, self.other)
+
+    def before(self, bits: int) -> int:
+        """The places from which a finger may come to one of these."""
+        before = (bits & self.chained) >> 1
+        for last, first in self.moves:
+            if bits & first:
+                before |= last
+        return before
 
     def _forget(self) -> None:
         for row in self.rows.values():
