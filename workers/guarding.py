@@ -5,6 +5,7 @@ line on what it came to. What it has found it keeps to itself.
 
     request  ─▶ inspect: all its texts; what is redacted is replaced before anybody sends it
     answer   ─▶ collects? ── a stream of events ─▶ feed, finish: as it comes, a word behind (inference.watch)
+                         ├─ only observers ─────▶ goes on as it comes; a copy is judged at the end
                          └─ all else ───────────▶ kept, at most COLLECTED_BYTES_MAX, judged whole, then sent
 
 Rules:
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from workers.service import Service
 
 STREAMED: Final = frozenset({Framing.SSE, Framing.LINES})
+ENCODED: Final = "it is encoded, which was not asked for"
+TOO_LARGE: Final = "it is too large"
 SIDES: Final = {"request": 0, "response": 1}
 
 
@@ -51,10 +54,17 @@ def escort_of(service: Service, route: Route) -> Escort | None:
     return None if guards is None else Escort(guards, service.region, service.slot)
 
 
+def count_unread(service: Service, route: Route) -> None:
+    """A request of the route is in no dialect that could be read; its decision says what becomes of it."""
+    guards = service.table.guards.get(route.name)
+    if guards is not None:
+        Escort(guards, service.region, service.slot).count_unread()
+
+
 class Escort:
     """The guardrails of one exchange."""
 
-    __slots__ = ("_bytes", "_pieces", "_region", "_slot", "_steps", "_stopped", "_words", "chunks", "guards",
+    __slots__ = ("_bytes", "_copied", "_pieces", "_region", "_slot", "_steps", "_stopped", "_words", "chunks", "guards",
                  "left", "watch")  # fmt: skip
 
     def __init__(self, guards: Guards, region: Region, slot: int) -> None:
@@ -66,6 +76,7 @@ class Escort:
         self._region, self._slot = region, slot
         self._pieces: list[bytes] = []
         self._bytes = 0
+        self._copied: tuple[str, str, Ask] | None = None  # of an answer that goes on while it is kept: what it is
         self._steps: list[Step] = []
         self._words: list[str] = []
 
@@ -85,6 +96,11 @@ class Escort:
             self._count(one, "request", inspection, counts)
         return tuple(look.inspection for look in looks), body
 
+    def count_unread(self) -> None:
+        for one in self.guards.both:
+            if self._count(one, "request", unread(""), {}).status:
+                return
+
     # The answer.
 
     def collects(self, head: ResponseHead, ask: Ask) -> bool:
@@ -92,15 +108,25 @@ class Escort:
         if not self.guards.responses or not 200 <= head.status < 300:
             return False
         fields = dict(head.headers)
-        framing = framing_of(ask.dialect, fields.get("content-type", ""), is_stream=ask.is_stream)
+        content_type, encoding = fields.get("content-type", ""), fields.get("content-encoding", "")
+        framing = framing_of(ask.dialect, content_type, is_stream=ask.is_stream)
         is_open = head.content_length < 0 and (head.chunked or head.until_close)
-        if is_open and framing in STREAMED and fields.get("content-encoding", "") in PLAIN:
+        if is_open and framing in STREAMED and encoding in PLAIN:
             self.watch = Watch(self.guards.responses, ask.dialect, framing, decode_answer)
+            return False
+        if all(one.action == "observe" for one in self.guards.responses):
+            self._copied = content_type, encoding, ask
+            return False
+        is_unreadable = encoding not in PLAIN or head.content_length > COLLECTED_BYTES_MAX
+        if is_unreadable and not any(one.is_closed for one in self.guards.responses):
+            self._unread(ENCODED if encoding not in PLAIN else TOO_LARGE, b"")
             return False
         return True
 
     def feed(self, data: bytes) -> bytes:
-        """Octets of a stream; returns what goes on."""
+        """Octets of an answer that goes on as it comes; returns what does."""
+        if self._copied is not None and self._bytes <= COLLECTED_BYTES_MAX:
+            self.keep(data)
         if self.watch is None or not data:
             return data
         if self.watch.is_over:
@@ -118,9 +144,11 @@ class Escort:
 
     def refuse(self, exchange: Exchange, why: str) -> None:
         """The answer cannot be kept until it is whole."""
-        for one in self.guards.responses:
-            self._told(one, unread(why), {})
-        exchange.refuse(self.stopped or Reason.ANSWER_UNREADABLE)
+        one = next((one for one in self.guards.responses if one.is_closed), self.guards.responses[0])
+        reason = self._stopped = Reason.ANSWER_UNREADABLE
+        self._steps.append((reason, one.span, (one.name, "response", why)))
+        self._enter(one, "response", reason, {})
+        exchange.refuse(reason)
 
     def deliver(self, exchange: Exchange, tab: Tab, *, is_clean: bool) -> bool | None:
         """The answer is whole: judge it, and send what may be sent."""
@@ -142,7 +170,7 @@ class Escort:
         """A whole answer as it may go on; None: it is stopped."""
         framing = framing_of(ask.dialect, content_type, is_stream=ask.is_stream)
         if encoding not in PLAIN:
-            return self._unread("it is encoded, which was not asked for", body)
+            return self._unread(ENCODED, body)
         if framing in STREAMED:
             return self._whole_stream(body, framing, ask)
         try:
@@ -159,7 +187,7 @@ class Escort:
         for one in self.guards.responses:
             finding = look_through(holder, one, is_answer=True)
             reason = self._told(one, inspected(finding), finding.counts)
-            is_changed = is_changed or one.action != "observe"
+            is_changed = is_changed or finding.is_changed
             if reason.status:
                 return None
         return written(document) if is_changed else body
@@ -183,6 +211,10 @@ class Escort:
         """The exchange is over: its trace gets what was found in the answer; returns what the log says."""
         if self.watch is not None:
             self._tell_watch(self.watch)
+        if self._copied is not None and self._bytes > COLLECTED_BYTES_MAX:
+            self._unread(TOO_LARGE, b"")
+        elif self._copied is not None:
+            self.whole(b"".join(self._pieces), *self._copied)
         exchange.trace.extend(self._steps)
         return ", ".join(self._words)
 
@@ -201,13 +233,16 @@ class Escort:
 
     def _count(self, one: Guard, side: str, found: Inspection, counts: Counts) -> Reason:
         reason, _ = step_of(one, side, found)
+        self._enter(one, side, reason, counts)
+        return reason
+
+    def _enter(self, one: Guard, side: str, reason: Reason, counts: Counts) -> None:
         self._words.append(f"{one.name} {side} {reason.word}")
         series, kinds = one.plan.series, one.plan.kinds
         if series:
             self._notch(series[SIDES[side]], reason, 1)
             for kind, count in counts.items():
                 self._notch(series[len(SIDES) + kinds.index(kind)], reason, count)
-        return reason
 
     def _notch(self, series: int, reason: Reason, count: int) -> None:
         if series > OTHER:  # what found no room of its own is not counted as somebody else's

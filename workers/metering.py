@@ -64,7 +64,7 @@ from workers.bill import Bill, headers_of
 from workers.calls import call_of, pair_of, read_call, recognises, say, translated
 from workers.decoding import decode_answer, decode_request
 from workers.glances import GLANCES
-from workers.guarding import Escort, escort_of
+from workers.guarding import Escort, count_unread, escort_of
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault
 from workers.http1.heads import ResponseHead
@@ -102,6 +102,13 @@ def needs_body(exchange: Exchange, route: Route) -> bool:
 
 def appraise(exchange: Exchange, route: Route) -> Appraisal:
     """What the request may take; one that is read has a tab from here on."""
+    found = _read(exchange, route)
+    if exchange.tab is None and found is not FREE:
+        count_unread(exchange.downstream.service, route)
+    return found
+
+
+def _read(exchange: Exchange, route: Route) -> Appraisal:
     request, inference = exchange.request, route.inference
     assert request is not None and inference is not None
     service = exchange.downstream.service
@@ -298,6 +305,8 @@ class Tab:
         if body is not None:
             self.meter.feed(body)
             self.meter.finish()
+            if self.escort is not None and self.collector is None:
+                self.escort.feed(body)
             self.is_read = True
             reading = self.meter.reading()
             bill = self._bill(reading, self._estimator.fallback(self.ask, reading), 0)

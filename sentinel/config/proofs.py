@@ -107,6 +107,13 @@ def _lenient_limits(plan: Plan) -> Iterator[Finding]:
         if one.on_limit == "observe":
             yield Finding(one.span, f"`{one.name}` only observes: it refuses nobody", 'say `on-limit "reject"` when it '
                           "has observed enough", is_note=True)  # fmt: skip
+    for guardrail in plan.guardrails:
+        if guardrail.action == "observe":
+            yield Finding(guardrail.span, f"`{guardrail.name}` only observes: it stops and replaces nothing",
+                          'say `action "redact"` or `"block"` when it has observed enough', is_note=True)  # fmt: skip
+        elif guardrail.when_unreadable == "pass":
+            yield Finding(guardrail.span, f"`{guardrail.name}` lets pass what it cannot read",
+                          'say `when-unreadable "block"` where it protects something', is_note=True)  # fmt: skip
     lenient = [one for one in limits if one.on_limit != "observe" and one.when_full == "admit"]
     lenient += [one.connection_limit for one in plan.listeners if one.connection_limit is not None
                 and one.connection_limit.when_full == "admit"]  # fmt: skip

@@ -23,12 +23,16 @@ TOO_LONG: Final = "its texts are longer than `max-text`"
 
 
 class Finding(NamedTuple):
-    """What came of it. fault: why it was not read. attached_count: parts that are no text, and were not read."""
+    """What came of it. fault: why it was not read. attached_count: parts that are no text, and were not read.
+
+    is_changed: the document is no longer what it was.
+    """
 
     kind: Literal["clean", "found", "unread"]
     counts: Counts = {}  # noqa: RUF012 - never written
     fault: str = ""
     attached_count: int = 0
+    is_changed: bool = False
 
 
 def look_through(document: Members, guard: Guard, *, is_answer: bool = False) -> Finding:
@@ -47,7 +51,9 @@ def look_through(document: Members, guard: Guard, *, is_answer: bool = False) ->
                 text.put(guard.judge(text.value, counts))
     except (InferenceFault, RecursionError):
         return Finding("unread", fault="it is nested too deeply")
-    return Finding("found" if counts else "clean", counts, attached_count=reader.attached_count)
+    is_changed = reader.is_spelt or (bool(counts) and guard.action == "redact")
+    kind: Literal["clean", "found"] = "found" if counts else "clean"
+    return Finding(kind, counts, attached_count=reader.attached_count, is_changed=is_changed)
 
 
 class Look(NamedTuple):
@@ -69,7 +75,7 @@ def look_through_request(
     for one in guards:
         finding = look_through(document, one)
         looks.append(Look(one, inspected(finding), finding.counts))
-        is_changed = is_changed or (finding.kind == "found" and one.action == "redact")
+        is_changed = is_changed or finding.is_changed
         if (finding.kind == "unread" and one.is_closed) or (finding.kind == "found" and one.action == "block"):
             break
     return looks, written(document) if is_changed else body

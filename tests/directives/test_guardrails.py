@@ -282,6 +282,31 @@ def test_an_answer_that_cannot_be_read_is_stopped_or_told(tmp_path: Path, body: 
             assert steps(worker)[-1][:3] == (reason, "one", "response")
 
 
+@pytest.mark.parametrize("headers", ["false", "true"])
+def test_whoever_only_observes_keeps_nobody_waiting(tmp_path: Path, headers: str) -> None:
+    route = f'filters "one"\ninference {{ response-headers {headers}; }}'
+    with guarded(tmp_path, 'detect "email"', 'action "observe"', 'on "response"', route=route) as (worker, model):
+        model.answer = chat(MAIL)
+        assert ask(worker).body == model.answer
+        assert steps(worker)[-1] == ("guardrail-observed", "one", "response", "email 1", "0")
+        large = chat(MAIL, "y" * (5 << 20))
+        model.answer = large
+        assert ask(worker).body == large
+        assert steps(worker, 2)[-1][:2] == ("guardrail-skipped", "one")
+        model.answer, model.head = gzip.compress(chat("fine")), TYPE + "\r\ncontent-encoding: gzip"
+        assert ask(worker).body == model.answer
+        assert steps(worker, 3)[-1][:2] == ("guardrail-skipped", "one")
+
+
+@pytest.mark.parametrize(("more", "status"), [("", 502), ('when-unreadable "pass"', 200)])
+def test_an_answer_that_is_too_large_is_stopped_or_told(tmp_path: Path, more: str, status: int) -> None:
+    with guarded(tmp_path, 'detect "email"', 'on "response"', more) as (worker, model):
+        model.answer = chat("y" * (5 << 20))
+        assert ask(worker).status == status
+        reason = "guardrail-skipped" if more else "answer-unreadable"
+        assert [one[0] for one in steps(worker)] == ["guardrail-watches", reason]
+
+
 def test_an_answer_that_is_no_success_passes_as_it_is(tmp_path: Path) -> None:
     with guarded(tmp_path, 'detect "email"', 'action "block"') as (worker, model):
         model.answer, model.head = f'{{"error":"{MAIL}"}}'.encode(), "HTTP/1.1 429 Slow"
@@ -350,6 +375,51 @@ def test_what_cannot_be_read_of_a_stream_ends_it_or_passes(tmp_path: Path) -> No
             assert (b"{no" in answer.body) is bool(more)
             assert (b'"answer-unreadable"' in answer.body) is not bool(more)
             assert steps(worker)[-1][0] == reason
+
+
+def test_answers_in_another_dialect_are_looked_through_in_the_clients(tmp_path: Path) -> None:
+    provider = 'provider { dialect "anthropic"; translate { max-tokens 99; }; }'
+    text = f"her card is {CARD}, and that is all"
+    with guarded(tmp_path, 'detect "credit-card" "email"', upstream=provider) as (worker, model):
+        usage = {"input_tokens": 3, "output_tokens": 9}
+        model.answer = json.dumps({
+            "id": "x", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn", "usage": usage,
+            "content": [{"type": "text", "text": text}],
+        }).encode()  # fmt: skip
+        assert text_of(ask(worker, MAIL)) == "her card is [credit-card], and that is all"
+        assert json.loads(model.read)["messages"][0]["content"] == "[email]" and "max_tokens" in model.read
+        stream = spoken(text, 2)
+        model.stream = [stream[at : at + 5] for at in range(0, len(stream), 5)]
+        assert streamed(ask(worker, MAIL, stream=True)) == "her card is [credit-card], and that is all"
+        assert [one["output_tokens"] for one in worker.log(2)] == [9, 9]
+    blocking = 'action "block"'
+    with guarded(tmp_path / "b", 'detect "credit-card"', blocking, upstream=provider) as (worker, model):
+        model.stream = [spoken(text, 2)]
+        assert b'"answer-blocked"' in ask(worker, stream=True).body
+        content = [{"type": "text", "text": CARD}]
+        answer = {"type": "message", "role": "assistant", "content": content, "stop_reason": "end_turn", "usage": usage}
+        model.stream, model.answer = None, json.dumps(answer).encode()
+        assert said(ask(worker)) == (403, "answer-blocked")
+
+
+def test_a_list_of_events_is_judged_whole(tmp_path: Path) -> None:
+    """As Gemini streams without `alt=sse`."""
+    pieces = [{"candidates": [{"content": {"parts": [{"text": one}]}}]} for one in (f"it is {CARD}", " or so")]
+    with guarded(tmp_path, 'detect "credit-card"', 'on "response"') as (worker, model):
+        model.answer = json.dumps(pieces).encode()
+        answer = post(worker, b'{"contents":[{"parts":[{"text":"x"}]}]}', "/v1beta/models/m:streamGenerateContent")
+        texts = [one["candidates"][0]["content"]["parts"][0]["text"] for one in json.loads(answer.body)]
+        assert texts == ["it is [credit-card]", " or so"]
+
+
+def test_what_is_not_changed_goes_on_as_the_octets_that_it_was(tmp_path: Path) -> None:
+    with guarded(tmp_path, 'detect "credit-card"') as (worker, model):
+        body = b'{"messages" : [{"role":"user","content":"\\u00e4 hello"}],\n"model":"m"}'
+        model.answer, model.head = b"  " + chat("fine"), TYPE + '\r\netag: "x"'
+        answer = post(worker, body)
+        assert model.bodies == [body] and answer.body == model.answer and answer.fields["etag"] == '"x"'
+        model.answer = chat(CARD)
+        assert "etag" not in post(worker, body).fields, "it was of another text"
 
 
 def spoken(text: str, step: int) -> bytes:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -377,10 +378,14 @@ def test_guardrails_hold_for_both_sdks_in_json_and_in_streams(fleet: Fleet) -> N
     assert refused.value.code == "guardrail-blocked"
     with pytest.raises(anthropic.BadRequestError):
         anthropic_client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": KEY}])
+    with pytest.raises(urllib.error.HTTPError) as unread:
+        urllib.request.urlopen(f"http://127.0.0.1:{fleet.port}/guarded/v1/files", data=b"{}", timeout=10)
+    assert unread.value.headers["x-sentinel-reason"] == "guardrail-unreadable"
     metrics = scraped(fleet)
     assert metrics['sentinel_guardrail_finds_total{action="redact",guardrail="cards",kind="credit-card"}'] == 4
     assert metrics['sentinel_guardrail_finds_total{action="block",guardrail="keys",kind="secret"}'] == 2
     looks = "sentinel_guardrail_inspections_total"
     assert metrics[looks + '{guardrail="cards",on="response",outcome="redacted"}'] == 4
     assert metrics[looks + '{guardrail="keys",on="request",outcome="passed"}'] == 4
+    assert metrics[looks + '{guardrail="cards",on="request",outcome="unreadable"}'] == 1
     assert not any(name.startswith("sentinel_requests") and "guardrail" in name for name in metrics)

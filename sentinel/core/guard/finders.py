@@ -12,6 +12,7 @@ Rules:
    text that comes in pieces, of which the undecided end is kept, leads to the same finds as the whole.
 2. Everything costs time in proportion to the text: repeats are bounded, and nothing in an expression here can match the
    same text in two ways. Operators' patterns have an engine of their own (core.regex).
+   An expression begins with the characters that may begin a find, and looks back only then: the engine skips the rest.
 3. Numbers that have a check digit are only found if it is right. Blanks and dashes may stand between the digits.
 """
 
@@ -48,17 +49,20 @@ def run_from(text: str, is_part: Callable[[str], bool], most: int) -> int:
 class Shape:
     """What one expression finds. `parts`: all characters that a find may consist of; `begins`: those that begin it."""
 
-    __slots__ = ("_begins", "_found", "_is_part", "chars_max", "kind")
+    __slots__ = ("_begins", "_found", "_is_part", "_is_right", "chars_max", "kind")
 
-    def __init__(self, kind: str, found: str, parts: str, begins: str, chars_max: int) -> None:
+    def __init__(
+        self, kind: str, found: str, parts: str, begins: str, chars_max: int, is_right: Callable[[str], bool] = bool
+    ) -> None:
         self.kind = kind
         self.chars_max = chars_max
         self._found = re.compile(found, re.ASCII)
         self._is_part = frozenset(parts).__contains__
         self._begins = frozenset(begins)
+        self._is_right = is_right
 
     def spans(self, text: str) -> list[Span]:
-        return [one.span() for one in self._found.finditer(text)]
+        return [one.span() for one in self._found.finditer(text) if self._is_right(one.group())]
 
     def open_from(self, text: str) -> int:
         start = run_from(text, self._is_part, self.chars_max + 1)
@@ -162,7 +166,9 @@ IBAN_CHARS: Final = {
     "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30,
 }  # fmt: skip
 """How long they are, by country (ISO 13616)."""
-IBAN_BEGIN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
+IBAN_BEGIN: Final = re.compile(r"[0-9]{2}(?<=[A-Za-z]{2}..)(?<![A-Za-z0-9]....)")
+IBAN_BEGIN_CHARS: Final = 2
+"""Before the digits, from which it is found."""
 IBAN_REST: Final = re.compile(r"(?:[ -]?[A-Za-z0-9]){11,30}")
 IBAN_OPEN: Final = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z](?:[A-Za-z](?:[0-9](?:[0-9](?:[ -]?[A-Za-z0-9]){0,30}[ -]?)?)?)?\Z"
@@ -178,17 +184,18 @@ class Ibans:
     def spans(self, text: str) -> list[Span]:
         found: list[Span] = []
         for begin in IBAN_BEGIN.finditer(text):
-            size = IBAN_CHARS.get(begin.group()[:2].upper(), 0)
+            start = begin.start() - IBAN_BEGIN_CHARS
+            size = IBAN_CHARS.get(text[start : begin.start()].upper(), 0)
             rest = IBAN_REST.match(text, begin.end()) if size else None
             if rest is None:
                 continue
-            places = [at for at in range(begin.start(), rest.end()) if text[at] not in " -"]
+            places = [at for at in range(start, rest.end()) if text[at] not in " -"]
             if len(places) < size:
                 continue
             end = places[size - 1] + 1
             is_over = end == len(text) or not (text[end].isascii() and text[end].isalnum())
             if is_over and _is_iban("".join([text[at] for at in places[:size]])):
-                found.append((begin.start(), end))
+                found.append((start, end))
         return found
 
     def open_from(self, text: str) -> int:
@@ -237,6 +244,8 @@ class Ipv6Addresses:
 SECRET_BEGIN: Final = re.compile(
     r"(?<![A-Za-z0-9])(?:AKIA|ASIA|AIza|sk-|[rs]k_(?:live|test)_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|hf_|npm_|eyJ)"
 )
+SECRET_BEGINS: Final = ("sk", "eyJ", "gh", "AKIA", "ASIA", "AIza", "rk_", "glpat", "xox", "hf_", "npm_")
+"""One of these is in each of them."""
 SECRET: Final = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"A[KS]IA[A-Z0-9]{16}(?![A-Za-z0-9])"
@@ -261,6 +270,8 @@ class Secrets:
     _is_part = frozenset(LETTERS + DIGITS + "_.-").__contains__
 
     def spans(self, text: str) -> list[Span]:
+        if not any([begin in text for begin in SECRET_BEGINS]):
+            return []
         return [one.span() for one in SECRET.finditer(text)]
 
     def open_from(self, text: str) -> int:
@@ -338,19 +349,24 @@ class Own:
 
 
 PHONE: Final = (
-    r"(?<![\w+])(?:\+[ (]{0,2}[1-9](?:[ ().\-/]{0,2}[0-9]){6,14}|(?:\([0-9]{3}\) ?|[0-9]{3}[-. ])[0-9]{3}[-. ][0-9]{4})"
-    r"(?![0-9])"
+    r"[+(0-9](?<![\w+].)(?:(?<=\+)[ (]{0,2}[1-9](?:[ ().\-/]{0,2}[0-9]){6,14}"
+    r"|(?:(?<=\()[0-9]{3}\) ?|(?<=[0-9])[0-9]{2}[-. ])[0-9]{3}[-. ][0-9]{4})(?![0-9])"
 )
-SSN: Final = r"(?<![\d-])(?!000|666|9)[0-9]{3}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9-])"
-OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-IPV4: Final = rf"(?<![\w.]){OCTET}(?:\.{OCTET}){{3}}(?![\w]|\.[0-9])"
+SSN: Final = (
+    r"[0-8](?<![\d-].)(?!(?<=0)00|(?<=6)66)[0-9]{2}([- ])(?!00)[0-9]{2}\1(?!0000)[0-9]{4}(?![0-9-])"
+)  # fmt: skip
+IPV4: Final = r"[0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])"
+
+
+def _is_ipv4(text: str) -> bool:
+    return all(int(octet) < 256 and (octet[0] != "0" or octet == "0") for octet in text.split("."))
 
 
 def built_in() -> dict[str, Callable[[], Finder]]:
     """What is known by its shape, by the names that operators write."""
     return {
         "credit-card": Cards, "email": Emails, "iban": Ibans,
-        "ipv4": lambda: Shape("ipv4", IPV4, DIGITS + ".", DIGITS, 17),
+        "ipv4": lambda: Shape("ipv4", IPV4, DIGITS + ".", DIGITS, 17, _is_ipv4),
         "ipv6": Ipv6Addresses,
         "phone": lambda: Shape("phone", PHONE, DIGITS + " ().-/+", DIGITS + "(+", 48),
         "secret": Secrets,

@@ -104,12 +104,12 @@ def _merged(found: list[Find]) -> list[Find]:
 class Guards:
     """All guardrails of a route, in the order in which it names them."""
 
-    __slots__ = ("names", "requests", "responses")
+    __slots__ = ("both", "requests", "responses")
 
     def __init__(self, guards: Sequence[Guard]) -> None:
         self.requests = tuple(one for one in guards if "request" in one.plan.on)
         self.responses = tuple(one for one in guards if "response" in one.plan.on)
-        self.names = tuple(one.name for one in guards)
+        self.both = tuple(guards)
 
 
 def guards_of(plan: Plan) -> dict[str, Guard]:

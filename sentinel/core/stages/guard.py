@@ -39,8 +39,7 @@ def guard(
             trace.extend([(Reason.GUARDRAIL_WATCHES, one.span, (one.name,)) for one in guards.responses])
         return refusal
     fault = unread(appraisal.fault or UNKNOWN)
-    both = tuple(dict.fromkeys((*guards.requests, *guards.responses)))
-    return _judged(candidate, both, (fault,) * len(both), trace)
+    return _judged(candidate, guards.both, (fault,) * len(guards.both), trace)
 
 
 def _judged(
