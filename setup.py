@@ -67,7 +67,7 @@ COMPILED = [
         "balance/chooser", "stages/forward", "stages/hold", "stages/limit", "stages/match", "stages/respond",
     )),
     *(f"workers/{name}.py" for name in (
-        "answer", "attempt", "downstream", "exchange", "hedging", "ids", "ledger", "metering", "places",
+        "answer", "attempt", "downstream", "exchange", "hedging", "ids", "intake", "ledger", "metering", "places",
         "pool", "retrying", "service", "shadowing", "timers", "world",
     )),
 ]  # fmt: skip

@@ -47,6 +47,7 @@ from workers.blanks import copy_of
 from workers.errors import Fields
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
+from workers.intake import said_id
 from workers.outward import Outward, outward_of, stamp_of
 from workers.pool import Link, Pool
 from workers.telling import written
@@ -183,7 +184,13 @@ class Exchange:
         downstream = self.downstream
         service, intake = downstream.service, downstream.intake
         try:
-            request = intake.take(self, downstream)
+            head, is_trusted = self.head, downstream.is_trusted
+            # First: who is refused is told his id too.
+            self.name((is_trusted and said_id(head)) or service.ids.new())
+            request, self.authority, self.lines = intake.take(
+                head, downstream.peer, is_trusted, downstream.stranger_lines, self.id_line
+            )
+            self.request = request
             if not self.body_done:
                 self.kept = []
                 downstream.take_body(self)

@@ -31,8 +31,6 @@ from workers.ids import is_acceptable
 from workers.timers import NEVER
 
 if TYPE_CHECKING:
-    from workers.downstream import Downstream
-    from workers.exchange import Exchange
     from workers.http1.heads import RequestHead
     from workers.turnstile import Turnstile
 
@@ -72,19 +70,15 @@ class Intake:
             return route.max_body_bytes or NEVER
         return self.listener.max_body_bytes or NEVER
 
-    def take(self, exchange: Exchange, downstream: Downstream) -> Request:
-        """Fill in what the exchange knows of its request; raises ClientFault.
+    def take(
+        self, head: RequestHead, peer: str, is_trusted: bool, stranger_lines: bytes, id_line: bytes
+    ) -> tuple[Request, str, bytes]:
+        """The request, the authority as the upstream is told, and the lines for the upstream; raises ClientFault.
 
-        The id and the lines for the upstream are set first: a refusal needs the id too.
+        stranger_lines: what the upstream is told of a peer that is not trusted (workers.forwarded).
         """
-        head = exchange.head
         method, raw_target, raw_host = head.method, head.target, head.host
-        peer = downstream.peer
-        if downstream.is_trusted:
-            client_ip = self._hear_proxy(exchange, head, peer)
-        else:
-            client_ip = peer
-            exchange.name(downstream.service.ids.new())
+        client_ip, lines = self._hear_proxy(head, peer) if is_trusted else (peer, stranger_lines)
         if method in REFUSED_METHODS:
             raise ClientFault(Reason.METHOD_REFUSED)
         target = self._targets.get(raw_target)
@@ -97,15 +91,12 @@ class Intake:
             host_line = _host_line(written)
         else:
             raise ClientFault(Reason.BAD_HOST)
-        exchange.authority = written
-        if downstream.is_trusted:
-            exchange.lines += self._hear_host(head, host_line) + exchange.id_line
-        else:
-            exchange.lines = downstream.stranger_lines + host_line + exchange.id_line
-        request = exchange.request = Request(
+        if is_trusted:
+            host_line = self._hear_host(head, host_line)
+        request = Request(
             method, self.scheme, host, target.path, target.query, target.target, (), client_ip, self.name, head,
         )  # fmt: skip
-        return request
+        return request, written, lines + host_line + id_line
 
     # Targets and hosts.
 
@@ -161,27 +152,26 @@ class Intake:
 
     # Trusted proxies.
 
-    def _hear_proxy(self, exchange: Exchange, head: RequestHead, peer: str) -> str:
-        """Who the client is, in the words of a proxy that we trust."""
-        values: dict[str, list[str]] = {}
-        for name, value in head.headers:
-            if name in ("x-forwarded-for", "x-forwarded-proto", "x-request-id"):
-                values.setdefault(name, []).append(value)
-        chain = forwarded.split_chain(values.get("x-forwarded-for", []))
+    def _hear_proxy(self, head: RequestHead, peer: str) -> tuple[str, bytes]:
+        """Who the client is, in the words of a proxy that we trust, and what the upstream is told of it."""
+        chained = [value for name, value in head.headers if name == "x-forwarded-for"]
+        said = [value.lower() for name, value in head.headers if name == "x-forwarded-proto"]
+        chain = forwarded.split_chain(chained)
         client = self.trust.client(peer, chain)
-        said = values.get("x-forwarded-proto", [])
-        scheme = said[0].lower() if len(said) == 1 and said[0].lower() in DEFAULT_PORTS else self.scheme
-        ids = values.get("x-request-id", [])
-        known = len(ids) == 1 and is_acceptable(ids[0])
-        exchange.name(ids[0] if known else exchange.downstream.service.ids.new())
-        exchange.lines = forwarded.lines_for_trusted(peer, client, chain, scheme)
-        return client
+        scheme = said[0] if len(said) == 1 and said[0] in DEFAULT_PORTS else self.scheme
+        return client, forwarded.lines_for_trusted(peer, client, chain, scheme)
 
     def _hear_host(self, head: RequestHead, host_line: bytes) -> bytes:
         """Whom the client asked that proxy for, if it says so and it can be read."""
         said = [value for name, value in head.headers if name == "x-forwarded-host"]
         named = parse_authority(said[0]) if len(said) == 1 else None
         return host_line if named is None else _host_line(str(named))
+
+
+def said_id(head: RequestHead) -> str:
+    """What a trusted proxy calls the request, if that is acceptable; else ""."""
+    said = [value for name, value in head.headers if name == "x-request-id"]
+    return said[0] if len(said) == 1 and is_acceptable(said[0]) else ""
 
 
 def _host_line(written: str) -> bytes:

@@ -17,9 +17,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from sentinel.core.appraisal import Appraisal, Translation
@@ -47,13 +47,9 @@ from workers.calls import call_of, dialect_of, read_call, say, translated
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
-from workers.intake import Intake
+from workers.intake import Intake, said_id
 from workers.outward import Stamp, outward_of, stamp_of
 from workers.zones import offset_of
-
-if TYPE_CHECKING:
-    from workers.downstream import Downstream
-    from workers.exchange import Exchange
 
 PORTS: Final = {"http": 80, "https": 443}
 ID: Final = "dry-run"
@@ -210,7 +206,6 @@ class House:
             answer = _answer(refusal, question.method)
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
-        assert request is not None, "the intake has taken it"
         world.dialect_of, world.offset_of = dialect_of, offset_of
         reader = None if question.body is None else _Reader(self.table, world, question.body)
         world.read, world.translated = (None, translated) if reader is None else (reader.read, reader.translated)
@@ -288,7 +283,7 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
         return ()
     head, request = visit.head, visit.request
     assert request is not None, "what was forwarded was read"
-    dropped = DROPPED if visit.downstream.is_trusted else DROPPED_FROM_STRANGERS
+    dropped = DROPPED if visit.is_trusted else DROPPED_FROM_STRANGERS
     name = verdict.endpoint.name
     authority = visit.authority or ("localhost" if name.startswith("unix:") else name)  # as workers.attempt
     provider = verdict.provider
@@ -343,47 +338,19 @@ class _Reader:
         return say(translated(route, provider, request), provider, self._body)[0]
 
 
-class _Ids:
-    """Gives the one rehearsal its name."""
-
-    def new(self) -> str:
-        return ID
-
-
-@dataclass(slots=True)
-class _Service:
-    ids: _Ids = field(default_factory=_Ids)
-
-
-@dataclass(slots=True)
-class _Visitor:
-    """Stands in for a connection: as much of one as the intake looks at."""
-
-    peer: str
-    is_trusted: bool
-    stranger_lines: bytes = b""
-    service: _Service = field(default_factory=_Service)
-
-
-@dataclass(slots=True)
-class _Visit:
-    """Stands in for an exchange; the lines for the upstream are written down and sent to nobody."""
+class _Visit(NamedTuple):
+    """What an exchange would know of its request; the lines for the upstream are written down and sent to nobody."""
 
     head: RequestHead
-    downstream: _Visitor
-    authority: str = ""
-    lines: bytes = b""
-    id_line: bytes = b""
-    request: Request | None = None
-
-    def name(self, request_id: str) -> None:
-        self.id_line = f"x-request-id: {request_id}\r\n".encode()
+    is_trusted: bool
+    request: Request
+    authority: str
+    lines: bytes
 
 
 def read_request(intake: Intake, question: Question, peer: str) -> tuple[Request, RequestHead]:
     """Parse and take in a request as a worker does; raises ClientFault as it would."""
     visit, head = _arrived(intake, question, peer)
-    assert visit.request is not None, "the intake has taken it"
     return visit.request, head
 
 
@@ -394,10 +361,10 @@ def _arrived(intake: Intake, question: Question, peer: str) -> tuple[_Visit, Req
     )
     if head is None:
         raise ClientFault(Reason.HEADER_TIMEOUT, "the head does not end")
-    visitor = _Visitor(peer, intake.trust.trusts(peer), lines_for_stranger(peer, intake.scheme))
-    visit = _Visit(head, visitor)
-    intake.take(cast("Exchange", visit), cast("Downstream", visitor))
-    return visit, head
+    is_trusted = intake.trust.trusts(peer)
+    id_line = f"x-request-id: {(is_trusted and said_id(head)) or ID}\r\n".encode()
+    taken = intake.take(head, peer, is_trusted, lines_for_stranger(peer, intake.scheme), id_line)
+    return _Visit(head, is_trusted, *taken), head
 
 
 def _refusal(reason: Reason, detail: str, place: str) -> Node:
