@@ -14,7 +14,9 @@ import openai
 import pytest
 
 from sentinel.config import load_text, render_problems
+from sentinel.core.reasons import Reason
 from sentinel.core.record import decode
+from sentinel.explain.words import step_text
 from tests.directives.house import serving, written
 from tests.directives.test_cases import holds, refused
 from tests.workers.child import Answer, Client, Worker, wait_until
@@ -219,17 +221,17 @@ def test_only_the_sides_that_are_named_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.directive("guardrail/when-unreadable")
-@pytest.mark.parametrize(
-    ("body", "path"),
-    [(b"{", CHAT), (b'{"model":"m"}', "/v1/audio/speech"), (gzip.compress(b'{"model":"m","messages":[]}'), CHAT)],
-)
-def test_what_cannot_be_read_is_stopped_or_told(tmp_path: Path, body: bytes, path: str) -> None:
+def test_what_cannot_be_read_is_stopped_or_told(tmp_path: Path) -> None:
+    packed = gzip.compress(b'{"model":"m","messages":[]}')
+    unreadable = [(b"{", CHAT), (b'{"model":"m"}', "/v1/audio/speech"), (packed, CHAT)]
     with guarded(tmp_path, 'detect "email"') as (worker, model):
-        assert said(post(worker, body, path)) == (400, "guardrail-unreadable") and not model.bodies
+        for body, path in unreadable:
+            assert said(post(worker, body, path)) == (400, "guardrail-unreadable") and not model.bodies
         assert Client(worker.port).get("/v1/models").status == 200, "there is nothing to read in it"
     with guarded(tmp_path / "passing", 'detect "email"', 'when-unreadable "pass"') as (worker, model):
-        assert post(worker, body, path).status == 200 and model.bodies == [body]
-        assert steps(worker)[0][:3] == ("guardrail-skipped", "one", "request")
+        for count, (body, path) in enumerate(unreadable, 1):
+            assert post(worker, body, path).status == 200 and model.bodies[-1] == body
+            assert steps(worker, count)[0][:3] == ("guardrail-skipped", "one", "request")
 
 
 @pytest.mark.directive("guardrail/max-text")
@@ -270,16 +272,16 @@ def test_an_answer_is_stopped_and_was_paid_for(tmp_path: Path) -> None:
         assert ask(worker).status == 200
 
 
-@pytest.mark.parametrize("body", [b"<html>", b'"text"', gzip.compress(chat("fine"))])
-def test_an_answer_that_cannot_be_read_is_stopped_or_told(tmp_path: Path, body: bytes) -> None:
-    head = TYPE + ("\r\ncontent-encoding: gzip" if body[:2] == b"\x1f\x8b" else "")
+def test_an_answer_that_cannot_be_read_is_stopped_or_told(tmp_path: Path) -> None:
     for more, status in (("", 502), ('when-unreadable "pass"', 200)):
         with guarded(tmp_path / str(status), 'detect "email"', more) as (worker, model):
-            model.answer, model.head = body, head
-            answer = ask(worker)
-            assert answer.status == status and (status == 502 or answer.body == body)
-            reason = "guardrail-skipped" if more else "answer-unreadable"
-            assert steps(worker)[-1][:3] == (reason, "one", "response")
+            for count, body in enumerate([b"<html>", b'"text"', gzip.compress(chat("fine"))], 1):
+                packed = "\r\ncontent-encoding: gzip" if body[:2] == b"\x1f\x8b" else ""
+                model.answer, model.head = body, TYPE + packed
+                answer = ask(worker)
+                assert answer.status == status and (status == 502 or answer.body == body)
+                reason = "guardrail-skipped" if more else "answer-unreadable"
+                assert steps(worker, count)[-1][:3] == (reason, "one", "response")
 
 
 @pytest.mark.parametrize("headers", ["false", "true"])
@@ -468,6 +470,22 @@ def test_sdks_read_streams_of_which_each_octet_comes_by_itself(tmp_path: Path) -
             except anthropic.APIStatusError as fault:
                 assert "answer-blocked" in str(fault.body) and said != text
             assert not any(character.isdigit() for character in "".join(heard)) and "@" not in "".join(heard)
+
+
+@pytest.mark.parametrize(
+    ("reason", "details", "words"),
+    [
+        (Reason.GUARDRAIL_PASSED, ("pii", "request", "", 2), "`pii` finds nothing in the request; 2 parts"),
+        (Reason.GUARDRAIL_REDACTED, ("pii", "request", "email 2", 0), "`pii` replaces in the request: email 2"),
+        (Reason.GUARDRAIL_OBSERVED, ("pii", "response", "email 1", 0), "observes, and finds in the answer: email 1"),
+        (Reason.ANSWER_BLOCKED, ("pii", "response", "iban 1", 0), "`pii` stops the answer: iban 1"),
+        (Reason.GUARDRAIL_SKIPPED, ("pii", "response", "it is encoded"), "goes on as it is: it is encoded"),
+        (Reason.GUARDRAIL_UNREADABLE, ("pii", "request", "why"), "`pii` cannot read the request: why"),
+        (Reason.GUARDRAIL_WATCHES, ("pii",), "`pii` will look through the answer"),
+    ],
+)
+def test_steps_in_words(reason: Reason, details: tuple[Any, ...], words: str) -> None:
+    assert words in step_text(reason, details)
 
 
 FILTERS = 'guardrail "one" {{ {}; }}'
