@@ -63,12 +63,20 @@ BLANKS = Extension(
 # The way of a request, and whoever holds what stands by it. All at once, so that they see each other's classes.
 COMPILED = [
     *(f"sentinel/core/{name}.py" for name in (
-        "candidates", "compiled", "decide", "keys", "limits", "pathindex", "request", "routes", "trace", "verdict",
-        "balance/chooser", "stages/forward", "stages/hold", "stages/limit", "stages/match", "stages/respond",
+        "allowances", "appraisal", "budgets", "candidates", "compiled", "decide", "drive", "keys", "limits",
+        "pathindex", "request", "routes", "trace", "verdict", "balance/chooser",
+        "stages/budget", "stages/forward", "stages/hold", "stages/limit", "stages/match", "stages/model",
+        "stages/respond", "stages/throttle",
     )),
+    *(f"sentinel/inference/{name}.py" for name in (
+        "adapters", "anthropic", "ask", "dialect", "encodings", "estimate", "fault", "frames", "look", "meter",
+        "openai", "sheet", "usage",
+    )),
+    "shm/tallies.py",
     *(f"workers/{name}.py" for name in (
-        "answer", "attempt", "downstream", "exchange", "hedging", "ids", "intake", "ledger", "metering", "places",
-        "pool", "retrying", "service", "shadowing", "timers", "world",
+        "answer", "attempt", "bill", "calls", "decoding", "downstream", "exchange", "glances", "hedging", "ids",
+        "intake", "ledger", "metering", "places", "pool", "pricing", "retrying", "service", "shadowing", "timers",
+        "world",
     )),
 ]  # fmt: skip
 

@@ -95,6 +95,12 @@ class Labels(NamedTuple):
 OTHERS: Final = Labels("(other)", "(other)", "(other)", "(other)", "")
 
 
+Label = tuple[str, str, str, str, str]
+"""The same as whoever counts hands it over: a named tuple would be made for nothing."""
+Count = tuple[int, int, int, bool, int, int, int]
+"""A Notch, likewise."""
+
+
 class Notch(NamedTuple):
     """One call. cost: in micro-units. first_ns: to the first token of a stream; 0: it was none, or brought none."""
 
@@ -147,16 +153,16 @@ class Tallies:
         self._words = memory.cast("B").cast("Q")
         self._reserve = reserve
         self._salt = b"".join(word.to_bytes(WORD, "little") for word in secret)
-        self._known: dict[Labels, int] = {}
+        self._known: dict[Label, int] = {}
         self._numbers: dict[int, int] = {}  # of the labels in the table, by their hash
         self._unsaid = 0  # of them, those that no configuration named when they came
-        self._waiting: dict[Labels, int] = {}
+        self._waiting: dict[Label, int] = {}
         self._ready: set[tuple[int, int]] = set()  # pieces of rows for which there is memory
 
     def release(self) -> None:
         self._words.release()
 
-    def add(self, slot: int, labels: Labels, notch: Notch, is_said: bool = True) -> None:
+    def add(self, slot: int, labels: Label, notch: Count, is_said: bool = True) -> None:
         """Count one call; the slot's process. is_said: the configuration names the model."""
         index = self._known.get(labels)
         if index is None:
@@ -188,7 +194,7 @@ class Tallies:
                 words[at + EACH_NS] += each_ns
                 words[at + EACHES + bisect_left(EACH_BOUNDS_MS, each_ns / MS)] += 1
 
-    def index(self, labels: Labels, is_said: bool = True) -> int:
+    def index(self, labels: Label, is_said: bool = True) -> int:
         """The number of these labels, a new one if need be; OTHER where there is no room."""
         return self._number(text_of(labels), is_said)
 
@@ -213,7 +219,7 @@ class Tallies:
             found[labels] = words if earlier is None else list(map(add, earlier, words))
         return [_tally(labels, words) for labels, words in found.items() if words[CALLS]]
 
-    def _learn(self, labels: Labels, is_said: bool) -> int:
+    def _learn(self, labels: Label, is_said: bool) -> int:
         if not is_said and self._is_crowded():
             lessons = self._waiting.pop(labels, 0) + 1
             if lessons < LESSONS and self._found(text_of(labels)) is None:

@@ -24,7 +24,7 @@ from sentinel.core.retry import IDEMPOTENT
 from sentinel.core.trace import Step
 from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
-from workers.forwarded import DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS
+from workers.forwarded import DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS, METERED
 from workers.http1.heads import build_request
 from workers.pool import EXHAUSTED, Link, Pool
 
@@ -247,15 +247,11 @@ def _send(exchange: Exchange, link: Link) -> None:
     exchange.reached = KEPT if link.uses > 1 else AGAIN if exchange.is_repeated else NEW
     authority = exchange.authority or _own_name(exchange.endpoint_name)
     dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
-    outward = exchange.outward
-    if outward is None:
-        raw = build_request(head, request.target, authority, exchange.lines, dropped, head.chunked)
+    outward, tab, lines = exchange.outward, exchange.tab, exchange.lines
+    if outward is None and tab is None:
+        raw = build_request(head, request.target, authority, lines, dropped, head.chunked)
     else:
-        raw = outward.head(build_request(
-            head, outward.target, outward.authority or authority, exchange.lines, dropped, head.chunked
-        ))  # fmt: skip
-    if exchange.tab is not None:
-        raw = exchange.tab.head(raw)
+        raw = _head_anew(exchange, authority, lines, dropped, outward)
     if exchange.backlog:
         raw = b"".join((raw, *exchange.backlog))
         exchange.backlog.clear()
@@ -292,13 +288,22 @@ def request_head(exchange: Exchange, name: str, more: bytes = b"", outward: Outw
     dropped = DROPPED_FROM_STRANGERS
     if exchange.downstream.is_trusted:
         dropped = DROPPED_FROM_SHADOWS if more else DROPPED
-    lines, head = exchange.lines + more, exchange.head
-    if outward is None:
-        raw = build_request(head, request.target, authority, lines, dropped, head.chunked)
-    else:
-        authority = outward.authority or authority
-        raw = outward.head(build_request(head, outward.target, authority, lines, dropped, head.chunked))
-    return raw if exchange.tab is None else exchange.tab.head(raw)
+    return _head_anew(exchange, authority, exchange.lines + more, dropped, outward)
+
+
+def _head_anew(
+    exchange: Exchange, authority: str, lines: bytes, dropped: frozenset[str], outward: Outward | None
+) -> bytes:
+    """The head, and what is said anew in it: by the tab, of the body and its answer; by a provider's stamp."""
+    request, head, tab = exchange.request, exchange.head, exchange.tab
+    assert request is not None
+    target = request.target
+    if outward is not None:
+        target, authority = outward.target, outward.authority or authority
+    raw = build_request(head, target, authority, lines, dropped if tab is None else METERED[dropped], head.chunked)
+    if tab is not None:
+        raw = tab.head(raw, len(lines), head)
+    return raw if outward is None else outward.head(raw)
 
 
 def _own_name(name: str) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from sentinel.core.prices import money
 from sentinel.inference.usage import Usage
+from workers.forms import Line
 
 NAME_CHARS_MAX: Final = 64
 """Of a model's name in the log and in headers."""
@@ -40,22 +41,6 @@ class Bill(NamedTuple):
     finish: str = ""
     first_ns: int = 0
     guardrails: str = ""
-
-
-class Line(msgspec.Struct, gc=False):
-    """What a line of the access log has besides; the order of the fields is the order in the log."""
-
-    model: str
-    answer_model: str
-    input_tokens: int | None
-    cached_tokens: int | None
-    output_tokens: int | None
-    tokens_reported: bool | None
-    finish_reason: str
-    first_token_ms: float | None
-    cost: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
-    currency: str | msgspec.UnsetType = msgspec.UNSET
-    guardrails: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -47,7 +47,7 @@ def call_of(inference: Inference, method: str, path: str) -> Call | None:
 
 def recognises(route: Route, request: Request) -> bool:
     """Whether a request is in a dialect of its route."""
-    return dialect_of(route, request) is not None
+    return route.inference is not None and call_of(route.inference, request.method, request.path) is not None
 
 
 def dialect_of(route: Route, request: Request) -> str | None:

@@ -52,7 +52,7 @@ SHADOW_FIELDS: Final[frozenset[str]] = _aliases("x-sentinel-shadow")
 """What marks a copy (workers.shadowing). A gateway that we trust may say that what it sends is one."""
 
 DROPPED_FROM_SHADOWS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS
-"""Also the mark that we set ourselves. (The kernel remembers four sets, and this is the fourth: make no others.)"""
+"""Also the mark that we set ourselves. (The kernel remembers eight sets, and there are seven: make few others.)"""
 
 DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS | {"proxy"} | _aliases(
     "x-forwarded-prefix", "x-forwarded-uri", "x-forwarded-path", "x-forwarded-method", "x-forwarded-scheme",
@@ -60,6 +60,12 @@ DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS | {"prox
     "x-rewrite-url", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "fastly-client-ip",
 )  # fmt: skip
 """Those, and what only a trusted proxy may say: who asks, in which scheme, and for which other path."""
+
+WRITTEN_ANEW: Final = frozenset({"accept-encoding"})
+METERED: Final[dict[frozenset[str], frozenset[str]]] = {
+    names: names | WRITTEN_ANEW for names in (DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS)
+}
+"""The same of requests to language models: besides, what the gateway says for itself (workers.metering)."""
 
 DROPPED_FROM_ANSWERS: Final[frozenset[str]] = frozenset({"x-request-id", "x-sentinel-reason"})
 """Ours to say, in answers: an upstream cannot claim that the gateway refused."""

@@ -11,93 +11,15 @@ differential test holds the two equal.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from sentinel.inference.dialect import Dialect
-from sentinel.inference.look import TOKENS_MAX
 from sentinel.inference.meter import Glances
 from sentinel.inference.sheet import Sheet
 from sentinel.inference.usage import fit
-
-Amount = Annotated[int, msgspec.Meta(ge=0, le=TOKENS_MAX)]
-
-
-class ChatDetails(msgspec.Struct, gc=False):
-    cached_tokens: Amount | None = None
-    audio_tokens: Amount | None = None
-    reasoning_tokens: Amount | None = None
-    cache_write_tokens: None = None
-    cache_write_tokens_details: None = None
-
-
-class ChatUsage(msgspec.Struct, gc=False):
-    prompt_tokens: Amount
-    completion_tokens: Amount
-    total_tokens: Amount | None = None
-    prompt_tokens_details: ChatDetails | None = None
-    completion_tokens_details: ChatDetails | None = None
-    prompt_cache_hit_tokens: None = None
-    input_tokens: msgspec.UnsetType = msgspec.UNSET  # to be there at all makes it another vocabulary
-
-
-class ChatMessage(msgspec.Struct, gc=False):
-    content: str
-    reasoning_content: None = None
-    reasoning: None = None
-    refusal: None = None
-    tool_calls: None = None
-    function_call: None = None
-    audio: None = None
-
-
-class ChatChoice(msgspec.Struct, gc=False):
-    message: ChatMessage
-    index: Amount = 0
-    finish_reason: str | None = None
-    text: None = None
-    usage: None = None
-
-
-class Chat(msgspec.Struct, gc=False):
-    usage: ChatUsage
-    choices: Annotated[list[ChatChoice], msgspec.Meta(min_length=1, max_length=1)]
-    model: str | None = None
-    error: None = None
-    x_groq: None = None
-
-
-class Written(msgspec.Struct, gc=False):
-    """Of the cache, in a message."""
-
-    ephemeral_1h_input_tokens: Amount | None = None
-    ephemeral_5m_input_tokens: Amount | None = None
-
-
-class MessageUsage(msgspec.Struct, gc=False):
-    input_tokens: Amount
-    output_tokens: Amount
-    cache_read_input_tokens: Amount | None = None
-    cache_creation_input_tokens: Amount | None = None
-    cache_creation: Written | None = None
-    output_tokens_details: None = None
-
-
-class Block(msgspec.Struct, gc=False):
-    text: str
-    thinking: None = None
-    name: None = None
-    input: None = None
-
-
-class Message(msgspec.Struct, gc=False):
-    usage: MessageUsage
-    content: Annotated[list[Block], msgspec.Meta(min_length=1, max_length=1)]
-    model: str | None = None
-    stop_reason: str | None = None
-    error: None = None
-
+from workers.forms import Chat, ChatDetails, Message, Written
 
 NO_DETAILS: Final = ChatDetails()
 NOT_WRITTEN: Final = Written()

@@ -59,7 +59,7 @@ from sentinel.inference.spans import replaced
 from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
-from shm.tallies import Labels, Notch
+from shm.tallies import Label
 from workers.bill import Bill, headers_of
 from workers.calls import call_of, pair_of, read_call, recognises, say, translated
 from workers.decoding import decode_answer, decode_request
@@ -67,7 +67,7 @@ from workers.glances import GLANCES
 from workers.guarding import Escort, count_unread, escort_of
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault
-from workers.http1.heads import ResponseHead
+from workers.http1.heads import RequestHead, ResponseHead
 from workers.interpreting import Collector, Interpreter
 
 if TYPE_CHECKING:
@@ -87,10 +87,9 @@ LOOK_BYTES: Final = 4 * 1024
 EXTENSION_TOKENS: Final = 256
 """What a stream that has outgrown its reservation reserves at a time."""
 FREE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
-REWRITTEN: Final = re.compile(
-    rb"\r\n(?:content-length|transfer-encoding|expect|accept-encoding):[^\r\n]*", re.IGNORECASE
-)
-"""Lines of a head that are said anew: the body is whole, may have been edited, and its answer must be readable."""
+EXPECT: Final = re.compile(rb"\r\nexpect:[^\r\n]*", re.IGNORECASE)
+"""What has been said already, where it was. The framing and `accept-encoding` are said anew, since the body is whole,
+may have been edited, and its answer must be readable."""
 
 
 def needs_body(exchange: Exchange, route: Route) -> bool:
@@ -272,9 +271,13 @@ class Tab:
         found = replaced(body, ("model",), errand.sent)
         return body if found is None else found
 
-    def head(self, raw: bytes) -> bytes:
-        """The head of the request, with what is said anew."""
-        return REWRITTEN.sub(b"", raw[:-2]) + self._lines
+    def head(self, raw: bytes, lines_bytes: int, head: RequestHead) -> bytes:
+        """The head of the request, with what is said anew. `lines_bytes`: what was put behind the client's lines."""
+        if head.expect_continue:
+            raw = EXPECT.sub(b"", raw)
+        end = len(raw) - lines_bytes - 2
+        framing = raw.rfind(b"\r\n", 0, end - 2) + 2  # the one line before those: every request here has a body
+        return raw[:framing] + raw[end:-2] + self._lines
 
     # The answer.
 
@@ -416,7 +419,7 @@ class Tab:
             self.refund()
             return
         meter.finish()
-        reading = meter.reading()
+        reading = meter.reading(is_last=True)
         usage = self._estimator.fallback(self.ask, reading)
         is_doubted = not usage.is_reported and any(doubt is not Doubt.CUT for doubt in reading.doubts)
         self._return(max(usage.total_tokens, self._tokens) if is_doubted else usage.total_tokens)
@@ -460,11 +463,12 @@ class Tab:
             exchange.trace.step(Reason.ANSWER_UNTRANSLATABLE, self._inference.span, stream.fault)
         tenant = self._inference.tenant
         assert exchange.route is not None and exchange.request is not None
+        labels: Label = (
+            exchange.route.name, model, self.asked.dialect._value_,
+            raw_part_of(tenant)(exchange.request) if tenant else "", bill.currency,
+        )  # fmt: skip
         region.tallies.add(
-            slot, Labels(
-                exchange.route.name, model, self.asked.dialect.value,
-                raw_part_of(tenant)(exchange.request) if tenant else "", bill.currency,
-            ), Notch(
+            slot, labels, (
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.is_reported,
                 min(bill.cost or 0, MONEY_MAX), exchange.ended_ns - exchange.started_ns, first_ns,
             ), model in self._said_models,

@@ -123,15 +123,19 @@ class LiveWorld:
         known = self._windows.get((period, time_zone))
         if known is None or not known.start_s <= now_s < known.end_s:
             known = self._windows[period, time_zone] = open_window(period, offset_of(time_zone), now_s)
-        return known._replace(now_s=now_s)
+        if known.now_s != now_s:
+            known = self._windows[period, time_zone] = known._replace(now_s=now_s)
+        return known
 
     def reserve(self, keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> tuple[int, ...]:
         now_ns = monotonic_ns()
-        if not any(term.steps or term.last for term in terms):
-            packed = [
-                BUDGET_TERM.pack(now_ns + term.left_s * SECOND, term.amount, term.limit, term.flags) for term in terms
-            ]
-            return *self._region.reserve(self._slot, now_ns, keys, b"".join(packed)), *[0] * len(terms)
+        packed: list[bytes] = []
+        for term in terms:
+            if term.steps or term.last:
+                break
+            packed.append(BUDGET_TERM.pack(now_ns + term.left_s * SECOND, term.amount, term.limit, term.flags))
+        else:
+            return self._region.reserve(self._slot, now_ns, keys, b"".join(packed)) + (0,) * len(terms)
         for _ in range(ATTEMPTS_MAX):
             earlier = self._earlier(keys, terms)
             packed = [

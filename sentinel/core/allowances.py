@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.budgets import EVERY, Offset, sibling, start_of, unit_name, window, write_key
-from sentinel.core.keys import is_within, part_of
+from sentinel.core.keys import REMEMBERED_CHARS_MAX, is_within, part_of
 from sentinel.core.limits import CLOSED, Field
 from sentinel.core.plan import Inference, TokenBudget
 from sentinel.core.prices import money
@@ -28,6 +28,8 @@ TOKENS_MAX: Final = 1 << 40
 """No request is appraised higher: far beyond what anybody means, and far from the edge of a shared word."""
 UNLIMITED: Final = (1 << 52) - 1
 
+KEYS_MAX: Final = 4096
+"""Of each budget of a route that are remembered; then its memory starts anew."""
 STEPS: Final = 24
 """What rolls moves on by so many steps a window: what was spent counts for that much longer, at most."""
 
@@ -100,9 +102,9 @@ class Allowance:
     """One budget as one route asks it; made with the route table."""
 
     __slots__ = (
-        "_networks", "_parts", "_rolling_s", "_step_s", "_steps", "_thresholds", "_title", "amount", "carried_max",
-        "currency", "flags", "has_exemptions", "is_observer", "limit", "name", "period", "rejects_unpriced", "span",
-        "time_zone", "unit", "warns_clients",
+        "_keys", "_networks", "_parts", "_rolling_s", "_step_s", "_steps", "_thresholds", "_title", "amount",
+        "carried_max", "currency", "flags", "has_exemptions", "is_observer", "limit", "name", "period",
+        "rejects_unpriced", "span", "time_zone", "unit", "warns_clients",
     )  # fmt: skip
 
     def __init__(self, budget: TokenBudget, route: str) -> None:
@@ -129,6 +131,7 @@ class Allowance:
             (lambda _: route) if kind == "route" else part_of(kind, budget.ipv4_prefix, budget.ipv6_prefix)
             for kind in budget.key
         )
+        self._keys: dict[tuple[int, tuple[str, ...]], bytes] = {}
         self._networks = budget.exempt
         self.has_exemptions = bool(budget.exempt)
 
@@ -141,8 +144,15 @@ class Allowance:
 
     def key(self, request: Request, appraisal: Appraisal, start_s: int) -> bytes:
         """What names the window of a request's budget."""
-        parts = [appraisal.account if part is None else part(request) for part in self._parts]
-        return write_key(self._title, start_s, parts)
+        parts = tuple([appraisal.account if part is None else part(request) for part in self._parts])
+        found = self._keys.get((start_s, parts))
+        if found is None:
+            found = write_key(self._title, start_s, parts)
+            if sum(map(len, parts)) <= REMEMBERED_CHARS_MAX:
+                if len(self._keys) >= KEYS_MAX:
+                    self._keys.clear()
+                self._keys[start_s, parts] = found
+        return found
 
     def term(self, key: bytes, amount: int, window: Window) -> Term:
         """How it is asked for so much."""
@@ -210,7 +220,11 @@ class Purse:
         )
 
 
-def fields_of(told: Sequence[tuple[Allowance, int, int, Window]]) -> tuple[Field, ...]:
+Told = tuple[Allowance, int, int, Window]
+"""A budget, what is used of it, of how much, and its window."""
+
+
+def fields_of(told: Sequence[Told]) -> tuple[Field, ...]:
     """What the client is told of its budgets (draft-ietf-httpapi-ratelimit-headers)."""
     if not told:
         return ()

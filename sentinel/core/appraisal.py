@@ -5,18 +5,19 @@ what it may cost at most; so much is put aside in the customer's books, and goes
 
 The core does not read bodies: whoever has the octets appraises them (World.appraise), and this is all that
 a decision knows of them.
+
+What is made with each request of a budget is a named tuple: a frozen dataclass takes four times as long (ADR 26).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from sentinel.core.prices import PriceBook, Rates
 
 
-@dataclass(frozen=True, slots=True)
-class Appraisal:
+class Appraisal(NamedTuple):
     """kind    what the request is
     ask        one that costs tokens: `input_tokens` are estimated, `output_tokens` are the most that it may bring
     free       nothing that could cost any (GET)
@@ -75,8 +76,7 @@ def priced(model: str, book: PriceBook | None, rates: Rates | None, tokens: tupl
     return rates.at_most(*tokens), model
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """So much of one budget; `limit`: what the budget has in its window, or UNLIMITED where it only observes."""
 
     lease: int
@@ -106,8 +106,7 @@ class Taking:
         return -(-tokens * self.period_ns // self.count)
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(NamedTuple):
     """What an exchange has put aside, of each budget in its unit. tokens: the most that it may take."""
 
     tokens: int

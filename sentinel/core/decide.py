@@ -25,7 +25,6 @@ a language model, may be waited for; where nobody can wait, `core.drive.run` run
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
 from typing import Any, final
 
 from sentinel.core.allowances import Purse
@@ -53,11 +52,13 @@ from sentinel.core.world import World
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Rest:
     """A decision that has to wait: what is left of it, to be awaited or driven (core.drive)."""
 
-    coroutine: Coroutine[Any, Any, Verdict]
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Verdict]) -> None:
+        self.coroutine = coroutine
 
 
 async def decide(table: RouteTable, request: Request, world: World, trace: Trace) -> Verdict:
@@ -179,7 +180,7 @@ def _down_the_list(
         appraisal = errand.appraisal
         if errand.sent != appraisal.model:  # it is the provider's name that has a price, and is a part of keys
             money, account = world.price(errand.sent, appraisal.input_tokens, appraisal.output_tokens)
-            appraisal = replace(appraisal, model=errand.sent, money=money, account=account)
+            appraisal = appraisal._replace(model=errand.sent, money=money, account=account)
         verdict = _within_budgets(
             table, candidate, errand.target.purse, request, appraisal, world, trace, errand.fields, errand
         )
@@ -205,7 +206,7 @@ def _within_budgets(
             return refusal
     refusal, told, spending = budget(candidate, purse, request, appraisal, world, trace)
     if takings:
-        spending = replace(spending or Spending(0), takings=takings)
+        spending = (spending or Spending(0))._replace(takings=takings)
     if refusal is not None:
         if takings and spending is not None:
             world.refund(spending)

@@ -35,11 +35,13 @@ class Pause:
 
 
 @final
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """A coroutine of the core waits for what is in a request's body; it is sent the appraisal."""
 
-    route: Route
+    __slots__ = ("route",)
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
 
     def __await__(self) -> Generator[Wanted, Appraisal, Appraisal]:
         return (yield self)

@@ -23,20 +23,36 @@ class Copy:
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Forward:
-    """Send it to this endpoint of this upstream."""
+    """Send it to this endpoint of this upstream. (`__init__` is written out since compiled it is native then.)"""
 
     route: Route
     upstream: Upstream
     endpoint: Endpoint
     wish: Wish  # by which other endpoints are chosen when this one fails
-    fields: tuple[tuple[str, str], ...] = ()  # what the answer shall have besides
-    leases: tuple[int, ...] = ()  # what is held until the exchange ends (World.hold)
-    shadows: tuple[Copy, ...] = ()
-    spending: Spending | None = None  # what was put aside at budgets, of a request to a language model
-    errand: Errand | None = None  # for which model it is sent there, where a line of `models` says so
-    translation: Translation = SAME  # how it is said to a provider of another dialect
+    fields: tuple[tuple[str, str], ...]  # what the answer shall have besides
+    leases: tuple[int, ...]  # what is held until the exchange ends (World.hold)
+    shadows: tuple[Copy, ...]
+    spending: Spending | None  # what was put aside at budgets, of a request to a language model
+    errand: Errand | None  # for which model it is sent there, where a line of `models` says so
+    translation: Translation  # how it is said to a provider of another dialect
+
+    def __init__(
+        self, route: Route, upstream: Upstream, endpoint: Endpoint, wish: Wish,
+        fields: tuple[tuple[str, str], ...] = (), leases: tuple[int, ...] = (), shadows: tuple[Copy, ...] = (),
+        spending: Spending | None = None, errand: Errand | None = None, translation: Translation = SAME,
+    ) -> None:  # fmt: skip
+        self.route = route
+        self.upstream = upstream
+        self.endpoint = endpoint
+        self.wish = wish
+        self.fields = fields
+        self.leases = leases
+        self.shadows = shadows
+        self.spending = spending
+        self.errand = errand
+        self.translation = translation
 
     @property
     def provider(self) -> Provider | None:

@@ -25,7 +25,7 @@ from sentinel.inference.openai import STRING, read_failure
 from sentinel.inference.sheet import Sheet
 from sentinel.inference.usage import fit
 
-TEXT: Final = re.compile(rb'"(?:text|partial_json|thinking)"\s*+:\s*+' + STRING.encode())
+TEXT: Final[re.Pattern[bytes]] = re.compile(rb'"(?:text|partial_json|thinking)"\s*+:\s*+' + STRING.encode())
 COUNTED: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 LONG: Final = "ephemeral_1h_input_tokens"
 SHORT: Final = "ephemeral_5m_input_tokens"

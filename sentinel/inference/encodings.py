@@ -136,5 +136,18 @@ def accepted(header: str, *, is_edited: bool, inflaters: Inflaters = INFLATERS) 
     """The `accept-encoding` to send on: what can be read here; `identity` alone where a stream will be edited."""
     if is_edited:
         return "identity"
+    if inflaters is INFLATERS and (known := ORDINARY.get(header)) is not None:
+        return known
+    return _readable(header, inflaters)
+
+
+def _readable(header: str, inflaters: Inflaters) -> str:
     kept = [one.strip() for one in header.split(",") if one.partition(";")[0].strip().lower() in inflaters]
     return ", ".join(kept) or "identity"
+
+
+ORDINARY: Final = {
+    header: _readable(header, INFLATERS)
+    for header in ("", "identity", "gzip", "gzip, deflate", "gzip, deflate, br", "gzip, deflate, br, zstd")
+}
+"""What nearly all clients say: the SDKs have it from their libraries."""

@@ -20,7 +20,7 @@ from sentinel.inference.openai import STRING, read_failure
 from sentinel.inference.sheet import Sheet
 from sentinel.inference.usage import fit
 
-TEXT: Final = re.compile(rb'"text"\s*+:\s*+' + STRING.encode())
+TEXT: Final[re.Pattern[bytes]] = re.compile(rb'"text"\s*+:\s*+' + STRING.encode())
 SNAKE: Final = {
     "systemInstruction": "system_instruction", "generationConfig": "generation_config",
     "maxOutputTokens": "max_output_tokens", "candidateCount": "candidate_count", "cachedContent": "cached_content",

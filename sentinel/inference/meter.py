@@ -148,9 +148,10 @@ class Meter:
             sheet.doubt(Doubt.CUT)
         return out if self._is_removing else b""
 
-    def reading(self) -> Reading:
+    def reading(self, *, is_last: bool = False) -> Reading:
+        """What is known so far. `is_last`: nothing more comes, and nobody will ask again (Sheet.reading)."""
         self._look_through()
-        return self._sheet.reading()
+        return self._sheet.reading(is_last=is_last)
 
     # -- streams
 

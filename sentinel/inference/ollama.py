@@ -19,7 +19,7 @@ from sentinel.inference.openai import STRING, read_failure, strings_or_tokens
 from sentinel.inference.sheet import Sheet
 from sentinel.inference.usage import fit
 
-TEXT: Final = re.compile(rb'"(?:content|response|thinking)"\s*+:\s*+' + STRING.encode())
+TEXT: Final[re.Pattern[bytes]] = re.compile(rb'"(?:content|response|thinking)"\s*+:\s*+' + STRING.encode())
 
 
 def is_ordinary(data: bytes) -> bool:

@@ -20,7 +20,7 @@ from sentinel.inference.look import Members, amount, entries, flag, inner, membe
 from sentinel.inference.openai import STRING, detail_of, read_failure, usage_of
 from sentinel.inference.sheet import Sheet
 
-TEXT: Final = re.compile(rb'"delta"\s*+:\s*+' + STRING.encode())
+TEXT: Final[re.Pattern[bytes]] = re.compile(rb'"delta"\s*+:\s*+' + STRING.encode())
 ENDINGS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 SOUND: Final = b'"response.audio.delta"'
 """Its delta is sound in base64, which is no text."""

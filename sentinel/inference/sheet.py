@@ -24,6 +24,8 @@ CHOICES_KEPT_MAX: Final = 128
 """What providers allow; what comes for further choices is added to the last one."""
 WORD_CHARS_MAX: Final = 64
 MESSAGE_CHARS_MAX: Final = 256
+FIRST_HALVES: Final = (chr(0xD800), chr(0xDBFF))
+"""Of a character beyond 16 bits, written as two; as numbers, since mypyc takes no half in a text."""
 
 Count = Callable[[str], int]
 
@@ -101,7 +103,7 @@ class Tally:
         while len(text) - start > BLOCK_CHARS:
             end = text.rfind(" ", start + BLOCK_CHARS // 2, start + BLOCK_CHARS)
             end = start + BLOCK_CHARS if end < 0 else end
-            if "\ud800" <= text[end - 1] <= "\udbff":  # the two halves of a character stay together
+            if FIRST_HALVES[0] <= text[end - 1] <= FIRST_HALVES[1]:  # the two halves of a character stay together
                 end -= 1
             chars, octets, tokens = self._measure(text[start:end])
             self._chars += chars
@@ -194,9 +196,12 @@ class Sheet:
         if model and self.model is None:
             self.model = model[:MESSAGE_CHARS_MAX]
 
-    def reading(self) -> Reading:
+    def reading(self, *, is_last: bool = False) -> Reading:
+        """`is_last`: where the provider has said what it took, nobody asks how much text that was."""
+        is_said = is_last and self.usage is not None and self.usage.is_reported
         return Reading(
-            self.model, self.usage, self.has_input, self.has_output, tuple(sorted(self._finish_reasons.items())),
-            self.failure, tuple(self._tallies[choice].produced(choice) for choice in sorted(self._tallies)),
+            self.model, self.usage, self.has_input, self.has_output,
+            tuple(sorted(self._finish_reasons.items())) if self._finish_reasons else (), self.failure,
+            () if is_said else tuple([self._tallies[choice].produced(choice) for choice in sorted(self._tallies)]),
             self.has_begun, self.is_ended, tuple(self._doubts),
         )  # fmt: skip

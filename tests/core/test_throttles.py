@@ -145,7 +145,7 @@ def test_keys_are_those_of_no_rate_limit_and_of_no_other_parts() -> None:
     one, other = (drafts_of(Throttle(limit, name), POST, appraisal) for name in ("a", "b"))
     keys = {draft.key for draft in (*one, *other)}
     assert len(keys) == 4
-    shifted = dataclasses.replace(appraisal, account="1:m")
+    shifted = appraisal._replace(account="1:m")
     assert drafts_of(Throttle(limit, "a"), POST, shifted)[0].key not in keys
     limiter = Limiter(RateLimit("tpm", SECOND, 1, 1, key=limit.key[:1]), "")
     assert limiter.key(POST) not in keys

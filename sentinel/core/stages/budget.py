@@ -10,10 +10,9 @@ What is put aside goes with the verdict (core.appraisal.Spending); who acts on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
-from sentinel.core.allowances import TOKENS_MAX, Allowance, Purse, Window, fields_of
+from sentinel.core.allowances import TOKENS_MAX, Allowance, Purse, Term, Told, Window, fields_of
 from sentinel.core.appraisal import Appraisal, Reservation, Spending
 from sentinel.core.candidates import Candidate
 from sentinel.core.limits import ADMITTED, FULL, Field
@@ -27,8 +26,40 @@ Found = tuple[Reject | None, tuple[Field, ...], Spending | None]
 """The refusal, or None; the fields that the answer shall have; and what was put aside."""
 
 WARNING: Final = "x-sentinel-budget-warning"
+WITHIN_BUDGET: Final = Reason.WITHIN_BUDGET  # an enum's member costs a search where it is named
+LARGER_THAN_BUDGET: Final = Reason.LARGER_THAN_BUDGET
 NO_RETRY: Final = ("x-should-retry", "false")
 """What the SDKs of OpenAI and Anthropic obey: to ask again within seconds is of no use until the window ends."""
+
+
+class Claim:
+    """What one budget is asked for, and what it said."""
+
+    __slots__ = ("allowance", "amount", "key", "lease", "term", "total", "whole", "window")
+
+    window: Window
+    key: bytes
+    term: Term
+
+    def __init__(self, allowance: Allowance, amount: int) -> None:
+        self.allowance = allowance
+        self.amount = amount
+        self.lease = self.total = self.whole = 0
+
+    def hear(self, used: int, lease: int, earlier: int) -> None:
+        self.lease = lease
+        self.total, self.whole = self.allowance.account(used, earlier)
+
+    @property
+    def told(self) -> Told:
+        """What the client is told of."""
+        return self.allowance, self.total, self.whole, self.window
+
+    def reservation(self) -> Reservation:
+        one, term = self.allowance, self.term
+        if not term.steps and not term.last:
+            return Reservation(self.lease, one.limit, self.amount, bool(one.currency), self.key)
+        return Reservation(self.lease, one.limit, self.amount, bool(one.currency), self.key, *term[4:])
 
 
 def budget(
@@ -41,50 +72,47 @@ def budget(
     allowances, refusal = _priced(candidate, purse.of(request), appraisal, trace)
     if refusal is not None:
         return refusal, (), None
-    amounts = [max(one.asked(appraisal), 1) for one in allowances]
-    for one, amount in zip(allowances, amounts, strict=True):
+    claims: list[Claim] = []
+    for one in allowances:
+        amount = max(one.asked(appraisal), 1)
         if amount > one.limit + one.carried_max:
-            trace.add((Reason.LARGER_THAN_BUDGET, one.span, (one.name, one.told(amount), one.told(one.amount))))
-            return _reject(candidate, Reason.LARGER_THAN_BUDGET, (NO_RETRY,)), (), None
-    if not allowances:
+            trace.add((LARGER_THAN_BUDGET, one.span, (one.name, one.told(amount), one.told(one.amount))))
+            return _reject(candidate, LARGER_THAN_BUDGET, (NO_RETRY,)), (), None
+        claims.append(Claim(one, amount))
+    if not claims:
         return None, (), Spending(tokens)
-    windows = [world.window(one.period, one.time_zone) for one in allowances]
-    asked = list(zip(allowances, windows, strict=True))
-    keys = tuple([one.key(request, appraisal, window.start_s) for one, window in asked])
-    terms = tuple([
-        one.term(key, amount, window) for (one, window), key, amount in zip(asked, keys, amounts, strict=True)
-    ])  # fmt: skip
-    outcome, index, *answer = world.reserve(keys, terms)
-    count = len(asked)
-    used, leases, earlier = answer[:count], answer[count : 2 * count], answer[2 * count :]
-    accounts = [one.account(*found) for one, *found in zip(allowances, used, earlier, strict=True)]
+    for claim in claims:
+        one = claim.allowance
+        claim.window = window = world.window(one.period, one.time_zone)
+        claim.key = one.key(request, appraisal, window.start_s)
+        claim.term = one.term(claim.key, claim.amount, window)
+    answer = world.reserve(tuple([one.key for one in claims]), tuple([one.term for one in claims]))
+    outcome, count, at = answer[0], len(claims), 2
+    for claim in claims:
+        claim.hear(answer[at], answer[at + count], answer[at + 2 * count])
+        at += 1
     if outcome != ADMITTED:
-        return _refused(candidate, outcome, asked[index], accounts[index], amounts[index], trace), (), None
-    for one, (total, whole), amount in zip(allowances, accounts, amounts, strict=True):
-        reason = Reason.WITHIN_BUDGET if total <= whole else Reason.BUDGET_EXCEEDED
-        trace.add((reason, one.span, (one.name, one.told(total), one.told(whole), one.told(amount))))
-    warned = _warned(allowances, accounts, trace)
-    enforced = [
-        (one, *account, window) for (one, window), account in zip(asked, accounts, strict=True) if not one.is_observer
-    ]
-    reservations = [
-        Reservation(lease, one.limit, term.amount, bool(one.currency), key, *term[4:])
-        for one, lease, key, term in zip(allowances, leases, keys, terms, strict=True)
-    ]
-    fields = fields_of(enforced)
-    if said := ", ".join([f'"{one.name}";at={percent}' for one, percent in warned if one.warns_clients]):
+        return _refused(candidate, outcome, claims[answer[1]], trace), (), None
+    for claim in claims:
+        one = claim.allowance
+        reason = WITHIN_BUDGET if claim.total <= claim.whole else Reason.BUDGET_EXCEEDED
+        trace.add((
+            reason, one.span, (one.name, one.told(claim.total), one.told(claim.whole), one.told(claim.amount))
+        ))  # fmt: skip
+    warned = _warned(claims, trace)
+    fields = fields_of([claim.told for claim in claims if not claim.allowance.is_observer])
+    if warned and (said := ", ".join([f'"{one.name}";at={percent}' for one, percent in warned if one.warns_clients])):
         fields = *fields, (WARNING, said)
-    return None, fields, Spending(tokens, tuple(reservations), warned=len(warned))
+    return None, fields, Spending(tokens, tuple([one.reservation() for one in claims]), warned=len(warned))
 
 
-def _warned(
-    allowances: Sequence[Allowance], accounts: Sequence[tuple[int, int]], trace: Trace
-) -> list[tuple[Allowance, int]]:
+def _warned(claims: list[Claim], trace: Trace) -> list[tuple[Allowance, int]]:
     """The budgets of which so much is used that somebody wants to know."""
     found = []
-    for one, (total, _) in zip(allowances, accounts, strict=True):
-        if percent := one.warned(total):
-            told = one.name, one.told(total), one.told(one.amount), f"{percent}%"
+    for claim in claims:
+        one = claim.allowance
+        if percent := one.warned(claim.total):
+            told = one.name, one.told(claim.total), one.told(one.amount), f"{percent}%"
             trace.add((Reason.BUDGET_WARNED, one.span, told))
             found.append((one, percent))
     return found
@@ -122,15 +150,14 @@ def _unread(
 
 
 def _refused(
-    candidate: Candidate, outcome: int, asked: tuple[Allowance, Window], account: tuple[int, int], amount: int,
-    trace: Trace,
+    candidate: Candidate, outcome: int, claim: Claim, trace: Trace
 ) -> Reject:
-    (one, window), (used, whole) = asked, account
+    one, used, whole, window = claim.told
     if outcome == FULL:
         trace.add((Reason.BUDGETS_FULL, one.span, (one.name,)))
         return _reject(candidate, Reason.BUDGETS_FULL, (("retry-after", "1"),))
-    trace.add((Reason.BUDGET_EXHAUSTED, one.span, (one.name, one.told(used), one.told(whole), one.told(amount))))
-    told = ("retry-after", str(window.left_s)), NO_RETRY, *fields_of([(one, used, whole, window)])
+    trace.add((Reason.BUDGET_EXHAUSTED, one.span, (one.name, one.told(used), one.told(whole), one.told(claim.amount))))
+    told = ("retry-after", str(window.left_s)), NO_RETRY, *fields_of([claim.told])
     return _reject(candidate, Reason.BUDGET_EXHAUSTED, told)
 
 
