@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 10
+VERSION: Final = 11
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -346,12 +346,16 @@ TALLY: Final = Record("tally", (
     Field("duration_ns", WORKER, "of all of them"),
     Field("first_ns", WORKER, "to the first token of streams"),
     Field("each_ns", WORKER, "for each output token after the first, of streams"),
+    Field("over", WORKER, "thousandths of the input by which estimates were too high"),
+    Field("under", WORKER, "by which they were too low"),
     Field("inputs", WORKER, "calls by tokens of input, not cumulative", 15),
     Field("outputs", WORKER, "by tokens of output", 15),
     Field("durations", WORKER, "by duration", 15),
     Field("firsts", WORKER, "by time to the first token", 17),
     Field("eaches", WORKER, "by time for each token", 14),
-), 704)  # fmt: skip
+    Field("overs", WORKER, "by how far an estimate was right or too high", 10),
+    Field("unders", WORKER, "by how far it was too low", 10),
+), 896)  # fmt: skip
 
 RECORDS: Final = (HEADER, SLOT, NAME, CELL, SERIES, LIMIT, SHIFT, SPENDING, TITLE, PLACE, TOLL, ROSTER, LABEL, TALLY)
 LIFE_WORDS: Final = 4

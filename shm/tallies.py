@@ -40,7 +40,7 @@ OTHER: Final = 0
 UNSAID: Final = 1
 """The bit of a label's hash."""
 RESERVED: Final = 16
-"""Tallies of a slot for which memory is asked for at a time: 12 KiB."""
+"""Tallies of a slot for which memory is asked for at a time: 14 KiB."""
 KNOWN_MAX: Final = 1024
 """Labels that a worker remembers besides those in the table: all of them are (other)."""
 UNSAID_AT_ONCE: Final = 64
@@ -64,6 +64,9 @@ DURATION_BOUNDS_MS: Final = tuple(10 << power for power in range(14))
 FIRST_BOUNDS_MS: Final = (1, 5, 10, 20, 40, 60, 80, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10000)
 EACH_BOUNDS_MS: Final = (10, 25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 2500)
 """Upper bounds, inclusive, as OpenTelemetry's semantic conventions for generative AI advise them."""
+ERROR_BOUNDS: Final = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""Of an estimate, in thousandths of what it should have been. A reserve of a tenth is what people plan with."""
+ERROR_MAX: Final = 1_000_000
 MS: Final = 1_000_000
 
 assert sum(PART_OCTETS) + len(PART_OCTETS) - 1 <= TEXT_OCTETS_MAX, "a label fits"
@@ -77,8 +80,9 @@ CALLS, COUNTED, INPUT, CACHED, OUTPUT, COST = (
     _at(name) for name in ("calls", "counted", "input_tokens", "cached_tokens", "output_tokens", "cost")
 )
 DURATION_NS, FIRST_NS, EACH_NS = (_at(name) for name in ("duration_ns", "first_ns", "each_ns"))
-INPUTS, OUTPUTS, DURATIONS, FIRSTS, EACHES = (
-    _at(name) for name in ("inputs", "outputs", "durations", "firsts", "eaches")
+OVER, UNDER = _at("over"), _at("under")
+INPUTS, OUTPUTS, DURATIONS, FIRSTS, EACHES, OVERS, UNDERS = (
+    _at(name) for name in ("inputs", "outputs", "durations", "firsts", "eaches", "overs", "unders")
 )
 
 
@@ -97,12 +101,16 @@ OTHERS: Final = Labels("(other)", "(other)", "(other)", "(other)", "")
 
 Label = tuple[str, str, str, str, str]
 """The same as whoever counts hands it over: a named tuple would be made for nothing."""
-Count = tuple[int, int, int, bool, int, int, int]
+Count = tuple[int, int, int, bool, int, int, int, int | None]
 """A Notch, likewise."""
 
 
 class Notch(NamedTuple):
-    """One call. cost: in micro-units. first_ns: to the first token of a stream; 0: it was none, or brought none."""
+    """One call. cost: in micro-units. first_ns: to the first token of a stream; 0: it was none, or brought none.
+
+    error: of the estimate of its input, in thousandths of what was reported, below 0 where it was too low; None where
+    nobody reported any.
+    """
 
     input_tokens: int
     cached_tokens: int
@@ -111,6 +119,7 @@ class Notch(NamedTuple):
     cost: int
     duration_ns: int
     first_ns: int
+    error: int | None = None
 
 
 class Histogram(NamedTuple):
@@ -133,6 +142,8 @@ class Tally(NamedTuple):
     duration_ns: Histogram
     first_ns: Histogram
     each_ns: Histogram
+    over: Histogram
+    under: Histogram
 
 
 class Tallies:
@@ -172,7 +183,7 @@ class Tallies:
             if index < 0:
                 return
         at, words = self._rows + slot * self._stride + index * TALLY_WORDS, self._words
-        received, cached, made, is_reported, cost, duration_ns, first_ns = notch
+        received, cached, made, is_reported, cost, duration_ns, first_ns, error = notch
         words[at + CALLS] += 1
         words[at + INPUT] += received
         words[at + OUTPUT] += made
@@ -186,6 +197,11 @@ class Tallies:
             words[at + COST] = min(words[at + COST] + cost, COST_MAX)
         if not is_reported:
             words[at + COUNTED] += 1
+        if error is not None:
+            total, buckets = (OVER, OVERS) if error >= 0 else (UNDER, UNDERS)
+            amount = min(abs(error), ERROR_MAX)
+            words[at + total] += amount
+            words[at + buckets + bisect_left(ERROR_BOUNDS, amount)] += 1
         if first_ns:
             words[at + FIRST_NS] += first_ns
             words[at + FIRSTS + bisect_left(FIRST_BOUNDS_MS, first_ns / MS)] += 1
@@ -321,7 +337,8 @@ def _tally(labels: Labels, words: list[int]) -> Tally:
         labels, words[CALLS], words[COUNTED], words[CACHED], words[COST],
         histogram(INPUTS, TOKEN_BOUNDS, INPUT), histogram(OUTPUTS, TOKEN_BOUNDS, OUTPUT),
         histogram(DURATIONS, DURATION_BOUNDS_MS, DURATION_NS), histogram(FIRSTS, FIRST_BOUNDS_MS, FIRST_NS),
-        histogram(EACHES, EACH_BOUNDS_MS, EACH_NS),
+        histogram(EACHES, EACH_BOUNDS_MS, EACH_NS), histogram(OVERS, ERROR_BOUNDS, OVER),
+        histogram(UNDERS, ERROR_BOUNDS, UNDER),
     )  # fmt: skip
 
 
@@ -329,4 +346,5 @@ assert TALLY.size % WORD == 0
 assert UNSAID_AT_ONCE < UNSAID_MAX < TALLIES_MAX - 1, "there is room for those that the configuration names"
 assert INPUTS + len(TOKEN_BOUNDS) < OUTPUTS and OUTPUTS + len(TOKEN_BOUNDS) < DURATIONS, "each has its buckets"
 assert DURATIONS + len(DURATION_BOUNDS_MS) < FIRSTS and FIRSTS + len(FIRST_BOUNDS_MS) < EACHES
-assert EACHES + len(EACH_BOUNDS_MS) < TALLY_WORDS
+assert EACHES + len(EACH_BOUNDS_MS) < OVERS and OVERS + len(ERROR_BOUNDS) < UNDERS
+assert UNDERS + len(ERROR_BOUNDS) < TALLY_WORDS

@@ -11,7 +11,8 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, final
 
 import msgspec
 
@@ -27,20 +28,35 @@ MS: Final = 1_000_000
 HEADER: Final = "x-sentinel-"
 
 
-class Bill(NamedTuple):
+@final
+@dataclass(slots=True, init=False)
+class Bill:
     """usage: None where no answer was counted. cost: in micro-units of the currency, None without a price.
 
     first_ns: from the request to the first token of a stream, 0 where there was none. guardrails: what each came to.
     """
 
     model: str
-    answer_model: str = ""
-    usage: Usage | None = None
-    cost: int | None = None
-    currency: str = ""
-    finish: str = ""
-    first_ns: int = 0
-    guardrails: str = ""
+    answer_model: str
+    usage: Usage | None
+    cost: int | None
+    currency: str
+    finish: str
+    first_ns: int
+    guardrails: str
+
+    def __init__(
+        self, model: str, answer_model: str = "", usage: Usage | None = None, cost: int | None = None,
+        currency: str = "", finish: str = "", first_ns: int = 0, guardrails: str = "",
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.answer_model = answer_model
+        self.usage = usage
+        self.cost = cost
+        self.currency = currency
+        self.finish = finish
+        self.first_ns = first_ns
+        self.guardrails = guardrails
 
 
 _encode: Final = msgspec.json.Encoder().encode

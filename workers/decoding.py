@@ -6,11 +6,11 @@ letter goes to the careful one, whose word holds.
 The careful one is sentinel.inference.look, the specification. The fast one is msgspec, which does not say whether a
 name is repeated in an object, and that has to be known of a request (look, rule 3). So it is counted:
 
-    members in what was decoded   ≤   members in the octets   ≤   places where `":` stands, all blanks left out
+    members in what was decoded   ≤   members in the octets   ≤   colons
 
-The first is fewer if a name was repeated. The second holds since between a member's name and its colon there are only
-blanks; text may have such places too (`\\":`). Where the outer two are equal, all three are. Where they are not, the
-careful one reads.
+The first is fewer if a name was repeated. Text may have colons too. Where the outer two are equal, all three are. Where
+they are not, those colons are counted that have a quote before them when all blanks are left out, as each has that
+follows a name, and few in text (`\\":`). Where even these are more, the careful one reads.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ def decode_request(body: bytes) -> Any:
         found = _decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return look.decode_request(body)
-    if type(found) is dict and members_count(found) == body.translate(None, BLANKS).count(b'":'):
-        return found
+    if type(found) is dict:
+        count = members_count(found)
+        if count == body.count(b":") or count == body.translate(None, BLANKS).count(b'":'):
+            return found
     return look.decode_request(body)
 
 

@@ -228,7 +228,7 @@ class Tab:
     @property
     def asked(self) -> Ask:
         """What the provider was asked, in its own dialect."""
-        return self.ask if self.interpreter is None else self.ask._replace(dialect=self.interpreter.pair.provider)
+        return self.ask if self.interpreter is None else replace(self.ask, dialect=self.interpreter.pair.provider)
 
     def prepare(self, exchange: Exchange) -> None:
         """The request as it will be sent: with a length, the provider's name for the model, and asking for usage."""
@@ -239,8 +239,8 @@ class Tab:
             body, interpreter.body = interpreter.body, b""
         if errand is not None:
             body = self._renamed(exchange, errand, body)
-            self.ask = self.ask._replace(model=errand.sent)
-            self.bill = self.bill._replace(model=errand.sent)
+            self.ask = replace(self.ask, model=errand.sent)
+            self.bill = replace(self.bill, model=errand.sent)
             self.rates = self._prices.rates(errand.sent)
         if errand is None or errand.following is None:  # nobody else is asked: it need not be kept as it came
             self.body = b""
@@ -463,6 +463,7 @@ class Tab:
             exchange.trace.step(Reason.ANSWER_UNTRANSLATABLE, self._inference.span, stream.fault)
         tenant = self._inference.tenant
         assert exchange.route is not None and exchange.request is not None
+        lesson = self._estimator.learn(self.ask, self._estimate, usage)
         labels: Label = (
             exchange.route.name, model, self.asked.dialect._value_,
             raw_part_of(tenant)(exchange.request) if tenant else "", bill.currency,
@@ -471,14 +472,13 @@ class Tab:
             slot, labels, (
                 usage.input_tokens, usage.cached_tokens, usage.output_tokens, usage.is_reported,
                 min(bill.cost or 0, MONEY_MAX), exchange.ended_ns - exchange.started_ns, first_ns,
+                None if lesson is None else lesson.error_thousandths,
             ), model in self._said_models,
         )  # fmt: skip
         region.add(slot, INFERENCE_REQUESTS)
         region.add(slot, INPUT_TOKENS, usage.input_tokens)
         region.add(slot, OUTPUT_TOKENS, usage.output_tokens)
-        if usage.is_reported:
-            self._estimator.learn(self.ask, self._estimate, usage)
-        else:
+        if not usage.is_reported:
             region.add(slot, Counter.INFERENCE_COUNTED)
 
 

@@ -3,15 +3,17 @@
 Intuition: a caterer reads an order for what it will cost him: how many guests, how many courses, who pays.
 He does not taste the wine list.
 
-`Ask` is the value; `Basket` collects what counts as input while an adapter walks through a body.
+`Ask` is the value; `Basket` collects what counts as input while an adapter walks through a body. (Values have their
+`__init__` written out, as `usage` says.)
 """
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, final
 
 from sentinel.inference.dialect import MODEL_CHARS_MAX, Dialect
 from sentinel.inference.fault import InferenceFault
@@ -32,19 +34,35 @@ class Detail(Enum):
     AUTO = "auto"
 
 
-class Input(NamedTuple):
+@final
+@dataclass(slots=True, init=False)
+class Input:
     """What counts as input. `token_ids_count`: tokens that the client sent as numbers, so that they are exact."""
 
-    texts: tuple[str, ...] = ()
-    token_ids_count: int = 0
-    messages_count: int = 0
-    names_count: int = 0
-    images: tuple[Detail, ...] = ()
-    audio_count: int = 0
-    files_count: int = 0
+    texts: tuple[str, ...]
+    token_ids_count: int
+    messages_count: int
+    names_count: int
+    images: tuple[Detail, ...]
+    audio_count: int
+    files_count: int
+
+    def __init__(
+        self, texts: tuple[str, ...] = (), token_ids_count: int = 0, messages_count: int = 0, names_count: int = 0,
+        images: tuple[Detail, ...] = (), audio_count: int = 0, files_count: int = 0,
+    ) -> None:  # fmt: skip
+        self.texts = texts
+        self.token_ids_count = token_ids_count
+        self.messages_count = messages_count
+        self.names_count = names_count
+        self.images = images
+        self.audio_count = audio_count
+        self.files_count = files_count
 
 
-class Ask(NamedTuple):
+@final
+@dataclass(slots=True, init=False)
+class Ask:
     """`output_cap`: tokens of one choice, None if the client sets none.
 
     `wants_usage`: the client gets usage whatever the gateway does; `has_stream_options`: it set the options among
@@ -55,13 +73,29 @@ class Ask(NamedTuple):
     dialect: Dialect
     model: str
     input: Input
-    is_stream: bool = False
-    output_cap: int | None = None
-    choices_count: int = 1
-    has_tools: bool = False
-    wants_usage: bool = True
-    has_stream_options: bool = False
-    has_hidden_input: bool = False
+    is_stream: bool
+    output_cap: int | None
+    choices_count: int
+    has_tools: bool
+    wants_usage: bool
+    has_stream_options: bool
+    has_hidden_input: bool
+
+    def __init__(
+        self, dialect: Dialect, model: str, input: Input, is_stream: bool = False, output_cap: int | None = None,
+        choices_count: int = 1, has_tools: bool = False, wants_usage: bool = True, has_stream_options: bool = False,
+        has_hidden_input: bool = False,
+    ) -> None:  # fmt: skip
+        self.dialect = dialect
+        self.model = model
+        self.input = input
+        self.is_stream = is_stream
+        self.output_cap = output_cap
+        self.choices_count = choices_count
+        self.has_tools = has_tools
+        self.wants_usage = wants_usage
+        self.has_stream_options = has_stream_options
+        self.has_hidden_input = has_hidden_input
 
 
 class Basket:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from sentinel.core.globs import Glob
 from sentinel.inference.ask import Ask, Detail, Input
@@ -81,7 +81,9 @@ class Method(Enum):
     DEFAULT = "default"
 
 
-class Estimate(NamedTuple):
+@final
+@dataclass(slots=True, init=False)
+class Estimate:
     """`output_cap_tokens`: of all choices together, None if the client set no cap. `overhead_tokens`: of the input."""
 
     input_tokens: int
@@ -89,6 +91,15 @@ class Estimate(NamedTuple):
     method: Method
     text_octets: int
     overhead_tokens: int
+
+    def __init__(
+        self, input_tokens: int, output_cap_tokens: int | None, method: Method, text_octets: int, overhead_tokens: int,
+    ) -> None:  # fmt: skip
+        self.input_tokens = input_tokens
+        self.output_cap_tokens = output_cap_tokens
+        self.method = method
+        self.text_octets = text_octets
+        self.overhead_tokens = overhead_tokens
 
 
 class Lesson(NamedTuple):

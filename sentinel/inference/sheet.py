@@ -13,8 +13,9 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, final
 
 from sentinel.inference.usage import Usage
 
@@ -59,7 +60,9 @@ class Produced(NamedTuple):
     tokens: int | None
 
 
-class Reading(NamedTuple):
+@final
+@dataclass(slots=True, init=False)
+class Reading:
     """What is known of an answer. `usage`: what was reported, None if nothing was.
 
     When only one side was reported, `usage` has that one, and `is_reported` is false of it.
@@ -76,6 +79,22 @@ class Reading(NamedTuple):
     has_begun: bool
     is_ended: bool
     doubts: tuple[Doubt, ...]
+
+    def __init__(
+        self, model: str | None, usage: Usage | None, is_input_reported: bool, is_output_reported: bool,
+        finish_reasons: tuple[tuple[int, str], ...], failure: Failure | None, produced: tuple[Produced, ...],
+        has_begun: bool, is_ended: bool, doubts: tuple[Doubt, ...],
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.usage = usage
+        self.is_input_reported = is_input_reported
+        self.is_output_reported = is_output_reported
+        self.finish_reasons = finish_reasons
+        self.failure = failure
+        self.produced = produced
+        self.has_begun = has_begun
+        self.is_ended = is_ended
+        self.doubts = doubts
 
 
 class Tally:

@@ -141,7 +141,7 @@
 #define LABEL_TEXT 2
 
 /* tally: places in words */
-#define TALLY_WORDS 88
+#define TALLY_WORDS 112
 #define TALLY_CALLS 0
 #define TALLY_COUNTED 1
 #define TALLY_INPUT_TOKENS 2
@@ -151,11 +151,15 @@
 #define TALLY_DURATION_NS 6
 #define TALLY_FIRST_NS 7
 #define TALLY_EACH_NS 8
-#define TALLY_INPUTS 9
-#define TALLY_OUTPUTS 24
-#define TALLY_DURATIONS 39
-#define TALLY_FIRSTS 54
-#define TALLY_EACHES 71
+#define TALLY_OVER 9
+#define TALLY_UNDER 10
+#define TALLY_INPUTS 11
+#define TALLY_OUTPUTS 26
+#define TALLY_DURATIONS 41
+#define TALLY_FIRSTS 56
+#define TALLY_EACHES 73
+#define TALLY_OVERS 87
+#define TALLY_UNDERS 97
 
 /* numbers */
 #define CLASSES 6

@@ -18,7 +18,16 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from shm.tallies import DURATION_BOUNDS_MS, EACH_BOUNDS_MS, FIRST_BOUNDS_MS, OTHERS, TOKEN_BOUNDS, Histogram, Tally
+from shm.tallies import (
+    DURATION_BOUNDS_MS,
+    EACH_BOUNDS_MS,
+    ERROR_BOUNDS,
+    FIRST_BOUNDS_MS,
+    OTHERS,
+    TOKEN_BOUNDS,
+    Histogram,
+    Tally,
+)  # fmt: skip
 
 WHOSE: Final = ("route", "gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "tenant")
 DIALECTS: Final[dict[str, tuple[str, str]]] = {
@@ -49,6 +58,10 @@ def calls(tallies: Sequence[Tally]) -> Iterator[Metric]:
     cached = CounterMetricFamily("sentinel_inference_cached_tokens", "Of the input: from a cache.", labels=WHOSE)
     counted = CounterMetricFamily("sentinel_inference_calls_counted", "Calls with tokens counted here.", labels=WHOSE)
     cost = CounterMetricFamily("sentinel_inference_cost", "What calls cost.", labels=[*WHOSE, "currency"])
+    error = HistogramMetricFamily(
+        "sentinel_inference_estimate_error_ratio", "By how much of what a provider counted its input was misjudged.",
+        labels=[*WHOSE, "direction"],
+    )  # fmt: skip
     for one in tallies:
         whose = labels_of(one)
         for kind, histogram in (("input", one.inputs), ("output", one.outputs)):
@@ -56,11 +69,13 @@ def calls(tallies: Sequence[Tally]) -> Iterator[Metric]:
         _add(duration, whose, one.duration_ns, DURATION_BOUNDS_MS, 1000, NS_PER_S)
         _add(first, whose, one.first_ns, FIRST_BOUNDS_MS, 1000, NS_PER_S)
         _add(each, whose, one.each_ns, EACH_BOUNDS_MS, 1000, NS_PER_S)
+        for direction, histogram in (("over", one.over), ("under", one.under)):
+            _add(error, [*whose, direction], histogram, ERROR_BOUNDS, 1000, 1000)
         cached.add_metric(whose, one.cached_tokens)
         counted.add_metric(whose, one.counted)
         if one.labels.currency:
             cost.add_metric([*whose, one.labels.currency], one.cost / 1e6)
-    return iter((usage, duration, first, each, cached, counted, cost))
+    return iter((usage, duration, first, each, cached, counted, cost, error))
 
 
 def labels_of(tally: Tally) -> list[str]:

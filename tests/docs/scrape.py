@@ -38,7 +38,8 @@ def everything() -> Numbers:
     )  # fmt: skip
     tally = Tally(
         Labels("api", "m", "openai-chat", "acme", "USD"), 1, 1, 1, 1, Histogram((1,) * 15, 1), Histogram((1,) * 15, 1),
-        Histogram((1,) * 15, 1), Histogram((1,) * 17, 1), Histogram((1,) * 14, 1),
+        Histogram((1,) * 15, 1), Histogram((1,) * 17, 1), Histogram((1,) * 14, 1), Histogram((1,) * 10, 1),
+        Histogram((1,) * 10, 1),
     )  # fmt: skip
     return Numbers(
         tallies=(tally,), labels_used=1,

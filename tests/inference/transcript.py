@@ -15,7 +15,7 @@ readings anew: look at the difference before you keep it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sentinel.inference.adapters import read_request
@@ -66,7 +66,7 @@ def told(reading: Reading) -> str:
     if reading.usage is None:
         lines.append("no usage")
     else:
-        names = [name for name in reading.usage._fields if name.endswith("tokens")]
+        names = [one.name for one in fields(reading.usage) if one.name.endswith("tokens")]
         counts = ((name.removesuffix("_tokens"), getattr(reading.usage, name)) for name in names)
         lines.append("usage " + " ".join(f"{name}={count}" for name, count in counts if count))
         if not reading.usage.is_reported:

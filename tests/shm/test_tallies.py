@@ -17,6 +17,7 @@ from shm.region import Region, Role
 from shm.tallies import (
     COST_MAX,
     EACH_BOUNDS_MS,
+    ERROR_MAX,
     LESSONS,
     OTHER,
     OTHERS,
@@ -56,6 +57,16 @@ def test_a_call_is_in_every_sum_and_in_one_bucket_of_each(region: Region) -> Non
     assert sum(found.inputs.counts) == sum(found.duration_ns.counts) == 2
     assert (found.first_ns.total, sum(found.first_ns.counts)) == (500 * MS, 1), "a whole answer has no first token"
     assert (found.each_ns.total, found.each_ns.counts[EACH_BOUNDS_MS.index(25)]) == (12 * MS, 1)
+
+
+def test_an_error_of_an_estimate_is_told_by_its_direction(region: Region) -> None:
+    slot = claim(region)
+    for error in (None, 0, 10, 11, -10, -300, 5001, 1 << 40):
+        region.tallies.add(slot, CHAT, NOTCH._replace(error=error))
+    over, under = only(region).over, only(region).under
+    assert (over.total, under.total) == (10 + 11 + 5001 + ERROR_MAX, 310), "what is told as more than it can be is cut"
+    assert over.counts == (2, 1, 0, 0, 0, 0, 0, 0, 0, 2)
+    assert under.counts == (1, 0, 0, 0, 0, 1, 0, 0, 0, 0)
 
 
 @given(st.sampled_from([0, 1, 4, 5, 1 << 26, (1 << 26) + 1, 1 << 40]), st.booleans())
