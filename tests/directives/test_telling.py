@@ -194,6 +194,8 @@ def test_metrics_tell_tenants_apart_where_the_operator_says_how(tmp_path: Path) 
         assert (found.inputs.total, found.outputs.total, found.cost, found.counted) == (20, 40, 100, 0)
         assert found.labels[0] == "rest" and found.labels[2:] == ("openai-chat", "acme", "USD")
         assert sum(found.duration_ns.counts) == 2 and not sum(found.first_ns.counts)
+        assert sum(found.over.counts) + sum(found.under.counts) == 2, "how wrong the estimates of both were is told"
+        assert found.under.total == 2 * 100, found
     with governed(tmp_path / "off", "tokens 1000", model=parts["model"]) as (worker, _):
         assert ask(Client(worker.port), "x-tenant: acme").status == 200
         wait_until(lambda: labels(worker) == {("m", ""): 1}, "the call is counted")
