@@ -78,7 +78,7 @@ def read_call(
     """
     ask = read_request(call, body, decode)
     target = None if directory is None else directory.find(ask.model)
-    billed = ask if target is None else ask._replace(model=target.sent(ask.model))
+    billed = ask if target is None else replace(ask, model=target.sent(ask.model))
     estimate = estimator.estimate(billed)
     output_tokens = estimate.output_cap_tokens
     if ask.dialect in WITHOUT_OUTPUT:
@@ -89,7 +89,7 @@ def read_call(
     tokens = estimate.input_tokens, output_tokens
     most, account = priced(ask.model, book, rates, tokens)
     mark = mark_of(ask.input.texts) if is_marked else 0
-    found = Appraisal("ask", ask.model, *tokens, money=most, account=account, dialect=call.dialect.value, mark=mark)
+    found = Appraisal("ask", ask.model, *tokens, money=most, account=account, dialect=call.dialect._value_, mark=mark)
     return Called(found, billed, estimate, rates)
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinel.core.allowances import MONEY_MAX
@@ -411,7 +412,7 @@ class Tab:
         forget(exchange)
         self._close(exchange)
         if self.escort is not None:
-            self.bill = self.bill._replace(guardrails=self.escort.tell(exchange))
+            self.bill = replace(self.bill, guardrails=self.escort.tell(exchange))
 
     def _close(self, exchange: Exchange) -> None:
         meter = self.meter
