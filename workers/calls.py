@@ -19,7 +19,7 @@ from sentinel.core.prices import PriceBook, Rates
 from sentinel.core.providers import speaks
 from sentinel.core.request import Request
 from sentinel.inference.adapters import read_request
-from sentinel.inference.ask import Ask
+from sentinel.inference.ask import Ask, model_of
 from sentinel.inference.dialect import Call, Dialect, Family, recognise
 from sentinel.inference.estimate import Estimate, Estimator
 from sentinel.inference.fault import InferenceFault
@@ -56,6 +56,17 @@ def dialect_of(route: Route, request: Request) -> str | None:
         return None
     call = call_of(route.inference, request.method, request.path)
     return None if call is None else call.dialect.value
+
+
+def named_in_path(route: Route, request: Request) -> tuple[str, str]:
+    """The model that a request's path names, "" where it is the body's to say; and why that is no name, "" if it is."""
+    call = None if route.inference is None else call_of(route.inference, request.method, request.path)
+    if call is None or call.model is None:
+        return "", ""
+    try:
+        return model_of({}, call.model), ""
+    except InferenceFault as fault:
+        return "", str(fault)
 
 
 class Called(NamedTuple):

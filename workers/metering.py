@@ -164,9 +164,9 @@ class Tab:
 
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
-        "_is_usage_asked", "_lines", "_prices", "_region", "_said_models", "_slot", "_stint", "_takings", "_tokens",
-        "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort", "has_headers", "interpreter",
-        "is_closed", "is_read", "meter", "rates",
+        "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_said_models", "_slot", "_stint", "_takings",
+        "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort", "has_headers",
+        "interpreter", "is_closed", "is_read", "meter", "rates",
     )  # fmt: skip
 
     def __init__(
@@ -190,6 +190,7 @@ class Tab:
         self._region, self._slot, self._world = service.region, service.slot, service.world
         self._prices, self._book = service.prices, service.prices.book
         self._said_models = service.table.said_models
+        self._later = service.loop.call_soon
         self.rates = rates
         """What the model costs: as of the moment in which the request was appraised, or sent to it."""
         self._accounts: list[Account] = []
@@ -298,7 +299,7 @@ class Tab:
             # What has a length is not shortened; nobody sends a stream so.
             is_usage_removed=self._is_usage_asked and head.content_length < 0,
             count=self._estimator.counter(self.ask.model), decode=decode_answer,
-            glances=GLANCES,
+            glances=GLANCES, later=self._later,
         )  # fmt: skip
 
     def answer_lines(self, body: bytes | None) -> bytes:
@@ -450,7 +451,9 @@ class Tab:
     def _tell(self, exchange: Exchange, reading: Reading, usage: Usage) -> None:
         reason = TOKENS_REPORTED if usage.is_reported else Reason.TOKENS_COUNTED
         model = self.ask.model
-        exchange.trace.step(reason, self._inference.span, model, usage.input_tokens, usage.output_tokens)
+        doubts = () if usage.is_reported else reading.doubts
+        why = (", ".join([one.value for one in doubts]),) if doubts else ()
+        exchange.trace.step(reason, self._inference.span, model, usage.input_tokens, usage.output_tokens, *why)
         first_ns = self._first_ns - exchange.started_ns if self._first_ns and self.ask.is_stream else 0
         bill = self.bill = self._bill(reading, usage, first_ns)
         if bill.cost is not None and self._book is not None:

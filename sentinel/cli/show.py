@@ -113,7 +113,7 @@ def _load(report: Document | None) -> Text:
 
 
 def _models(names: list[str] | None) -> Text:
-    return Text(DASH if names is None else ", ".join(names) or "none")
+    return _text(DASH if names is None else ", ".join(names) or "none")
 
 
 EXTRA: Final[dict[str, Callable[[Any], Text]]] = {"load": _load, "models": _models}
@@ -409,13 +409,14 @@ def _table(columns: Iterable[str], right: set[str]) -> Table:
 
 
 def _text(value: object) -> Text:
+    """What stands in a cell: one line, whatever is in it. Keys and paths are what clients sent."""
     if isinstance(value, float):
         return Text(f"{value:.1f}")
-    return Text(DASH if value is None else str(value))
+    return Text(DASH if value is None else str(value).replace("\n", "\\x0a"))
 
 
 def _state(value: object) -> Text:
-    word = str(value or DASH)
+    word = _text(value or DASH).plain
     return Text(word.lower(), style=COLOURS.get(word.lower(), "default"))
 
 

@@ -86,8 +86,8 @@ def call_of(steps: Told) -> RecordedCall:
     model = _model(steps, BY_MODEL) or _model(steps, SETTLED)
     input_tokens = output_tokens = -1
     for reason, details in steps:
-        if reason in SETTLED and len(details) == 3 and all(map(str.isdecimal, details[1:])):
-            input_tokens, output_tokens = map(int, details[1:])
+        if reason in SETTLED and len(details) >= 3 and all(map(str.isdecimal, details[1:3])):
+            input_tokens, output_tokens = map(int, details[1:3])
     reserved = next((details[-1] for reason, details in steps if reason in RESERVED and details[-1:]), "")
     if reserved.isdecimal():
         input_tokens = min(max(input_tokens, 0), int(reserved))

@@ -168,6 +168,8 @@ class Assumed:
         self._described: dict[bytes, tuple[int, int]] = {}  # of the window that was open at that time
         self.dialect_of: Callable[[Route, Request], str | None] = lambda route, request: ""
         """In which dialect of language models it is, None: in none; who knows them says so."""
+        self.named_in_path: Callable[[Route, Request], tuple[str, str]] = lambda route, request: ("", "")
+        """The model that its path names, and what is wrong with that name; who knows dialects says so."""
         self.read: Callable[[Route, Request], Appraisal] | None = None
         """What its body asks for, where that is known; who reads dialects says so."""
         self.inspected: Callable[[Route, Request], tuple[Inspection, ...]] | None = None
@@ -265,10 +267,13 @@ class Assumed:
             return FREE
         if self.read is not None and self.state.is_silent_on_calls:
             return self.read(route, request)
-        asked = self.state.tokens or (0, route.inference.output_tokens)
-        money, account = self.price(self.state.model, *asked)
+        named, fault = self.named_in_path(route, request)
+        if fault:
+            return Appraisal("malformed", fault=fault)
+        asked, model = self.state.tokens or (0, route.inference.output_tokens), named or self.state.model
+        money, account = self.price(model, *asked)
         mark = key_of(self.state.prompt.encode()) if self.state.prompt else 0
-        return Appraisal("ask", self.state.model, *asked, money=money, account=account, dialect=dialect, mark=mark)
+        return Appraisal("ask", model, *asked, money=money, account=account, dialect=dialect, mark=mark)
 
     def inspect(self, route: Route, request: Request) -> tuple[Inspection, ...]:
         if self.inspected is not None and not self.state.found:

@@ -34,6 +34,15 @@ REACHED: Final = {
 """See workers.attempt."""
 
 
+DOUBTS: Final = {
+    "not-json": "something in it was no JSON", "wrong-shape": "something in it had another shape",
+    "oversized": "some of it was too large to be read", "unknown-encoding": "its encoding is not known",
+    "bad-encoding": "it was not encoded as it said", "inflated-too-far": "it swells too far when it is inflated",
+    "cut": "it broke off",
+}  # fmt: skip
+"""Why a reading may be less than what was there (sentinel.inference.sheet, Doubt)."""
+
+
 def step_text(reason: Reason, details: Sequence[Any]) -> str:
     """Say what a step concluded, with its details where we know their order.
 
@@ -128,8 +137,10 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"token budget `{details[0]}`: {details[1]} of {details[2]} are used, and {details[3]} are asked for"
         case Reason.LARGER_THAN_BUDGET if len(details) == 3:
             return f"token budget `{details[0]}` has {details[2]} in all, and {details[1]} are asked for"
-        case Reason.TOKENS_REPORTED | Reason.TOKENS_COUNTED if len(details) == 3:
+        case Reason.TOKENS_REPORTED | Reason.TOKENS_COUNTED if len(details) in (3, 4):
             how = "reported" if reason is Reason.TOKENS_REPORTED else "counted here"
+            doubts = [DOUBTS.get(one, one) for one in str(details[3]).split(", ")] if len(details) == 4 else []
+            how = "; ".join([how, *doubts])
             return f"model {quoted(str(details[0]))} took {details[1]} tokens and made {details[2]} ({how})"
         case Reason.BUDGET_WARNED if len(details) == 4:
             name, used, amount, percent = details

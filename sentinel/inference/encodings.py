@@ -22,6 +22,13 @@ from sentinel.inference.sheet import Doubt
 
 PIECE_BYTES: Final = 64 * 1024
 """So much is inflated at once: a bomb goes off a spoonful at a time."""
+FREE_BYTES: Final = 4 * 1024 * 1024
+RATIO_MAX: Final = 100
+"""What swells further than that is looked through no more, once it has FREE_BYTES. Streams of events, each with the
+same envelope, swell twenty- to sixtyfold; zlib's most is a thousandfold."""
+BEHIND_BYTES_MAX: Final = 1024 * 1024
+"""Of what came and was not inflated yet."""
+ALL: Final = 1 << 62
 HEAD_BYTES: Final = 2
 """Of a zlib stream; bare deflate data does not look like it."""
 
@@ -90,30 +97,49 @@ INFLATERS: Final[Inflaters] = {"gzip": _gzip, "x-gzip": _gzip, "deflate": _defla
 
 
 class Scanner:
-    """Inflates an answer within a bound, until it is through or something is wrong."""
+    """Inflates an answer within bounds, until it is through or something is wrong."""
 
-    __slots__ = ("_inflater", "_left", "doubt")
+    __slots__ = ("_behind_bytes", "_inflater", "_made", "_most", "_taken", "doubt", "is_behind")
 
     def __init__(self, inflater: Inflater | None, most: int) -> None:
         self._inflater = inflater
-        self._left = most
+        self._most = most
+        self._taken = self._made = 0  # octets in, and out
+        self._behind_bytes = 0  # that came while there was more to inflate already
+        self.is_behind = False
         self.doubt: Doubt | None = None if inflater is not None else Doubt.UNKNOWN_ENCODING
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """What the octets hold, in pieces; nothing more once there is a doubt."""
+    def feed(self, data: bytes, most: int = ALL) -> Iterator[bytes]:
+        """What the octets hold, in pieces; nothing more once there is a doubt.
+
+        About `most` at a time: then there may be more (`is_behind`), which comes when it is fed again, with or
+        without further octets.
+        """
+        self._taken += len(data)
+        self._behind_bytes = self._behind_bytes + len(data) if self.is_behind else 0
+        self.is_behind = False
+        made = 0
         while self.doubt is None and self._inflater is not None:
             try:
                 piece = self._inflater.inflate(data, PIECE_BYTES)
             except InflateFault:
                 self.doubt = Doubt.BAD_ENCODING
                 return
-            self._left -= len(piece)
-            if self._left < 0:
+            made += len(piece)
+            self._made += len(piece)
+            if (
+                self._made > self._most
+                or self._made > FREE_BYTES + RATIO_MAX * self._taken
+                or self._behind_bytes > BEHIND_BYTES_MAX
+            ):
                 self.doubt = Doubt.INFLATED_TOO_FAR
                 return
             if piece:
                 yield piece
             if len(piece) < PIECE_BYTES:
+                return
+            if made >= most:
+                self.is_behind = True
                 return
             data = b""
 

@@ -16,7 +16,10 @@ Rules:
    somebody wants to know. Whether an event is ordinary is a question to that event alone, so how the stream
    was cut makes no difference.
 3. Nothing raises. What cannot be read leaves a doubt, and goes through like everything else.
-4. Memory: PUT_ASIDE_BYTES, one frame of at most `frame_bytes_max`, or the body up to `body_bytes_max`, and the
+4. An answer that is encoded goes on as it came, so whoever looks into it may be behind: of a stream SLICE_BYTES are
+   looked through at a time, and what is left `later`, so that what swells holds up nobody else. Where the answer
+   ends before, its end is enough: that is where providers report.
+5. Memory: PUT_ASIDE_BYTES, one frame of at most `frame_bytes_max`, or the body up to `body_bytes_max`, and the
    blocks of text that a sheet keeps; nothing else grows.
 """
 
@@ -41,6 +44,12 @@ PUT_ASIDE_BYTES: Final = 8 * 1024
 """Ordinary octets that are looked through at once: enough that a look costs little, and little for 10,000 streams."""
 TAIL_BYTES: Final = 16 * 1024
 """Of a body that is not kept: where embeddings have their usage."""
+SLICE_BYTES: Final = 64 * 1024
+"""Of an inflated stream, at a time: some 6 ms of events."""
+WHOLE_SLICE_BYTES: Final = 1024 * 1024
+"""Of an inflated body: it is only kept, so that inflating it is all that it costs (9 ms)."""
+CATCH_UP_BYTES: Final = 4 * 1024 * 1024
+"""What is inflated of it at most when it is over; a stream's events are only read in the last SLICE_BYTES of that."""
 DONE: Final = b"[DONE]"
 USAGE: Final = re.compile(rb'"usage"\s*+:\s*+(?=\{)')
 ENDS: Final[dict[Framing, tuple[bytes, ...]]] = {Framing.SSE: (b"\n\n", b"\r\n\r\n"), Framing.LINES: (b"\n",)}
@@ -66,6 +75,8 @@ class Bounds:
 
 BOUNDS: Final = Bounds()
 NO_GLANCES: Final[Glances] = {}
+Later = Callable[[Callable[[], None]], object]
+"""Has something done soon, when others have had their turn."""
 
 
 class Meter:
@@ -74,13 +85,13 @@ class Meter:
     __slots__ = (
         "_adapter", "_aside", "_aside_bytes", "_body", "_body_bytes", "_bounds", "_decode", "_ends", "_frame_bytes_max",
         "_framer", "_framing", "_glance", "_has_one_text", "_is_calm", "_is_finished", "_is_ordinary", "_is_removing",
-        "_scanner", "_sheet",
+        "_is_waiting", "_later", "_scanner", "_sheet",
     )  # fmt: skip
 
     def __init__(
         self, ask: Ask, *, content_type: str, encoding: str = "", is_usage_removed: bool = False,
         count: Count | None = None, decode: Decode = decode_answer, inflaters: Inflaters = INFLATERS,
-        bounds: Bounds = BOUNDS, glances: Glances = NO_GLANCES,
+        bounds: Bounds = BOUNDS, glances: Glances = NO_GLANCES, later: Later | None = None,
     ) -> None:  # fmt: skip
         self._adapter = ADAPTERS[ask.dialect]
         self._framing = framing_of(ask.dialect, content_type, is_stream=ask.is_stream)
@@ -105,6 +116,8 @@ class Meter:
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._is_finished = False
+        self._later = later
+        self._is_waiting = False  # for its turn to go on inflating
 
     @property
     def has_begun(self) -> bool:
@@ -126,8 +139,7 @@ class Meter:
             return data
         if self._scanner is None:
             return self._watch(data)
-        for piece in self._scanner.feed(data):
-            self._watch(piece)
+        self._inflate(data)
         return data
 
     def finish(self) -> bytes:
@@ -136,9 +148,11 @@ class Meter:
             return b""
         self._is_finished = True
         sheet = self._sheet
-        if self._scanner is not None and self._scanner.doubt is not None:
-            sheet.doubt(self._scanner.doubt)
-            return b""
+        if self._scanner is not None:
+            self._inflate_the_rest()
+            if self._scanner.doubt is not None:
+                sheet.doubt(self._scanner.doubt)
+                return b""
         if self._framer is None:
             self._read_body()
             return b""
@@ -152,6 +166,46 @@ class Meter:
         """What is known so far. `is_last`: nothing more comes, and nobody will ask again (Sheet.reading)."""
         self._look_through()
         return self._sheet.reading(is_last=is_last)
+
+    # -- encoded answers
+
+    def _inflate(self, data: bytes) -> None:
+        scanner = self._scanner
+        assert scanner is not None
+        for piece in scanner.feed(data, WHOLE_SLICE_BYTES if self._framer is None else SLICE_BYTES):
+            self._watch(piece)
+        if scanner.is_behind and self._later is not None and not self._is_waiting:
+            self._is_waiting = True
+            self._later(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._is_waiting = False
+        if not self._is_finished:
+            self._inflate(b"")
+
+    def _inflate_the_rest(self) -> None:
+        """The answer is over. Of a stream only the end is still read, if much was left of it."""
+        scanner = self._scanner
+        if scanner is None or not scanner.is_behind:
+            return
+        rest: list[bytes] = []
+        for piece in scanner.feed(b"", CATCH_UP_BYTES):
+            if self._framer is None:
+                self._watch(piece)
+            else:
+                rest.append(piece)
+        if scanner.is_behind:
+            scanner.doubt = Doubt.INFLATED_TOO_FAR
+        octets = b"".join(rest)
+        if len(octets) > SLICE_BYTES:
+            ends = ENDS.get(self._framing, ())
+            first = min((at + len(end) for end in ends if (at := octets.find(end, -SLICE_BYTES)) >= 0), default=-1)
+            self._sheet.doubt(Doubt.OVERSIZED)
+            if first < 0:
+                return
+            self._framer, octets = Framer(self._framing, self._frame_bytes_max), octets[first:]
+        if octets:
+            self._watch(octets)
 
     # -- streams
 

@@ -40,6 +40,7 @@ from supervisor.control.memory import Memory, MemoryFault
 IDLE_S: Final = 1.0
 """How often to look whether the plan says something else by now."""
 SECOND_NS: Final = 1_000_000_000
+MINUTE_S: Final = 60
 JITTER_NS: Final = 50_000_000
 """Ends are whole seconds; who made one has taken whole seconds of the clock, or was held up for a moment."""
 
@@ -127,7 +128,10 @@ def _windows(views: Iterable[BudgetView]) -> Iterator[Spent]:
 
 def end_of(view: BudgetView, ahead_ns: int) -> int:
     """When a window ends, in unix seconds; `ahead_ns`: the wall clock's time less the monotonic one's."""
-    return (view.until_ns + ahead_ns + JITTER_NS) // SECOND_NS
+    end_s = (view.until_ns + ahead_ns + JITTER_NS) // SECOND_NS
+    # Workers count from the second that has begun, so that some ends come late by a part of one. Windows of the
+    # calendar end with a minute.
+    return end_s - 1 if end_s % MINUTE_S == 1 else end_s
 
 
 def restore(memory: Memory, ledger: Ledger, home: str) -> None:

@@ -207,6 +207,21 @@ upstreams {
 CHAT = "POST http://api.example.com/v1/chat/completions"
 
 
+def test_a_model_that_the_path_names_is_the_one_that_is_asked_for_and_no_way_up(tmp_path: Path) -> None:
+    path = tmp_path / "m.kdl"
+    path.write_text(MODELS)
+
+    def of(name: str, *words: str) -> dict[str, object]:
+        url = f"POST http://api.example.com/v1beta/models/{name}:generateContent"
+        return dict(json.loads(run("-c", str(path), "--json", "--request", url, *words).stdout)["verdict"])
+
+    assert of("near")["upstream"] == "first" and of("far-off")["upstream"] == "second"
+    assert of("far-off", "--state", "tokens model=near")["upstream"] == "second", "as live, the path overrules"
+    for words in ((), ("--body", '{"contents": []}')):
+        for name in ("..", "%2E%2E"):
+            assert of(name, *words)["reason"] == "inference-malformed"
+
+
 def test_what_a_body_asks_for_is_read_as_live_traffic_reads_it(tmp_path: Path) -> None:
     path, body = tmp_path / "m.kdl", tmp_path / "body.json"
     path.write_text(MODELS)

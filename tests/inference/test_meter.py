@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from sentinel.inference.ask import Ask, Input
 from sentinel.inference.dialect import Dialect
+from sentinel.inference.encodings import FREE_BYTES, RATIO_MAX
 from sentinel.inference.encodings import INFLATERS as STANDARD
-from sentinel.inference.meter import PUT_ASIDE_BYTES, Bounds, Meter
+from sentinel.inference.meter import PUT_ASIDE_BYTES, SLICE_BYTES, WHOLE_SLICE_BYTES, Bounds, Meter
 from sentinel.inference.sheet import BLOCK_CHARS, Doubt
 from tests.inference.transcript import Transcript, played, transcripts, words
 
@@ -289,6 +290,72 @@ def test_a_bomb_is_not_inflated() -> None:
     assert meter.feed(bomb) == bomb
     meter.finish()
     assert Doubt.INFLATED_TOO_FAR in meter.reading().doubts
+
+
+class Slow:
+    """An inflater that says how much it was made to inflate."""
+
+    def __init__(self) -> None:
+        self.inner = STANDARD["gzip"]()
+        self.made = 0
+
+    def inflate(self, data: bytes, most: int) -> bytes:
+        found = self.inner.inflate(data, most)
+        self.made += len(found)
+        return found
+
+
+@pytest.mark.parametrize(("content_type", "most"), [(EVENTS, SLICE_BYTES), ("application/json", WHOLE_SLICE_BYTES)])
+def test_what_swells_is_looked_through_by_turns(content_type: str, most: int) -> None:
+    """Each call of the meter does a bounded piece of work, however much lies in what it was given."""
+    slow, turns = Slow(), []
+    octets = gzip.compress(b"".join(b"data: {\"n\":%d}\n\n" % (n * 7919 % 9973) for n in range(200_000)))
+    meter = Meter(
+        chat(), content_type=content_type, encoding="gzip", inflaters={"gzip": lambda: slow}, later=turns.append
+    )  # fmt: skip
+    assert meter.feed(octets) == octets
+    calls = 1
+    assert slow.made == most
+    while turns:
+        (turn,) = turns
+        turns.clear()
+        turn()
+        calls += 1
+        assert slow.made <= calls * most
+    assert calls > 2
+    before = slow.made
+    meter.finish()
+    assert slow.made == before, "all of it was looked through"
+    assert meter.reading().doubts == ((Doubt.CUT,) if content_type == EVENTS else (Doubt.NOT_JSON,))
+
+
+def test_what_swells_beyond_measure_is_given_up() -> None:
+    """A ratio that no text has, and less of it than the bound on sizes allows."""
+    slow, turns = Slow(), []
+    octets = gzip.compress(b"data: {}\n\n" * (1 << 21))
+    meter = Meter(
+        chat(), content_type=EVENTS, encoding="gzip", inflaters={"gzip": lambda: slow}, later=turns.append
+    )  # fmt: skip
+    meter.feed(octets)
+    while turns:
+        turns.pop()()
+    meter.finish()
+    assert meter.reading().doubts == (Doubt.INFLATED_TOO_FAR,)
+    assert slow.made < FREE_BYTES + RATIO_MAX * len(octets) + 2 * SLICE_BYTES < 1 << 24
+
+
+@pytest.mark.parametrize("has_usage", [True, False])
+def test_of_a_stream_that_ends_before_it_is_looked_through_the_end_is_read(has_usage: bool) -> None:
+    slow = Slow()
+    events = [b'data: {"n":%d,"choices":[{"delta":{"content":"w%d"}}]}\n\n' % (n, n * 7919 % 9973) for n in range(9000)]
+    stream = b"".join(events) + (USAGE_ALONE if has_usage else b"") + DONE
+    meter = Meter(chat(), content_type=EVENTS, encoding="gzip", inflaters={"gzip": lambda: slow})
+    meter.feed(gzip.compress(stream))
+    assert slow.made == SLICE_BYTES
+    meter.finish()
+    reading = meter.reading()
+    assert slow.made == len(stream) and reading.doubts == (Doubt.OVERSIZED,)
+    assert (reading.usage is not None and reading.usage.is_reported) is has_usage
 
 
 def test_wrong_shapes_leave_a_doubt_and_what_is_right_is_still_read() -> None:

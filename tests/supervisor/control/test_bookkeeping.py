@@ -10,18 +10,20 @@ import sqlite3
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sentinel.core.budgets import read_key, write_key
 from sentinel.core.plan import Admin, Plan, System
+from shm.budgets import BudgetView
 from shm.layout import BUDGET_UNCOUNTED, LIMIT_CLOSED
 from shm.region import Region, Role
 from supervisor.control import book
 from supervisor.control import ledger as ledger_module
 from supervisor.control.book import SPENT_KEPT_S, Spent
-from supervisor.control.bookkeeping import Bookkeeper, restore, windows_of
+from supervisor.control.bookkeeping import Bookkeeper, end_of, restore, windows_of
 from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory
 
@@ -114,6 +116,16 @@ def test_what_was_spent_is_written_and_is_there_after_a_reboot(house: House, hou
     spend(heir.region, heir.worker(), acme, 7)
     heir.flush()
     assert heir.rows()[acme.decode()] == (107, 3)
+
+
+@pytest.mark.parametrize("late_ms", [-40, 0, 1, 500, 940, 960, 999])
+def test_a_window_ends_when_the_calendar_says(late_ms: int) -> None:
+    """Workers count from the second that has begun."""
+    day_s, ahead_ns = 20_000 * 86400, 1_700_000_000_123_456_789
+    view = BudgetView(b"", True, day_s * 10**9 + late_ms * 10**6 - ahead_ns, 0, 0, 0)
+    assert end_of(view, ahead_ns) == day_s
+    rolls = replace(view, until_ns=view.until_ns + 30 * 10**9)
+    assert end_of(rolls, ahead_ns) in (day_s + 30, day_s + 31), "of those that roll, about when"
 
 
 def test_what_did_not_change_is_not_written_again(house: House) -> None:

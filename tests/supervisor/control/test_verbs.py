@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from sentinel.cli import show
 from sentinel.cli.client import Client, Unreachable, find_socket
 from sentinel.cli.diff import diff
 from sentinel.cli.fleet import COMMANDS
@@ -188,6 +189,14 @@ def test_no_fleet_to_be_found_names_the_places(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("sentinel.cli.client.DEFAULT_SOCKETS", ("run/control.sock", "elsewhere.sock"))
     with pytest.raises(Unreachable, match=r"run/control.sock nor elsewhere.sock"):
         find_socket(None, {})
+
+
+def test_a_row_of_a_table_is_one_line_whatever_clients_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    window = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
+    row = {"budget": "b", "key": ["two\nlines", "\x1b[1m"], "unit": "tokens", "settled": 1, "open": 0, "requests": 1}
+    show.budgets(printable({"budgets": [window | row], "count": 1}))
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) == 3 and "".join(shown.split()).count("two\\x0alines\\x1b[1m") == 1
 
 
 def test_printable_leaves_letters_and_line_ends() -> None:
