@@ -7,20 +7,26 @@
 The rules are the core's (core.fallbacks), and so is the decision (core.decide); the route's own `retry` has had its
 turn before. Here is what must be taken back, as for another try, and the waiting for a first token.
 
-Where a line has `first-token-timeout` and somebody is left to ask, the head of a stream is held back until its first
-token is there: once it has gone to the client nothing can be done any more. Both then leave in one write, so no token
-comes later than it would have. At most HELD_BYTES_MAX are held; a stream that has said so much without one is let go.
+Where somebody is left to ask, the head of a stream is held back until its first event is there: providers that are
+overloaded say so in it, behind a head that says 200. Both leave in one write.
+
+Where the line has `first-token-timeout` besides, it is held back until its first token is there: once it has gone to
+the client nothing can be done any more. No token comes later than it would have. At most HELD_BYTES_MAX are held; a
+stream that has said so much without one is let go.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.decide import fall_back
-from sentinel.core.fallbacks import falls_on, falls_on_answer
+from sentinel.core.fallbacks import falls_on, falls_on_answer, status_of
 from sentinel.core.reasons import Reason
 from sentinel.core.verdict import Forward
+from sentinel.inference.adapters import Framing, framing_of
 from sentinel.inference.meter import Meter
+from sentinel.inference.sheet import Failure
 from shm.places import FAILURE, SUCCESS
 from workers import attempt
 from workers.http1.bodies import ChunkedBody
@@ -34,6 +40,10 @@ if TYPE_CHECKING:
     from workers.exchange import Exchange
 
 HELD_BYTES_MAX: Final = 64 * 1024
+END_OF_EVENT: Final = re.compile(rb"\n\r?\n|\r\r|[^\x00-\x1f]\r?\n(?=\{)").search
+"""Of server-sent events; or of lines, where the next one has begun."""
+END_BYTES: Final = 3
+"""So much of what came before may belong to it."""
 Beginning = tuple[ResponseHead, bytes]
 """The head of an answer, and its octets so far, the head's among them."""
 
@@ -50,10 +60,11 @@ def again(exchange: Exchange, errand: Errand, reason: Reason | None, status: int
     if not (falls_on_answer(fallback, status) if reason is None else falls_on(fallback, reason)):
         return False
     what = str(status) if reason is None else reason.word
-    tab.refund()
+    tab.withdraw()
     service = exchange.downstream.service
     verdict = fall_back(service.table, route, request, errand, what, service.world, exchange.trace)
     if type(verdict) is not Forward:
+        tab.remain()
         return False
     outcome = FAILURE if reason is not None or status >= 500 else SUCCESS
     attempt.over(exchange, outcome, reason or Reason.PROXIED, status)
@@ -73,12 +84,15 @@ def expect(exchange: Exchange, errand: Errand) -> None:
 
 def holds(exchange: Exchange, head: ResponseHead, data: bytes) -> bool:
     """The head of an answer is there: is it held back until its first token is?"""
-    tab = exchange.tab
-    if exchange.patience is None or tab is None:
+    tab, errand = exchange.tab, exchange.errand
+    if tab is None or tab.was_held or errand is None or errand.following is None:
         return False
     if tab.ask.is_stream and 200 <= head.status < 300:
-        exchange.hold = Hold(tab.asked, head)
-        return held(exchange, data) is None
+        hold = Hold(tab.asked, head, is_for_token=exchange.patience is not None)
+        if hold.is_stream or hold.is_for_token:
+            exchange.hold = hold
+            tab.was_held = True
+            return held(exchange, data) is None
     _be_patient(exchange)
     return False
 
@@ -93,7 +107,15 @@ def held(exchange: Exchange, data: bytes) -> Beginning | None:
         exchange.hold = None
         exchange.fail(fault.reason)
         return None
-    return _let_go(exchange, hold) if hold.is_over else None
+    if not hold.is_over:
+        return None
+    failure, errand = hold.failure, exchange.errand
+    if failure is not None and errand is not None:
+        exchange.hold = None
+        if again(exchange, errand, None, status_of(failure.kind)):
+            _be_patient(exchange)
+            return None
+    return _let_go(exchange, hold)
 
 
 def broke_off(exchange: Exchange, hold: Hold, fault: Exception | None) -> Beginning | None:
@@ -108,16 +130,22 @@ def broke_off(exchange: Exchange, hold: Hold, fault: Exception | None) -> Beginn
 class Hold:
     """The beginning of a stream that nobody has seen yet."""
 
-    __slots__ = ("_bytes", "_chunks", "_left", "_meter", "head", "is_over", "pieces")
+    __slots__ = (
+        "_bytes", "_chunks", "_is_encoded", "_left", "_meter", "_said", "head", "is_for_token", "is_over", "is_stream",
+        "pieces",
+    )  # fmt: skip
 
-    def __init__(self, ask: Ask, head: ResponseHead) -> None:
+    def __init__(self, ask: Ask, head: ResponseHead, *, is_for_token: bool) -> None:
         fields = dict(head.headers)
+        kind, encoding = fields.get("content-type", ""), fields.get("content-encoding", "")
         self.head = head
+        self.is_for_token = is_for_token  # and not only for an event
+        self.is_stream = framing_of(ask.dialect, kind, is_stream=True) is not Framing.WHOLE
         self.pieces: list[bytes] = []
         self.is_over = False
-        self._meter = Meter(
-            ask, content_type=fields.get("content-type", ""), encoding=fields.get("content-encoding", "")
-        )  # fmt: skip
+        self._meter = Meter(ask, content_type=kind, encoding=encoding)
+        self._is_encoded = bool(encoding)
+        self._said = b""
         self._chunks = ChunkedBody(reframe=False, fault=UpstreamFault) if head.chunked else None
         self._left = head.content_length
         self._bytes = -head.size
@@ -135,6 +163,19 @@ class Hold:
             is_whole = self._bytes >= self._left
         self._meter.feed(payload)
         self.is_over = self._meter.has_begun or is_whole or self._bytes >= HELD_BYTES_MAX
+        if not self.is_over and payload:
+            self.is_over = self.failure is not None or not (self.is_for_token or self._is_within_an_event(payload))
+
+    @property
+    def failure(self) -> Failure | None:
+        """What went wrong, if that is all that it says."""
+        return None if self._meter.has_begun else self._meter.reading().failure
+
+    def _is_within_an_event(self, payload: bytes) -> bool:
+        """Whether nothing has come to an end yet: an event, or a comment that keeps the client waiting."""
+        said = self._said + payload
+        self._said = said[-END_BYTES:]
+        return not self._is_encoded and END_OF_EVENT(said) is None
 
 
 def _let_go(exchange: Exchange, hold: Hold) -> Beginning:

@@ -17,7 +17,8 @@ Rules:
    all goes back. An answer that the provider reports: that. A stream that broke, or whose client left: what had
    passed. An answer that could not be read to its end: what was put aside, since nobody can say that it was less.
 5. A request that falls back on another model is the other one's: what was put aside for the first comes back, and
-   accounts and price are those of the model that answers.
+   accounts and price are those of the model that answers. It is one request, however many models are asked: where
+   requests are counted, it counts with the last of them.
 6. Where endpoints are balanced by tokens, what a try has under way becomes less as its stream is produced.
 7. What tokens cost is what the price book said when the request was appraised; a reload meanwhile changes nothing.
 8. However often a request is tried, there is one tab: retries and hedges are never charged twice.
@@ -164,9 +165,9 @@ class Tab:
 
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
-        "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_said_models", "_slot", "_stint", "_takings",
-        "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort", "has_headers",
-        "interpreter", "is_closed", "is_read", "meter", "rates",
+        "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests", "_said_models", "_slot", "_stint",
+        "_takings", "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort",
+        "has_headers", "interpreter", "is_closed", "is_read", "meter", "rates", "was_held",
     )  # fmt: skip
 
     def __init__(
@@ -179,6 +180,7 @@ class Tab:
         self.collector: Collector | None = None  # who has to have the answer whole before it goes on
         self.escort: Escort | None = None  # the route's guardrails
         self.is_closed = False
+        self.was_held = False  # back, until its first event was there
         self.is_read = False  # before it was sent, so that its head could say what it took
         self.has_headers = inference.has_headers
         self._currency = "" if service.prices.book is None else service.prices.book.currency
@@ -196,6 +198,7 @@ class Tab:
         self._accounts: list[Account] = []
         self._stint: Stint | None = None  # from the head of a good answer on, where there is one
         self._takings: list[Taking] = []  # of limits of tokens
+        self._requests: list[Taking] = []  # of limits of requests, which stay taken unless another model is asked
         self._drawn = 0  # tokens beyond what was taken of those that were charged already
         self._tokens = 0  # put aside at first
         self._unlooked_bytes = 0
@@ -211,6 +214,7 @@ class Tab:
             if spending.warned:
                 self._region.add(self._slot, Counter.BUDGETS_WARNED, spending.warned)
             self._takings = [one for one in spending.takings if one.is_of_tokens]
+            self._requests = [one for one in spending.takings if not one.is_of_tokens]
             self._accounts = [Account(one) for one in spending.reservations if one.lease != BUDGET_UNCOUNTED]
 
     def inspect(self) -> tuple[Inspection, ...]:
@@ -235,6 +239,7 @@ class Tab:
     def prepare(self, exchange: Exchange) -> None:
         """The request as it will be sent: with a length, the provider's name for the model, and asking for usage."""
         body, errand, interpreter = self.body, exchange.errand, self.interpreter
+        self.was_held = False
         if interpreter is not None and (exchange.outward is None or exchange.outward.pair is None):
             interpreter = self.interpreter = None  # that was for a provider which has failed
         if interpreter is not None:
@@ -431,8 +436,19 @@ class Tab:
             self._end(one, max(taken, one.amount) if is_doubted else taken, 1)
         self._tell(exchange, reading, usage)
 
+    def withdraw(self) -> None:
+        """Another model is asked: nothing was taken, and where this one's requests are counted it was none."""
+        self.refund()
+        for one in self._requests:
+            self._region.give_back(self._slot, time.monotonic_ns(), one.key, one.mark, one.charged_ns)
+
+    def remain(self) -> None:
+        """Nobody else may be asked after all: it was this one's request."""
+        for one in self._requests:
+            self._region.take_more(self._slot, time.monotonic_ns(), one.key, one.charged_ns)
+
     def refund(self) -> None:
-        """Nothing was taken."""
+        """Nothing was taken. (A request it was all the same.)"""
         self._return(0)
         while self._accounts:
             self._end(self._accounts.pop(), 0, 0)

@@ -8,7 +8,8 @@ Rules:
    it, and the first line that takes its name says where it is; what that line itself falls back on is nobody's affair.
 2. Nothing falls back once an octet of an answer has gone to the client.
 3. What falls back: a refusal of the decision (a budget, no endpoint, an open breaker), a try that failed, after the
-   route's own `retry` has done what it may, or an answer whose status the list names.
+   route's own `retry` has done what it may, or an answer whose status the list names. A stream that begins with an
+   error is an answer with the status that this error has elsewhere (`status_of`), whatever its head said.
 4. Each substitute is decided like the first one: its own budgets, price, provider and endpoint. What was put aside for
    the one before comes back first.
 """
@@ -30,6 +31,21 @@ WORDS: Final[dict[Reason, str]] = CONDITIONS | {
     Reason.TOKEN_LIMITED: "budget", Reason.LARGER_THAN_TOKEN_LIMIT: "budget",
 }  # fmt: skip
 """By which word of `on` an end without an answer falls back."""
+
+
+FAILURES: Final[dict[str, int]] = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403,
+    "not_found_error": 404, "request_too_large": 413, "rate_limit_error": 429, "rate_limit_exceeded": 429,
+    "insufficient_quota": 429, "requests": 429, "tokens": 429, "timeout_error": 504, "overloaded_error": 529,
+    "INVALID_ARGUMENT": 400, "UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504,
+}  # fmt: skip
+"""What providers call their errors, and with which status they come where they come in time."""
+
+
+def status_of(failure: str) -> int:
+    """The status of an error within a stream, by its kind; of one that nobody knows, that of a server's."""
+    return FAILURES.get(failure, 500)
 
 
 def falls_on(fallback: Fallback, reason: Reason) -> bool:

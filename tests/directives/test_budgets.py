@@ -472,8 +472,8 @@ def test_a_stream_that_breaks_has_taken_what_had_passed(tmp_path: Path) -> None:
         ((_, spent),) = closed(worker)
         assert 100 <= spent < 500
         assert worker.counter(Counter.INFERENCE_COUNTED) == 1
-        model_name, read, made = taken(worker, "tokens-counted")
-        assert model_name == "m" and int(read) + int(made) == spent
+        model_name, read, made, why = taken(worker, "tokens-counted")
+        assert (model_name, why) == ("m", "cut") and int(read) + int(made) == spent
 
 
 @pytest.mark.parametrize(("tokens", "is_overdrawn"), [(100_000, False), (600, True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ class House:
         records = [decode(one) for one in self.worker.region.journal_read(self.worker.slot)]
         return sorted(records, key=lambda one: one.time_ns)[nth]
 
-    def replace(self, name: str, model: str | Ill | Stream) -> None:
+    def replace(self, name: str, model: str | Ill | Stream | Says) -> None:
         """Whoever connects from now on finds this one."""
         self.origins[name].script = Ill(model) if isinstance(model, str) else model
 
@@ -346,6 +347,72 @@ def test_a_stream_without_a_token_is_given_up_for_another_one(tmp_path: Path, ho
         assert closed(rooms.worker) == [("['127.0.0.1/32']", 0)]
 
 
+OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+
+
+class Says:
+    """A model whose stream begins so, and waits until it may go on."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+        self.go = threading.Event()
+
+    def __call__(self, conversation: Conversation) -> None:
+        conversation.body(conversation.head())
+        conversation.send(HEAD + chunk(self.pieces[0]))
+        assert self.go.wait(20)
+        conversation.send(b"".join(map(chunk, self.pieces[1:])) + b"0\r\n\r\n")
+        conversation.rest()
+
+
+def streamed(rooms: House, path: str = CHAT) -> Client:
+    body = DEAR.replace(b"{", b'{"stream":true,', 1)
+    client = Client(rooms.worker.port)
+    client.send(f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    return client
+
+
+@pytest.mark.parametrize(
+    ("path", "pieces", "status"),
+    [
+        ("/v1/messages", (OVERLOADED,), "529"), ("/v1/messages", (OVERLOADED[:20], OVERLOADED[20:]), "529"),
+        (CHAT, (b'data: {"error":{"message":"busy","type":"server_error"}}\n\n',), "500"),
+        (CHAT, (b'data: {"error":{"message":"slower","type":"rate_limit_exceeded"}}\r\n\r\n',), "429"),
+    ],
+)  # fmt: skip
+def test_a_stream_that_begins_with_an_error_is_given_up_for_another_one(
+    tmp_path: Path, path: str, pieces: tuple[bytes, ...], status: str
+) -> None:
+    with house(tmp_path, chain(filters='filters "one"'), own=True, budget="tokens 1000") as rooms:
+        says = Says(*pieces)
+        says.go.set()
+        rooms.replace("a", says)
+        rooms.replace("b", Stream(2, "reported"))
+        answer = streamed(rooms, path).answer()
+        assert answer.status == 200 and answer.body.count(b"words and more") == 2 and b"error" not in answer.body
+        assert [one[0] for one in rooms.fell(0)] == [status]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b": waiting\n\n",),  # what keeps clients from giving up
+        (b'data: {"error":{"message":"no","type":"invalid_request_error"}}\n\n',),  # nobody is asked for that
+        (b'data: {"model":"m","choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n', OVERLOADED),
+    ],
+)
+def test_any_other_beginning_goes_to_the_client_at_once(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
+    with house(tmp_path, chain(), own=True) as rooms:
+        says = Says(*pieces)
+        rooms.replace("a", says)
+        client = streamed(rooms)
+        while pieces[0] not in client.buffer:  # while the model waits
+            client.buffer += client.socket.recv(65536)
+        says.go.set()
+        assert client.answer().status == 200
+        assert rooms.counts() == (1, 0, 0)
+
+
 def test_a_stream_that_has_begun_is_never_begun_anew(tmp_path: Path) -> None:
     stream = Stream(3, "breaks")
     with house(tmp_path, chain('first-token-timeout "20s"'), own=True) as rooms:
@@ -358,6 +425,17 @@ def test_a_stream_that_has_begun_is_never_begun_anew(tmp_path: Path) -> None:
         with pytest.raises((EOFError, ConnectionError)):
             client.answer()
         assert rooms.counts() == (1, 0, 0)
+
+
+def test_a_request_is_one_request_however_many_models_are_asked(tmp_path: Path) -> None:
+    limit = 'tokens 1000\n}\ntoken-limit "rpm" {\ntokens "100000/h"; requests "3/h"\n'
+    with house(tmp_path, chain(), own=True, budget=limit, more='filters "rpm"') as rooms:
+        for name in ("a", "b"):
+            rooms.replace(name, "503")
+        assert [rooms.ask(DEAR) for _ in range(4)] == [(200, "")] * 3 + [(429, "token-limited")]
+        assert rooms.counts() == (3, 3, 3) and len(rooms.fell(2)) == 2
+        left = [step.details for step in rooms.record(2).steps if step.details[1:2] == ("requests",)]
+        assert [one[2] for one in left] == ["0", "0", "0"], "each time it was the third"
 
 
 def test_retries_come_first_and_an_open_breaker_asks_nobody(tmp_path: Path) -> None:
