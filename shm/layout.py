@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 11
+VERSION: Final = 12
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -55,7 +55,7 @@ LIMITS_MIN: Final = 64
 REASONS_MAX: Final = 128
 """As many as sentinel.core.reasons has numbers for; shm does not import it, so a test compares."""
 RELAYED_REASON: Final = 0
-FAILING_REASONS: Final = frozenset((*range(40, 55), 63))
+FAILING_REASONS: Final = frozenset((*range(38, 60), 63))
 """What speaks against a generation: a failure of the upstream's or of our own, or an answer 5xx that was relayed.
 Not what clients can bring about at will (a refusal with 501 or 505), else they could have a reload taken back."""
 CLASSES: Final = 6
@@ -69,7 +69,7 @@ BOUNDS_NS: Final[tuple[int, ...]] = tuple(
 )  # fmt: skip
 """Upper bounds of the histogram's buckets, inclusive; one more bucket has no bound."""
 BUCKETS: Final = len(BOUNDS_NS) + 1
-COUNTERS_MAX: Final = 48
+COUNTERS_MAX: Final = 64
 """Counters of a slot that belong to no series (shm.counters.Counter)."""
 LIVES: Final = 32
 """A slot remembers requests and failures of its last so many claims, by generation."""
@@ -242,7 +242,7 @@ SLOT: Final = Record("slot", (
     Field("limit_after", WORKER, "what it becomes once it is decided"),
     Field("counters", WORKER, "shm.counters.Counter, one word each; go on over claims", COUNTERS_MAX, on_line=True),
     Field("lives", BOTH, "per claim: generation, requests, failures, free; at claims % 32", LIVES * 4, on_line=True),
-), 1600)  # fmt: skip
+), 1728)  # fmt: skip
 
 NAME: Final = Record("name", (
     Field("length", CONTROL, "octets of the name; set before header.series_count"),

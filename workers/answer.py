@@ -273,7 +273,7 @@ def ended(exchange: Exchange, fault: Exception | None) -> None:
         elif exchange.answer_part:
             exchange.fail(Reason.UPSTREAM_CLOSED)
         else:
-            attempt.link_died(exchange)
+            attempt.link_died(exchange, fault)
     elif head.until_close and fault is None and exchange.tab is not None and exchange.tab.collector is not None:
         _delivered(exchange, exchange.tab.collector.deliver(exchange, exchange.tab, is_clean=False))
     elif head.until_close and fault is None:

@@ -24,6 +24,7 @@ from typing import Any, Final
 from sentinel.core.machines.health import Finding
 from sentinel.core.plan import HealthCheck, LoadReport
 from sentinel.inference.gauges import Dials, Gauges
+from workers.handshakes import Handshaker, open_streams
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import ResponseHead, parse_response
@@ -50,10 +51,12 @@ class Found:
     took_ns: int = 0
 
 
-async def ask_inference(host: str, port: int, check: HealthCheck, authority: str) -> Found:
+async def ask_inference(
+    host: str, port: int, check: HealthCheck, authority: str, handshaker: Handshaker | None = None
+) -> Found:
     """Ask for the list, and then for a token if that is wanted. Raises OSError, and what a timeout raises."""
     began_ns = time.monotonic_ns()
-    status, body = await exchange(host, port, _head(check, authority, "GET", check.path))
+    status, body = await exchange(host, port, _head(check, authority, "GET", check.path), handshaker=handshaker)
     if body is None:
         return Found(Finding.MALFORMED)
     if not _is_expected(check, status):
@@ -67,18 +70,20 @@ async def ask_inference(host: str, port: int, check: HealthCheck, authority: str
         model = check.completion or (names[0] if names else "")
         finding = Finding.NO_MODEL
         if model in names:
-            finding = await _ask_for_a_token(host, port, check, authority, model)
+            finding = await _ask_for_a_token(host, port, check, authority, model, handshaker)
     took_ns = time.monotonic_ns() - began_ns
     return Found(finding, tuple(listed), len(listed) == len(names), took_ns)
 
 
-async def ask_load(host: str, port: int, rule: LoadReport, dials: Dials, authority: str) -> Gauges | Finding:
+async def ask_load(
+    host: str, port: int, rule: LoadReport, dials: Dials, authority: str, handshaker: Handshaker | None = None
+) -> Gauges | Finding:
     """Read an endpoint's page of metrics; raises as `ask_inference` does."""
     request = (
         f"GET {rule.path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: sentinel-load-report\r\n"
         "accept: text/plain\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n"
     )
-    status, body = await exchange(host, port, request.encode("latin-1"), PAGE_BYTES_MAX)
+    status, body = await exchange(host, port, request.encode("latin-1"), PAGE_BYTES_MAX, handshaker)
     if body is None:
         return Finding.MALFORMED
     if status != 200:
@@ -86,10 +91,12 @@ async def ask_load(host: str, port: int, rule: LoadReport, dials: Dials, authori
     return dials.read(body) or Finding.NO_METRIC
 
 
-async def _ask_for_a_token(host: str, port: int, check: HealthCheck, authority: str, model: str) -> Finding:
+async def _ask_for_a_token(
+    host: str, port: int, check: HealthCheck, authority: str, model: str, handshaker: Handshaker | None
+) -> Finding:
     asked = json.dumps(one_token(check.completion_path, model)).encode()
     head = _head(check, authority, "POST", check.completion_path, len(asked))
-    status, body = await exchange(host, port, head + asked)
+    status, body = await exchange(host, port, head + asked, handshaker=handshaker)
     if body is None:
         return Finding.MALFORMED
     if not 200 <= status < 300:
@@ -151,13 +158,10 @@ def _head(check: HealthCheck, authority: str, method: str, path: str, length: in
 
 
 async def exchange(
-    host: str, port: int, request: bytes, body_bytes_max: int = BODY_BYTES_MAX
+    host: str, port: int, request: bytes, body_bytes_max: int = BODY_BYTES_MAX, handshaker: Handshaker | None = None
 ) -> tuple[int, bytes | None]:
     """Send this, and return the final answer's status and whole body; None for what is no HTTP, or too much."""
-    if host.startswith("unix:"):
-        reader, writer = await asyncio.open_unix_connection(host[5:])
-    else:
-        reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await open_streams(handshaker, host, port)
     try:
         writer.write(request)
         return await read_answer(reader, request.partition(b" ")[0].decode(), body_bytes_max=body_bytes_max)

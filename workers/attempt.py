@@ -18,18 +18,20 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from sentinel.core.plan import Endpoint
+from sentinel.core.plan import Endpoint, Upstream
 from sentinel.core.reasons import Reason
 from sentinel.core.retry import IDEMPOTENT
 from sentinel.core.trace import Step
 from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
 from workers.forwarded import DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS, METERED
+from workers.handshakes import HandshakeFault, refused_late
 from workers.http1.heads import build_request
 from workers.pool import EXHAUSTED, Link, Pool
 
 if TYPE_CHECKING:
     from workers.exchange import Exchange
+    from workers.handshakes import Facts
     from workers.outward import Outward
     from workers.places import Group
     from workers.service import Service
@@ -195,14 +197,20 @@ def connect(exchange: Exchange, pool: Pool) -> None:
     upstream = exchange.upstream
     assert upstream is not None
     exchange.attempts += 1
-    exchange.arm(upstream.connect_timeout_ns, Reason.CONNECT_TIMEOUT)
+    exchange.arm(patience_ns(upstream), Reason.CONNECT_TIMEOUT)
     exchange.connecting = exchange.downstream.service.loop.create_task(_connect(exchange, pool))
+
+
+def patience_ns(upstream: Upstream) -> int:
+    """How long a link may take to be there. Over TLS both halves of that are timed besides (workers.handshakes)."""
+    handshake_ns = 0 if upstream.tls is None else upstream.tls_handshake_timeout_ns
+    return upstream.connect_timeout_ns + handshake_ns
 
 
 async def _connect(exchange: Exchange, pool: Pool) -> None:
     task = asyncio.current_task()
     try:
-        link, why = await dial(pool)
+        link, why, detail = await dial(pool)
     except Exception as fault:
         exchange.surprised(fault)
         return
@@ -210,18 +218,22 @@ async def _connect(exchange: Exchange, pool: Pool) -> None:
         if link is not None:
             link.abort()
         return
-    connected(exchange, link, why)
+    connected(exchange, link, why, detail)
 
 
-async def dial(pool: Pool) -> tuple[Link | None, Reason]:
-    """A new link; or none, and whether that is the endpoint's fault (CONNECT_FAILED) or ours (OVERLOADED)."""
+async def dial(pool: Pool) -> tuple[Link | None, Reason, str]:
+    """A new link; or none, why (it is the endpoint's fault, unless it is OVERLOADED), and what a handshake came to."""
     try:
-        return await pool.connect(), Reason.CONNECT_FAILED
+        return await pool.connect(), Reason.CONNECT_FAILED, ""
+    except HandshakeFault as fault:
+        return None, fault.reason, fault.detail
+    except TimeoutError as fault:
+        return None, Reason.CONNECT_FAILED if fault.errno is not None else Reason.CONNECT_TIMEOUT, ""
     except OSError as fault:
-        return None, Reason.OVERLOADED if fault.errno in EXHAUSTED else Reason.CONNECT_FAILED
+        return None, Reason.OVERLOADED if fault.errno in EXHAUSTED else Reason.CONNECT_FAILED, ""
 
 
-def connected(exchange: Exchange, link: Link | None, why: Reason) -> None:
+def connected(exchange: Exchange, link: Link | None, why: Reason, detail: str) -> None:
     """The connection that the exchange waited for is there, or (None) could not be made."""
     exchange.connecting = None
     try:
@@ -230,11 +242,25 @@ def connected(exchange: Exchange, link: Link | None, why: Reason) -> None:
             service.region.add(service.slot, Counter.OVERLOADS)
             exchange.fail(Reason.OVERLOADED)
         elif link is None or link.transport is None or link.transport.is_closing():
-            next_one(exchange, Reason.CONNECT_FAILED)
+            say_why(exchange, exchange.endpoint, why, detail)
+            next_one(exchange, why)
         else:
             _send(exchange, link)
     except Exception as fault:
         exchange.surprised(fault)
+
+
+def say_why(exchange: Exchange, endpoint: Endpoint | None, why: Reason, detail: str) -> None:
+    """What was said of a handshake that failed."""
+    if detail and endpoint is not None and exchange.upstream is not None and exchange.upstream.tls is not None:
+        exchange.trace.step(why, exchange.upstream.tls.span, endpoint.name, detail)
+
+
+def say_how(exchange: Exchange, link: Link, secured: Facts) -> None:
+    """How the connection is encrypted; in full when it is new."""
+    upstream = exchange.upstream
+    if upstream is not None and upstream.tls is not None:
+        exchange.trace.add((Reason.TLS_SECURED, upstream.tls.span, secured if link.uses == 1 else secured[:1]))
 
 
 def _send(exchange: Exchange, link: Link) -> None:
@@ -245,6 +271,8 @@ def _send(exchange: Exchange, link: Link) -> None:
     link.caller = exchange
     link.uses += 1
     exchange.reached = KEPT if link.uses > 1 else AGAIN if exchange.is_repeated else NEW
+    if link.secured is not None:
+        say_how(exchange, link, link.secured)
     authority = exchange.authority or _own_name(exchange.endpoint_name)
     dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
     outward, tab, lines = exchange.outward, exchange.tab, exchange.lines
@@ -317,7 +345,7 @@ def wait_for_answer(exchange: Exchange) -> None:
     exchange.arm(upstream.first_byte_timeout_ns, Reason.FIRST_BYTE_TIMEOUT)
 
 
-def link_died(exchange: Exchange) -> None:
+def link_died(exchange: Exchange, fault: Exception | None) -> None:
     """The link ended and there is no octet of an answer: repeat the request, or fail."""
     link, pool = exchange.link, exchange.pool
     assert link is not None and pool is not None
@@ -329,7 +357,9 @@ def link_died(exchange: Exchange) -> None:
     if is_stale and may_repeat:
         _repeat(exchange, pool)
     else:
-        exchange.fail(Reason.UPSTREAM_CLOSED)
+        said = refused_late(fault) if link.uses == 1 else ""
+        say_why(exchange, exchange.endpoint, Reason.TLS_REFUSED, said)
+        exchange.fail(Reason.TLS_REFUSED if said else Reason.UPSTREAM_CLOSED)
 
 
 def _refused_at_once(exchange: Exchange, link: Link) -> None:

@@ -17,6 +17,7 @@ Rules:
 7. Each change is one line on standard error.
 8. Where endpoints warm up, a good answer that took too long is a bad one until the endpoint is well, and checks of one
    that is on its way follow each other at once (WARM_UP_PAUSE_S), or it would be away for many intervals.
+   Over TLS it proves who is there as a request would (workers.handshakes); what failed of that is its finding.
 9. A check that we had no descriptor for is no check: that we are poor says nothing about the patient.
 """
 
@@ -34,6 +35,7 @@ from sentinel.core.plan import HealthCheck, LoadReport, OutlierEjection
 from sentinel.inference.gauges import Dials, Gauges
 from shm.board import PlaceView
 from workers.asking import Found, ask_inference, ask_load
+from workers.handshakes import HandshakeFault, Handshaker, open_streams
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import parse_response
 from workers.pool import EXHAUSTED
@@ -56,24 +58,32 @@ ROW_NS: Final = 250_000_000
 """How often failures in a row are looked at, whatever the interval of the other comparisons."""
 
 
-async def ask(host: str, port: int, check: HealthCheck, authority: str) -> Found:
+async def ask(
+    host: str, port: int, check: HealthCheck, authority: str, handshaker: Handshaker | None = None
+) -> Found:
     """Check one address. Raises nothing but CancelledError."""
     try:
         async with asyncio.timeout(check.timeout_ns / 1e9):
             if check.kind == "inference":
-                return await ask_inference(host, port, check, authority)
-            return Found(await _ask(host, port, check, authority))
-    except TimeoutError:
-        return Found(Finding.TIMED_OUT)
+                return await ask_inference(host, port, check, authority, handshaker)
+            return Found(await _ask(host, port, check, authority, handshaker))
     except OSError as fault:
-        return Found(None if fault.errno in EXHAUSTED else Finding.REFUSED)
+        return Found(_refusal(fault))
 
 
-async def _ask(host: str, port: int, check: HealthCheck, authority: str) -> Finding:
-    if host.startswith("unix:"):
-        reader, writer = await asyncio.open_unix_connection(host[5:])
-    else:
-        reader, writer = await asyncio.open_connection(host, port)
+def _refusal(fault: OSError) -> Finding | None:
+    """What it says of an endpoint that it could not be asked; None: nothing, it is we who are poor."""
+    match fault:
+        case TimeoutError():
+            return Finding.TIMED_OUT
+        case HandshakeFault():
+            return Finding[fault.reason.name]
+        case _:
+            return None if fault.errno in EXHAUSTED else Finding.REFUSED
+
+
+async def _ask(host: str, port: int, check: HealthCheck, authority: str, handshaker: Handshaker | None) -> Finding:
+    reader, writer = await open_streams(handshaker, host, port)
     try:
         if check.kind == "tcp":
             return Finding.GOOD
@@ -198,7 +208,8 @@ class Round:
         if host is None:
             return Found(Finding.UNRESOLVED)
         async with self._seats:
-            return await ask(host, check.port or place.endpoint.port, check, check.host or place.name)
+            port = check.port or place.endpoint.port
+            return await ask(host, port, check, check.host or place.name, place.handshaker)
 
     # Loads.
 
@@ -230,11 +241,10 @@ class Round:
             return Finding.UNRESOLVED
         try:
             async with self._seats, asyncio.timeout(rule.timeout_ns / 1e9):
-                return await ask_load(host, rule.port or place.endpoint.port, rule, dials, place.name)
-        except TimeoutError:
-            return Finding.TIMED_OUT
+                port = rule.port or place.endpoint.port
+                return await ask_load(host, port, rule, dials, place.name, place.handshaker)
         except OSError as fault:
-            return None if fault.errno in EXHAUSTED else Finding.REFUSED
+            return _refusal(fault)
 
     # Comparisons.
 

@@ -254,31 +254,32 @@ class Rival:
     def _connect(self, pool: Pool) -> None:
         exchange, upstream = self.exchange, self.group.upstream
         exchange.attempts += 1
-        self._arm(upstream.connect_timeout_ns, Reason.CONNECT_TIMEOUT)
+        self._arm(attempt.patience_ns(upstream), Reason.CONNECT_TIMEOUT)
         self.connecting = exchange.downstream.service.loop.create_task(self._connecting(pool))
 
     async def _connecting(self, pool: Pool) -> None:
         task, exchange = asyncio.current_task(), self.exchange
         try:
-            link, why = await attempt.dial(pool)
+            link, why, detail = await attempt.dial(pool)
         except Exception as fault:
             exchange.surprised(fault)
             return
         if exchange.connecting is task:  # it has taken over meanwhile
-            attempt.connected(exchange, link, why)
+            attempt.connected(exchange, link, why, detail)
         elif self.connecting is task:
-            self._connected(link, why)
+            self._connected(link, why, detail)
         elif link is not None:
             link.abort()
 
-    def _connected(self, link: Link | None, why: Reason) -> None:
+    def _connected(self, link: Link | None, why: Reason, detail: str) -> None:
         self.connecting = None
         try:
             if why is Reason.OVERLOADED:
                 self._failed(why)
             elif link is None or link.transport is None or link.transport.is_closing():
                 attempt.count_failed_connect(self.exchange.downstream.service, self.endpoint)
-                self._failed(Reason.CONNECT_FAILED)
+                attempt.say_why(self.exchange, self.endpoint, why, detail)
+                self._failed(why)
             else:
                 self._send(link)
         except Exception as fault:
@@ -291,6 +292,8 @@ class Rival:
         link.caller = self
         link.uses += 1
         self.reached = attempt.KEPT if link.uses > 1 else attempt.AGAIN if self.is_repeated else attempt.NEW
+        if link.secured is not None:
+            attempt.say_how(exchange, link, link.secured)
         if link.uses > 1:
             service = exchange.downstream.service
             service.region.add(service.slot, Counter.UPSTREAM_REUSES)

@@ -39,6 +39,7 @@ from workers.pool import Pool, Rack
 if TYPE_CHECKING:
     from shm.region import Region
     from workers.exchange import Exchange
+    from workers.handshakes import Handshaker
     from workers.service import Service
 
 MS: Final = 1_000_000
@@ -49,10 +50,15 @@ Permit = int | tuple[int, int]
 class Place:
     """One endpoint at run time."""
 
-    __slots__ = ("_check_turn", "_rack", "_service", "_turn", "endpoint", "is_name", "name", "number", "pools")
+    __slots__ = (
+        "_check_turn", "_rack", "_service", "_turn", "endpoint", "handshaker", "is_name", "name", "number", "pools",
+    )  # fmt: skip
 
-    def __init__(self, service: Service, rack: Rack, endpoint: Endpoint) -> None:
+    def __init__(
+        self, service: Service, rack: Rack, endpoint: Endpoint, handshaker: Handshaker | None = None
+    ) -> None:
         self.endpoint = endpoint
+        self.handshaker = handshaker  # None: it is spoken to in the clear
         self.name = endpoint.name
         self.number = endpoint.place
         self.is_name = not endpoint.host.startswith("unix:") and not _is_address(endpoint.host)
@@ -61,7 +67,7 @@ class Place:
         self._rack = rack
         self._turn = self._check_turn = 0
         if not self.is_name:
-            self.pools = (Pool(service, rack, endpoint.host, endpoint.port),)
+            self.pools = (Pool(service, rack, endpoint.host, endpoint.port, handshaker),)
 
     def next_pool(self, tried: tuple[Pool, ...] = ()) -> Pool | None:
         """The next address in turn that was not tried; None when there is none."""
@@ -85,7 +91,9 @@ class Place:
         """These are the name's addresses now; pools of those that stay are kept."""
         known = {pool.host: pool for pool in self.pools}
         service, rack, port = self._service, self._rack, self.endpoint.port
-        self.pools = tuple(known.get(host) or Pool(service, rack, host, port) for host in addresses)
+        self.pools = tuple(
+            known.get(host) or Pool(service, rack, host, port, self.handshaker) for host in addresses
+        )
         for pool in known.values():
             if pool not in self.pools:
                 pool.close()
@@ -148,7 +156,11 @@ class Group:
         rack = Rack(upstream.keepalive_connections, upstream.keepalive_timeout_ns)
         self.upstream = upstream
         self.number = upstream.place
-        self.places = tuple(Place(service, rack, endpoint) for endpoint in upstream.endpoints)
+        tls = upstream.tls
+        self.places = tuple(
+            Place(service, rack, one, None if tls is None else service.handshakes.handshaker(upstream, tls, one))
+            for one in upstream.endpoints
+        )
         self.chooser = Chooser(upstream)
         self.waiting: deque[Exchange] = deque()  # for room below the upstream's limits, the longest first
         self.purse = [0] * len(self.places)

@@ -21,6 +21,8 @@ Rules:
    others grow old and leave.
 4. The number of idle links is limited per upstream and worker
    (`keepalive-connections`), whatever the number of its addresses.
+5. Over TLS a link has proved who is there (workers.handshakes) before anybody gets it; an end that was not announced
+   is a cut, whatever was read until then.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from shm.counters import Counter
 
 if TYPE_CHECKING:
+    from workers.handshakes import Facts, Handshaker
     from workers.service import Service
 
 WRITE_HIGH_BYTES: Final = 64 * 1024
@@ -65,9 +68,12 @@ class Rack:
 
 
 class Link:
-    """One connection to an upstream: an `asyncio.Protocol` in all but its base, as a client's connection is."""
+    """One connection to an upstream: an `asyncio.Protocol` in all but its base, as a client's connection is.
 
-    __slots__ = ("_poll", "caller", "idle_since_ns", "pool", "transport", "uses")
+    secured: what the handshake found; None: it is in the clear.
+    """
+
+    __slots__ = ("_has_ended", "_poll", "caller", "fault", "idle_since_ns", "pool", "secured", "transport", "uses")
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -75,6 +81,9 @@ class Link:
         self.transport: asyncio.Transport | None = None
         self.idle_since_ns = 0
         self.uses = 0
+        self.secured: Facts | None = None
+        self.fault: Exception | None = None  # by which it ended while nobody used it
+        self._has_ended = False
         self._poll: select.poll | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,6 +101,7 @@ class Link:
             caller.surprised(fault)
 
     def eof_received(self) -> bool:
+        self._has_ended = True
         caller = self.caller
         if caller is None:
             self.pool.forget(self)
@@ -100,14 +110,18 @@ class Link:
             caller.answer_eof()
         except Exception as fault:
             caller.surprised(fault)
-        return self.caller is not None  # a tunnel that is half closed goes on
+        # A tunnel that is half closed goes on; over TLS the end of one half is the end of both.
+        return self.caller is not None and self.secured is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         caller, self.caller = self.caller, None
         if caller is None:
+            self.fault = exc
             self.pool.forget(self)
             return
+        if exc is None and self.secured is not None and not self._has_ended:
+            exc = ConnectionResetError("ended without close_notify")  # cut, perhaps by somebody on the way
         try:
             caller.link_lost(exc)
         except Exception as fault:
@@ -128,6 +142,15 @@ class Link:
         if transport is not None:
             transport.abort()
 
+    def hang_up(self) -> None:
+        """The same for one that is idle; over TLS it is said that this is the end."""
+        if self.secured is None or self.transport is None:
+            self.abort()
+            return
+        self.caller = None
+        transport, self.transport = self.transport, None
+        transport.close()
+
     def is_silent(self) -> bool:
         """Is it alive, and has the kernel nothing of it that the loop has not read?"""
         transport = self.transport
@@ -143,9 +166,12 @@ class Link:
 class Pool:
     """The connections to one address."""
 
-    __slots__ = ("_idle", "_is_closed", "_rack", "_service", "host", "name", "port")
+    __slots__ = ("_handshaker", "_idle", "_is_closed", "_rack", "_service", "host", "name", "port")
 
-    def __init__(self, service: Service, rack: Rack, host: str, port: int) -> None:
+    def __init__(
+        self, service: Service, rack: Rack, host: str, port: int, handshaker: Handshaker | None = None
+    ) -> None:
+        self._handshaker = handshaker
         self._service = service
         self._rack = rack
         self._idle: list[Link] = []
@@ -173,7 +199,7 @@ class Pool:
         if transport is None or transport.is_closing():
             return
         if self._is_closed or rack.idle_count >= rack.idle_max or self._service.is_draining:
-            link.abort()
+            link.hang_up()
             return
         rack.idle_count += 1
         link.idle_since_ns = self._service.ticker.now_ns
@@ -184,7 +210,7 @@ class Pool:
         if link in self._idle:
             self._idle.remove(link)
             self._rack.idle_count -= 1
-        link.abort()
+        link.hang_up()
 
     def sweep(self, now_ns: int) -> None:
         """End links that were idle for too long; the oldest stand first."""
@@ -199,11 +225,15 @@ class Pool:
             self.forget(self._idle[0])
 
     async def connect(self) -> Link:
-        """A new link; raises OSError."""
+        """A new link; raises OSError, which may be a HandshakeFault."""
         service = self._service
         link = Link(self)
         protocol = cast(asyncio.Protocol, link)
-        if self.host.startswith("unix:"):
+        if self._handshaker is not None:
+            _, link.secured = await self._handshaker.connect(lambda: protocol, self.host, self.port)
+            if link.transport is None:
+                raise self._handshaker.gone(link.fault)
+        elif self.host.startswith("unix:"):
             await service.loop.create_unix_connection(lambda: protocol, self.host[5:])
         else:
             await service.loop.create_connection(lambda: protocol, self.host, self.port)

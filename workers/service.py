@@ -23,6 +23,7 @@ from sentinel.core.routes import compile_routes
 from sentinel.inference.estimate import Estimator
 from shm.counters import Counter
 from workers.accesslog import AccessLog
+from workers.handshakes import Handshakes
 from workers.health import Round
 from workers.ids import RequestIds
 from workers.ledger import Ledger
@@ -53,9 +54,9 @@ class Service:
     """The worker's own state; made once, after the fork."""
 
     __slots__ = (
-        "_tracebacks", "connections", "estimator", "ids", "is_draining", "ledger", "log", "loop", "on_quiet",
-        "open_requests", "open_requests_max", "plan", "prices", "region", "round", "shadows", "slot", "table", "ticker",
-        "world",
+        "_tracebacks", "connections", "estimator", "handshakes", "ids", "is_draining", "ledger", "log", "loop",
+        "on_quiet", "open_requests", "open_requests_max", "plan", "prices", "region", "round", "shadows", "slot",
+        "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +72,7 @@ class Service:
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
         self.ledger = Ledger(region, self.log, self.table, slot=slot, generation=generation)
         self.prices = Prices(plan.prices)
+        self.handshakes = Handshakes(self)
         self.world = LiveWorld(self, plan)
         self.round = Round(self, self.world.groups(), generation)
         self.shadows = Shadows(self)

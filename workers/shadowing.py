@@ -203,7 +203,7 @@ class Shadow:
         if link is not None:
             self._send(link)
             return
-        self._wait(self._group.upstream.connect_timeout_ns)
+        self._wait(attempt.patience_ns(self._group.upstream))
         self._connecting = service.loop.create_task(self._connect(pool))
 
     def feed(self, data: bytes, done: bool) -> None:
@@ -257,7 +257,7 @@ class Shadow:
 
     async def _connect(self, pool: Pool) -> None:
         try:
-            link, why = await attempt.dial(pool)
+            link, why, _ = await attempt.dial(pool)
         except Exception as fault:
             self._connecting = None
             self.surprised(fault)

@@ -30,14 +30,37 @@ SECURITY_LEVEL: Final = 2
 
 
 def read_tls(block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> Tls | None:
-    """Chain and key of a listener, or None after problems were reported."""
-    texts = [_text(block.one(name), source, problems) for name in ("certificate", "key")]
-    if texts[0] is None or texts[1] is None:
+    """Chain and key of a listener or of what an upstream is shown, and who is trusted; None after problems."""
+    is_served = block.directive.child("ca") is None or block.has("certificate")
+    texts = [_text(block.one(name), source, problems) if is_served else "" for name in ("certificate", "key")]
+    trusted = _text(block.one("ca"), source, problems) if block.directive.child("ca") and block.has("ca") else ""
+    if texts[0] is None or texts[1] is None or trusted is None:
         return None
-    chain = _chain(block.one("certificate"), texts[0], problems)
-    if chain and _fits(block, chain[0], texts[1], problems) and _is_served(block, chain, texts[1], problems):
-        _dates(block.one("certificate"), chain, problems, warnings, now_s)
-    return Tls(certificate_pem=texts[0], key_pem=texts[1], span=block.span)
+    if is_served:
+        chain = _chain(block.one("certificate"), texts[0], problems)
+        if chain and _fits(block, chain[0], texts[1], problems) and _is_served(block, chain, texts[1], problems):
+            _dates(block.one("certificate"), chain, problems, warnings, now_s)
+    if trusted:
+        _trusted(block.one("ca"), trusted, problems, warnings, now_s)
+    return Tls(certificate_pem=texts[0], key_pem=texts[1], ca_pem=trusted, span=block.span)
+
+
+def _trusted(block: Block, text: str, problems: Problems, warnings: Problems, now_s: float) -> None:
+    """Those who are trusted. That one of them is valid is enough: authorities are replaced one beside the other."""
+    found = _read_chain(block, text, problems)
+    valid = [one for one in found if now_s <= one.not_valid_after_utc.timestamp()]
+    if found and not valid:
+        problems.add(
+            block.arg_spans[0], f"the certificate of {_name(found[0])} has expired: nobody is trusted", "renew it"
+        )
+    elif valid:
+        last = max(valid, key=lambda one: one.not_valid_after_utc)
+        left_s = last.not_valid_after_utc.timestamp() - now_s
+        if left_s < WARN_S:
+            warnings.add(
+                block.arg_spans[0], f"the certificate of {_name(last)} expires in {int(left_s / DAY_S)} days, and then "
+                "nobody is trusted", "add the next one",
+            )  # fmt: skip
 
 
 def _text(block: Block, source: Source, problems: Problems) -> str | None:
@@ -53,12 +76,16 @@ def _text(block: Block, source: Source, problems: Problems) -> str | None:
     return None
 
 
-def _chain(block: Block, text: str, problems: Problems) -> list[x509.Certificate]:
+def _read_chain(block: Block, text: str, problems: Problems) -> list[x509.Certificate]:
     try:
-        chain = x509.load_pem_x509_certificates(text.encode())
+        return x509.load_pem_x509_certificates(text.encode())
     except ValueError as fault:
         problems.add(block.arg_spans[0], f"there is no certificate that can be read: {_line(fault)}", "it must be PEM")
         return []
+
+
+def _chain(block: Block, text: str, problems: Problems) -> list[x509.Certificate]:
+    chain = _read_chain(block, text, problems)
     for above, below in zip(chain[1:], chain, strict=False):
         if below.issuer != above.subject:
             problems.add(

@@ -47,6 +47,8 @@ def redacted(plan: Plan) -> dict[str, Any]:
             listener["tls"]["key_pem"] = REDACTED
     for upstream in document["upstreams"]:
         _redact(upstream["provider"])
+        if upstream["tls"] and upstream["tls"]["key_pem"]:
+            upstream["tls"]["key_pem"] = REDACTED
         if upstream["sticky"]:
             upstream["sticky"]["secrets"] = [REDACTED] * len(upstream["sticky"]["secrets"])
     for route in document["routes"]:

@@ -41,11 +41,11 @@ BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
 
 
 ReadTls = Callable[[Block, Source, Problems, Problems, float], p.Tls | None]
-"""Reads and checks the certificate and key of a `tls` block (config.certificates.read_tls)."""
+"""Reads and checks the files of a `tls` block, a listener's or an upstream's (config.certificates)."""
 
 
 def checked_tls(block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> p.Tls | None:
-    """As OpenSSL judges it, which is loaded only where a listener has `tls`: not everybody who compiles has it."""
+    """As OpenSSL judges it, which is loaded only where files are named: not everybody who compiles has it."""
     from sentinel.config.certificates import read_tls
 
     return read_tls(block, source, problems, warnings, now_s)
@@ -66,7 +66,7 @@ class Compiler:
         system, admin = root.one("system"), root.one("admin")
         listeners = self._listeners(root)
         groups = root.one("upstreams").all("upstream")
-        upstreams = tuple(compile_upstream(block, self.problems, self.warnings) for block in groups)
+        upstreams = tuple(compile_upstream(block, self.problems, self.warnings, self._tls) for block in groups)
         limits = tuple(self._rate_limit(block) for block in root.one("filters").all("rate-limit"))
         ceilings = tuple(_concurrency_limit(block) for block in root.one("filters").all("concurrency-limit"))
         prices = self._prices(root)

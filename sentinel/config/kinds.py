@@ -374,9 +374,40 @@ def endpoint_address(value: Any) -> tuple[str, int]:
         if not path.startswith("/") or len(path.encode()) > 107 or "\0" in path:
             raise Unfit("a Unix socket has an absolute path of at most 107 octets", 'for example "unix:/run/app.sock"')
         return value, 0
-    if "://" in _text(value):
-        raise Unfit("an endpoint is an address, not a URL", f'write "{value.partition("://")[2].rstrip("/")}"')
-    host, port = _split(value, "10.0.0.7:8080")
+    host, port, _ = upstream_endpoint(value)
+    return host, port
+
+
+def upstream_endpoint(value: Any) -> tuple[str, int, bool]:
+    """The same, and whether `https://` stands before it, which also says the port if nothing else does."""
+    if isinstance(value, str) and value.startswith("unix:"):
+        return *endpoint_address(value), False
+    written = _text(value)
+    is_tls = written.lower().startswith("https://")
+    if is_tls:
+        written = _https(written)
+    elif "://" in written:
+        raise Unfit(
+            "an endpoint is an address, or begins with `https://`", f'write "{written.partition("://")[2].rstrip("/")}"'
+        )
+    return *_endpoint(written), is_tls
+
+
+def _https(written: str) -> str:
+    """What stands after `https://`, with a port."""
+    address, _, path = written[len("https://") :].partition("/")
+    if path or any(mark in address for mark in "?#@"):
+        raise Unfit(
+            "an endpoint has no path, query or user",
+            f'write "https://{address.partition("?")[0].rpartition("@")[2]}", and what paths begin with as '
+            "`path-prefix` of a `provider`",
+        )  # fmt: skip
+    is_bare = address.endswith("]") if address.startswith("[") else ":" not in address
+    return f"{address}:443" if is_bare else address
+
+
+def _endpoint(written: str) -> tuple[str, int]:
+    host, port = _split(written, "10.0.0.7:8080")
     try:
         return str(ipaddress.ip_address(host)), _port(port)
     except ValueError:
@@ -390,6 +421,24 @@ def address(value: Any) -> str:
         return str(ipaddress.ip_address(_text(value)))
     except ValueError:
         raise Unfit("not an IP address", 'for example "192.0.2.7" or "2001:db8::7"') from None
+
+
+def server_name(value: Any) -> str:
+    """Whose certificate it is: a DNS name, or an IP address."""
+    try:
+        return str(ipaddress.ip_address(_text(value)))
+    except ValueError:
+        if not HOST_NAME.fullmatch(value) or re.fullmatch(r"[0-9.]+", value):
+            raise Unfit(f"`{value}` is neither a DNS name nor an IP address", 'for example "api.example.com"') from None
+        return str(value).lower().rstrip(".")
+
+
+def pin(value: Any) -> str:
+    """A public key by its SHA-256, as `curl --pinnedpubkey` takes it; returns the base64."""
+    found = re.fullmatch(r"sha256//?([A-Za-z0-9+/]{43}=)", _text(value))
+    if found is None:
+        raise Unfit("not the SHA-256 of a public key", "docs/how-to/upstream-tls.md shows how it is found")
+    return found[1]
 
 
 def moment(value: Any) -> int:
@@ -587,6 +636,12 @@ LISTEN: Final = Kind("listen-address", 'an address like "127.0.0.1:8080" or "[::
 ENDPOINT: Final = Kind(
     "endpoint-address", 'an address like "10.0.0.7:8080", "app.internal:80" or "unix:/run/app.sock"', endpoint_address
 )
+UPSTREAM_ENDPOINT: Final = Kind(
+    "upstream-endpoint", 'an address like "10.0.0.7:8080", "app.internal:80", "unix:/run/app.sock" or '
+    '"https://api.example.com"', upstream_endpoint,
+)  # fmt: skip
+SERVER_NAME: Final = Kind("server-name", 'a DNS name or an IP address like "api.example.com"', server_name)
+PIN: Final = Kind("pin", 'the SHA-256 of a public key like "sha256//…=" in base64', pin)
 ADDRESS: Final = Kind("address", 'an IP address like "192.0.2.7"', address)
 MOMENT: Final = Kind("time", 'a time like "2026-03-29T12:00:00Z"', moment)
 TIME_ZONE: Final = Kind("time-zone", 'a time zone like "UTC" or "Europe/Vienna"', time_zone)

@@ -254,7 +254,8 @@ PROVIDER: Final = Directive(
     children=(
         _one("dialect", k.one_of("openai", "openai-compatible", "anthropic", "gemini", "ollama"), "Whose language it speaks: requests in "
              "another one are refused, or translated (`translate`). Without it: whatever the client speaks.", example='dialect "anthropic"'),
-        _one("host", k.AUTHORITY, "The Host field. Without it: what the client said.", example='host "api.openai.com"'),
+        _one("host", k.AUTHORITY, "The Host field. Without it: over TLS the endpoints' name, if they "
+             "have the same one; else what the client said.", example='host "api.openai.com"'),
         _one("path-prefix", k.PROVIDER_PATH, "What its paths have before the end by which a dialect is recognised (`/chat/completions`, "
              "`/v1/messages`, …); `{model}` is the model. Without it: what the client's have.", example='path-prefix "/openai/deployments/{model}"'),
         Directive("query", "A parameter of the query, in the place of the client's.", (Argument("name", k.TEXT), Argument("value", k.TEXT)),
@@ -496,16 +497,38 @@ CIRCUIT_BREAKER: Final = Directive(
     example='circuit-breaker { failures 5; open-for "10s"; }',
 )  # fmt: skip
 
+UPSTREAM_TLS: Final = Directive(
+    "tls", "Speak TLS with the endpoints; `https://` before them does the same. An endpoint must show a certificate that is valid now, made out "
+    "in its name, and vouched for by somebody who is trusted. Checks and load reports go over TLS too.",
+    children=(
+        _one("server-name", k.SERVER_NAME, "The name that the certificate must have, and that is sent as SNI. Without it: the endpoint's host.",
+             example='server-name "api.example.com"'),
+        _one("ca", k.FILE, "PEM file with the certificates of those who are trusted. Without it: whom the system trusts.",
+             example='ca "tls/internal-ca.pem"'),
+        _one("certificate", k.FILE, "PEM file with the certificate, and its chain, by which this gateway says who it is. It is read at each reload.",
+             example='certificate "tls/gateway.pem"'),
+        _one("key", k.FILE, "PEM file with the private key of that certificate.", example='key "tls/gateway.key"'),
+        _one("min-version", k.one_of("1.2", "1.3"), "The oldest version of TLS that is spoken.", '"1.2"'),
+        Directive("pin", "The public key of the endpoint's own certificate must be one of these, besides.", (Argument("keys", k.PIN, True),),
+                  example='pin "sha256//r/mIkG3eEpVdm+u/ko/cwxzOMo1bk4TyHIlByibiA5E="'),
+        _one("verify", k.one_of("on", "off"), "`off`: whoever answers is believed, so anybody on the way can read and change everything; `check` "
+             "warns of it. With `pin`, the key alone decides.", '"on"'),
+    ),
+    example='tls { ca "tls/internal-ca.pem"; }',
+)  # fmt: skip
+
 UPSTREAM: Final = Directive(
     "upstream", "A group of endpoints that serve the same.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
     children=(
-        Directive("endpoint", "One address. A DNS name is resolved again and again, and all its addresses are used.",
-                  (Argument("address", k.ENDPOINT),),
+        Directive("endpoint", "One address. A DNS name is resolved again and again, and all its addresses are used. After `https://` the port may "
+                  "be left out (443), and TLS is spoken as by `tls`.",
+                  (Argument("address", k.UPSTREAM_ENDPOINT),),
                   (Property("weight", k.integer(1, 1000), "Its share, relative to the other endpoints.", "1"),
                    Property("priority", k.integer(0, 15), "Endpoints of a higher number are used when those of lower ones "
                             "do not suffice.", "0"),
                    Property("locality", k.NAME_KIND, "Where it stands; see the upstream's `locality`.")),
                   is_repeatable=True, is_required=True, key="address", example='endpoint "10.0.0.7:8080" weight=2'),
+        UPSTREAM_TLS,
         BALANCE,
         PROVIDER,
         STICKY_COOKIE,
@@ -531,6 +554,7 @@ UPSTREAM: Final = Directive(
         _one("slow-start", k.duration("0s"), "How long an endpoint that became healthy gets less than its share.", '"0s"'),
         Directive("timeouts", "How patient to be with an endpoint.", children=(
             _one("connect", k.duration(), "Time to connect; longer is answered 504.", '"5s"'),
+            _one("tls-handshake", k.duration(), "Time for the TLS handshake, once it is connected; longer is answered 504.", '"5s"'),
             _one("first-byte", k.duration(), "Time from the request's end to the answer's first octet; longer is 504.", '"60s"'),
             _one("idle", k.duration(), "Time between two pieces of an answer.", '"60s"'),
         )),

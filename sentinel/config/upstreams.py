@@ -8,10 +8,12 @@ unhealthy). Such a setting is refused, since whoever wrote it believes that it d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sentinel.config.check import Block
 from sentinel.config.problem import Problems
 from sentinel.config.providers import compile_provider
+from sentinel.config.upstream_tls import ReadFiles, compile_tls, shared_authority
 from sentinel.core import plan as p
 from sentinel.core.wishes import BY_PREFIX
 
@@ -25,21 +27,26 @@ PREFIX_LOAD = 1250
 INFERENCE_ONLY = ("completion", "bearer", "warm-up")
 
 
-def compile_upstream(block: Block, problems: Problems, warnings: Problems) -> p.Upstream:
+def compile_upstream(block: Block, problems: Problems, warnings: Problems, read_files: ReadFiles) -> p.Upstream:
     """One upstream of the plan; it means something only if no problem was reported."""
     for child, message, remedy in _contradictions(block):
         problems.add(child.span, message, remedy)
     timeouts, keepalive, limits = block.one("timeouts"), block.one("keepalive"), block.one("limits")
     health, outlier, sticky = (block.one(name) for name in ("health-check", "outlier-ejection", "sticky-cookie"))
     breakers = _breakers(block, problems)
+    endpoints = tuple(_endpoint(one) for one in block.all("endpoint"))
+    tls = compile_tls(block, endpoints, problems, warnings, read_files)
+    provider = compile_provider(block.one("provider"), problems) if block.has("provider") else None
+    if provider is not None and tls is not None and not provider.host:
+        provider = replace(provider, host=shared_authority(tls, endpoints))
     upstream = p.Upstream(
-        name=block.args[0] if block.args else "", endpoints=tuple(_endpoint(one) for one in block.all("endpoint")),
+        name=block.args[0] if block.args else "", endpoints=endpoints,
         balance=_balance(block.one("balance")),
         sticky=_sticky(sticky) if block.has("sticky-cookie") else None,
         health=_health(health) if block.has("health-check") else None,
         outlier=_outlier(outlier) if block.has("outlier-ejection") else None,
         load_report=_load_report(block.one("load-report")) if kind_of(block) == "least-load" else None,
-        provider=compile_provider(block.one("provider"), problems) if block.has("provider") else None,
+        provider=provider, tls=tls, tls_handshake_timeout_ns=timeouts.value("tls-handshake"),
         endpoint_breaker=breakers.get("endpoint"), upstream_breaker=breakers.get("upstream"),
         max_requests=limits.value("max-requests"), max_endpoint_requests=limits.value("max-endpoint-requests"),
         max_pending=limits.value("max-pending"), pending_timeout_ns=limits.value("pending-timeout"),
@@ -208,7 +215,7 @@ def _outlier(block: Block) -> p.OutlierEjection:
 
 
 def _endpoint(block: Block) -> p.Endpoint:
-    host, port = block.args[0] if block.args and block.args[0] else ("", 0)
+    host, port, _ = block.args[0] if block.args and block.args[0] else ("", 0, False)
     return p.Endpoint(
         host, port, weight=block.props["weight"], priority=block.props["priority"],
         locality=block.props["locality"] or "", span=block.span,

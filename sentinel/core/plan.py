@@ -559,6 +559,25 @@ class Breaker:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How endpoints are spoken to over TLS, and whom they must prove to be; texts are PEM.
+
+    server_name: "": the endpoint's host. ca_pem: whom we trust; "": whom the system trusts. pins: SHA-256 of public
+    keys in base64, one of which the endpoint's certificate must have; none: any. is_verified: False: whoever answers
+    is believed, but for pins.
+    """
+
+    server_name: str = ""
+    ca_pem: str = ""
+    certificate_pem: str = ""  # by which we say who we are; "": we do not
+    key_pem: str = ""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    pins: tuple[str, ...] = ()
+    is_verified: bool = True
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     name: str
     endpoints: tuple[Endpoint, ...]
@@ -580,7 +599,9 @@ class Upstream:
     slow_start_ns: int = 0
     panic_share: int = 0  # thousandths: with fewer usable endpoints than that, all are used; 0: never
     locality: str = ""  # endpoints of the same are preferred
+    tls: UpstreamTls | None = None
     connect_timeout_ns: int = 5 * SECOND
+    tls_handshake_timeout_ns: int = 5 * SECOND  # once it is connected
     first_byte_timeout_ns: int = 60 * SECOND
     idle_timeout_ns: int = 60 * SECOND  # between two reads of an answer's body
     keepalive_timeout_ns: int = 60 * SECOND  # of an unused pooled connection
@@ -591,10 +612,11 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Certificate chain and key, as PEM text: a generation carries what it serves."""
+    """Certificate chain and key, as PEM text: a generation carries what it serves. ca_pem: whom the peer may be."""
 
     certificate_pem: str
     key_pem: str
+    ca_pem: str = ""
     span: Span = NOWHERE
 
 

@@ -75,6 +75,13 @@ class Reason(Enum):
     UPSTREAM_CLOSED = Meaning(45, "upstream-closed", 502, "upstream", "the endpoint closed the connection before it answered", "look at the endpoint's log")
     UPSTREAM_ABORTED = Meaning(46, "upstream-aborted", 502, "upstream", "the endpoint broke off in the middle of its answer", "look at the endpoint's log")
     UPSTREAM_MALFORMED = Meaning(47, "upstream-malformed", 502, "upstream", "the endpoint's answer is not valid HTTP/1.1, or its length is ambiguous", "mend the endpoint")
+    TLS_UNTRUSTED = Meaning(55, "tls-untrusted", 502, "upstream", "nobody whom we trust vouches for the endpoint's certificate", "see who issued it (`why` tells), and name that authority's certificate as `ca` of the upstream's `tls`; a server must also send the certificates between its own and that one")
+    TLS_WRONG_NAME = Meaning(56, "tls-wrong-name", 502, "upstream", "the endpoint's certificate is made out in another name", "write the name that the certificate has as `server-name` of the upstream's `tls`, or have the endpoint show the right one")
+    TLS_EXPIRED = Meaning(57, "tls-expired", 502, "upstream", "the endpoint's certificate has expired, or is not valid yet", "have it renewed; if it is valid, look at the clock of this machine")
+    TLS_WRONG_PIN = Meaning(58, "tls-wrong-pin", 502, "upstream", "the public key of the endpoint's certificate is none of those that `pin` names", "if the endpoint has a new key, and you know why, add it to `pin`; `why` tells what it is")
+    TLS_NOT_SPOKEN = Meaning(59, "tls-not-spoken", 502, "upstream", "the endpoint does not speak TLS on this port", "name its TLS port, or leave out `tls` (and `https://`) if it speaks plain HTTP")
+    TLS_REFUSED = Meaning(38, "tls-refused", 502, "upstream", "the TLS handshake failed: the endpoint refused it or closed the connection", "`why` tells what it said: it may want a client certificate (`certificate`, `key`), or a version below `min-version`")
+    TLS_TIMEOUT = Meaning(39, "tls-timeout", 504, "upstream", "the TLS handshake took too long", "see that the endpoint speaks TLS on this port, or raise `tls-handshake` in its `timeouts`")
     NAME_UNRESOLVED = Meaning(48, "name-unresolved", 503, "upstream", "the endpoint's name has never been resolved", "see that the name exists in DNS")
     NO_ENDPOINT = Meaning(49, "no-endpoint", 503, "upstream", "no endpoint of the upstream may be tried", "see that its names resolve and its endpoints are reachable")
 
@@ -106,6 +113,8 @@ class Reason(Enum):
 
     # How an endpoint was chosen.
     ENDPOINT_PASSED_OVER = Meaning(80, "endpoint-passed-over", 0, "none", "this endpoint may not be used now", "see `sentinelctl endpoints`")
+    OVER_TLS = Meaning(121, "over-tls", 0, "none", "the endpoint is spoken to over TLS", "nothing to do")
+    TLS_SECURED = Meaning(122, "tls-secured", 0, "none", "the connection to the endpoint is encrypted; how, and whose certificate it showed", "nothing to do")
     PANIC = Meaning(81, "panic", 0, "none", "fewer endpoints are usable than `panic-threshold` says, so health is not looked at", "look at the endpoints, and at what their checks ask")
     PRIORITY_LOWERED = Meaning(82, "priority-lowered", 0, "none", "the endpoints of the first priority do not suffice, so this request goes to the next", "nothing to do; see `sentinelctl endpoints`")
     STICKY_FOLLOWED = Meaning(83, "sticky-followed", 0, "none", "the client's cookie names this endpoint", "nothing to do")

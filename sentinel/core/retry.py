@@ -24,6 +24,10 @@ IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 CONDITIONS: Final[dict[Reason, str]] = {
     Reason.CONNECT_FAILED: "connect-failure", Reason.CONNECT_TIMEOUT: "connect-failure",
     Reason.NAME_UNRESOLVED: "connect-failure", Reason.UPSTREAM_CLOSED: "reset",
+    Reason.TLS_UNTRUSTED: "connect-failure", Reason.TLS_WRONG_NAME: "connect-failure",
+    Reason.TLS_EXPIRED: "connect-failure", Reason.TLS_WRONG_PIN: "connect-failure",
+    Reason.TLS_NOT_SPOKEN: "connect-failure", Reason.TLS_REFUSED: "connect-failure",
+    Reason.TLS_TIMEOUT: "connect-failure",
     Reason.FIRST_BYTE_TIMEOUT: "timeout", Reason.TRY_TIMEOUT: "timeout", Reason.UPSTREAM_MALFORMED: "malformed",
 }  # fmt: skip
 GATEWAY_ERRORS: Final = frozenset({502, 503, 504})

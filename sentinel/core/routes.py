@@ -33,7 +33,7 @@ from sentinel.core.guard.guards import Guards
 from sentinel.core.limits import Tell, tell
 from sentinel.core.models import Directory, said_models
 from sentinel.core.pathindex import PathIndex
-from sentinel.core.plan import Endpoint, Plan, Upstream
+from sentinel.core.plan import Endpoint, Plan, Upstream, UpstreamTls
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.span import NOWHERE, Span
@@ -113,7 +113,7 @@ class RouteTable:
 
     __slots__ = (
         "_found", "_passed", "by_model", "candidates", "directories", "endpoint_steps", "guards", "listeners",
-        "marked", "no_route", "no_route_step", "plan", "said_models", "unbound", "upstreams",
+        "marked", "no_route", "no_route_step", "plan", "said_models", "tls_steps", "unbound", "upstreams",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
@@ -140,6 +140,10 @@ class RouteTable:
         self.endpoint_steps: dict[int, Step] = {
             id(endpoint): chosen(upstream, endpoint) for upstream in plan.upstreams for endpoint in upstream.endpoints
         }
+        self.tls_steps: dict[int, Step] = {
+            id(endpoint): over_tls(upstream.tls, endpoint)
+            for upstream in plan.upstreams if upstream.tls is not None for endpoint in upstream.endpoints
+        }  # fmt: skip
         self.no_route = Reject(Reason.NO_ROUTE.status, Reason.NO_ROUTE, None)
         self.no_route_step: Step = (Reason.NO_ROUTE, NOWHERE, ())
         self._found: dict[tuple[str, str, str], Candidate] = {}
@@ -169,10 +173,15 @@ class RouteTable:
         """Return the step that says which endpoint the world chose."""
         return self.endpoint_steps.get(id(endpoint)) or chosen(upstream, endpoint)
 
+    def tls_step(self, tls: UpstreamTls, endpoint: Endpoint) -> Step:
+        """Return the step that says that this endpoint is spoken to over TLS."""
+        return self.tls_steps.get(id(endpoint)) or over_tls(tls, endpoint)
+
     def fixed_steps(self) -> Iterator[Step]:
         """Walk over all steps that were made with the table (core.record writes them out beforehand)."""
         yield self.no_route_step
         yield from self.endpoint_steps.values()
+        yield from self.tls_steps.values()
         for candidate in self.candidates:
             yield candidate.step
             yield from candidate.failed_steps
@@ -190,6 +199,8 @@ class RouteTable:
             yield from (endpoint.span for endpoint in upstream.endpoints)
             if upstream.sticky is not None:
                 yield upstream.sticky.span
+            if upstream.tls is not None:
+                yield upstream.tls.span
         yield from (limit.span for limit in self.plan.rate_limits)
         yield from (limit.span for limit in self.plan.concurrency_limits)
         yield from (guardrail.span for guardrail in self.plan.guardrails)
@@ -209,6 +220,12 @@ class RouteTable:
 
 def chosen(upstream: Upstream, endpoint: Endpoint) -> Step:
     return (Reason.ENDPOINT_CHOSEN, endpoint.span, (upstream.name, endpoint.host, endpoint.port))
+
+
+def over_tls(tls: UpstreamTls, endpoint: Endpoint) -> Step:
+    """As whom the endpoint is addressed, who must vouch for it ("": nobody), and whether its key is pinned."""
+    trusted = "" if not tls.is_verified else "ca" if tls.ca_pem else "system"
+    return (Reason.OVER_TLS, tls.span, (tls.server_name or endpoint.host, trusted, "pinned" if tls.pins else ""))
 
 
 def compile_routes(plan: Plan, tell: Tell = tell) -> RouteTable:

@@ -83,10 +83,11 @@ INTAKE: Final = ("trusted-proxies", "trusted-hops", "path-rules")
 """Facts of a listener that have done their work once a request was read."""
 IN_RECORDS: Final = frozenset({"client-ip", "host", "path-segment", "listener", "method"})
 """Parts of keys that the journal knows."""
-HIDDEN: Final = frozenset({"secret", "secrets", "token", "key_pem", "certificate_pem"})
+HIDDEN: Final = frozenset({"secret", "secrets", "token", "key_pem", "certificate_pem", "ca_pem"})
 WORDS: Final = {"most": "max", "count": "rate", "is_unsafe_too": "unsafe-methods", "is_secure": "secure",
                 "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list",
-                "left_out": "leave-out", "max_text_bytes": "max-text"}  # fmt: skip
+                "left_out": "leave-out", "max_text_bytes": "max-text", "pins": "pin", "is_verified": "verify",
+                "ca_pem": "ca"}  # fmt: skip
 """Fields whose directive has another name; all others are called like it, without the unit."""
 CAMEL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 

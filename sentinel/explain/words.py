@@ -32,6 +32,10 @@ REACHED: Final = {
     "1": " over a new connection", "2": " over a kept connection", "3": " over a kept connection, then a new one",
 }  # fmt: skip
 """See workers.attempt."""
+HANDSHAKE_FAULTS: Final = frozenset({
+    Reason.TLS_UNTRUSTED, Reason.TLS_WRONG_NAME, Reason.TLS_EXPIRED, Reason.TLS_WRONG_PIN, Reason.TLS_NOT_SPOKEN,
+    Reason.TLS_REFUSED, Reason.TLS_TIMEOUT,
+})  # fmt: skip
 
 
 DOUBTS: Final = {
@@ -112,6 +116,16 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return f"endpoint number {details[0]} has the least load for its weight; in their order: {loads}"
         case Reason.ATTEMPTED if len(details) == 7:
             return _attempt_text(*map(str, details))
+        case Reason.OVER_TLS if len(details) == 3:
+            return f"over TLS, as `{details[0]}`: {_trust_text(*map(str, details[1:]))}"
+        case Reason.TLS_SECURED if len(details) == 6:
+            version, cipher, whom, issuer, until, proof = map(str, details)
+            by = f", issued by {quoted(issuer)}, valid until {until}" if issuer else ""
+            return f"{version} with {cipher}: {proof} as {quoted(whom)}{by}"
+        case Reason.TLS_SECURED if len(details) == 1:
+            return f"{details[0]}, since an earlier request"
+        case _ if reason in HANDSHAKE_FAULTS and len(details) == 2:
+            return f"{details[0]}: {reason.value.text}: {details[1]}"
         case Reason.TRIED_ANOTHER if len(details) == 3:
             return f"{details[0]} failed ({details[1]}), so {details[2]} was tried"
         case Reason.RETRIED if len(details) == 3:
@@ -229,6 +243,14 @@ def _attempt_text(
         answer = f", answered {status} after {_ms(answered_us)} ms" if status not in ("", "0") else ""
         end = f"ended by {ended.word} after {_ms(lasted_us)} ms{answer}"
     return f"attempt at {endpoint}{REACHED.get(reached, '')}, begun after {_ms(began_us)} ms: {end}"
+
+
+def _trust_text(trusted: str, pinned: str) -> str:
+    """Whom the endpoint must prove to be."""
+    by = {"system": "an authority that the system trusts", "ca": "an authority of `ca`"}.get(trusted)
+    proofs = [f"{by} must vouch for it"] if by else []
+    proofs += ["its key must be one of `pin`"] if pinned else []
+    return ", and ".join(proofs) or "whoever answers is believed"
 
 
 def _ms(us: str) -> str:

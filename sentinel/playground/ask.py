@@ -102,7 +102,7 @@ class Desk:
         return STAND_IN
 
     def read_tls(self, block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> Tls:
-        """A listener with TLS, whose certificate nobody looks at."""
+        """Somebody with TLS, whose certificate nobody looks at."""
         self._note("certificates and keys are not read here; `sentinelctl check` does")
         return Tls(certificate_pem="", key_pem="", span=block.span)
 

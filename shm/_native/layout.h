@@ -30,7 +30,7 @@
 #define HEADER_LEADER 48
 
 /* slot: places in words */
-#define SLOT_WORDS 200
+#define SLOT_WORDS 216
 #define SLOT_LIFE 0
 #define SLOT_PID 1
 #define SLOT_BIRTH_NS 2
@@ -50,7 +50,7 @@
 #define SLOT_LIMIT_BEFORE 19
 #define SLOT_LIMIT_AFTER 20
 #define SLOT_COUNTERS 24
-#define SLOT_LIVES 72
+#define SLOT_LIVES 88
 
 /* name: places in words */
 #define NAME_WORDS 32
@@ -165,7 +165,7 @@
 #define CLASSES 6
 #define BUCKETS 17
 #define REASONS_MAX 128
-#define COUNTERS_MAX 48
+#define COUNTERS_MAX 64
 #define LIVES 32
 #define LIFE_WORDS 4
 #define STAGE_BITS 2
@@ -228,7 +228,7 @@
 #define COUNTER_BUDGETS_WARNED 36
 
 /* reasons that are failures, a bit each */
-#define FAILING_REASONS {0x807fff0000000000ull, 0x0ull}
+#define FAILING_REASONS {0x8fffffc000000000ull, 0x0ull}
 
 /* upper bounds of the histogram's buckets, inclusive, in ns */
 #define BOUNDS_NS {500000ull, 1000000ull, 2500000ull, 5000000ull, 10000000ull, 25000000ull, 50000000ull, 100000000ull, 250000000ull, 500000000ull, 1000000000ull, 2500000000ull, 5000000000ull, 10000000000ull, 30000000000ull, 60000000000ull}

@@ -73,6 +73,15 @@ SHADOWS: Final[dict[Counter, str]] = {
 }  # fmt: skip
 """Counters that are one family, by what became of a copy."""
 
+HANDSHAKES: Final[dict[Counter, tuple[str, str]]] = {
+    Counter.UPSTREAM_TLS_12: ("completed", "1.2"), Counter.UPSTREAM_TLS_13: ("completed", "1.3"),
+    Counter.UPSTREAM_TLS_UNTRUSTED: ("tls-untrusted", ""), Counter.UPSTREAM_TLS_WRONG_NAME: ("tls-wrong-name", ""),
+    Counter.UPSTREAM_TLS_EXPIRED: ("tls-expired", ""), Counter.UPSTREAM_TLS_WRONG_PIN: ("tls-wrong-pin", ""),
+    Counter.UPSTREAM_TLS_NOT_SPOKEN: ("tls-not-spoken", ""), Counter.UPSTREAM_TLS_REFUSED: ("tls-refused", ""),
+    Counter.UPSTREAM_TLS_TIMEOUT: ("tls-timeout", ""),
+}  # fmt: skip
+"""The same of handshakes with endpoints, checks' among them: outcome, and version where there was one."""
+
 TOLLS: Final = {
     "requests": "Attempts at an endpoint that ended with an outcome.",
     "failures": "Those that failed: no answer, or a 5xx.",
@@ -167,8 +176,15 @@ class Reading(Collector):
         for counter, word in SHADOWS.items():
             shadows.add_metric([word], totals.counters.get(counter, 0))
         yield shadows
+        handshakes = CounterMetricFamily(
+            "sentinel_upstream_tls_handshakes", "TLS handshakes with endpoints, those of checks among them.",
+            labels=["outcome", "version"],
+        )  # fmt: skip
+        for counter, labels in HANDSHAKES.items():
+            handshakes.add_metric(labels, totals.counters.get(counter, 0))
+        yield handshakes
         for counter, count in totals.counters.items():
-            if counter in SHADOWS:
+            if counter in SHADOWS or counter in HANDSHAKES:
                 continue
             name, text = COUNTERS.get(counter, (counter.name.lower(), "A counter of the workers."))
             yield _counter(name, text, count)

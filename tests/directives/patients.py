@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 
@@ -41,11 +42,11 @@ class Patient:
 
 
 @contextlib.contextmanager
-def patients(*names: str) -> Iterator[tuple[Patient, ...]]:
+def patients(*names: str, tls: ssl.SSLContext | None = None) -> Iterator[tuple[Patient, ...]]:
     found = tuple(Patient(name) for name in names)
     with contextlib.ExitStack() as stack:
         for one in found:
-            one.origin = stack.enter_context(scripted(one.talk))
+            one.origin = stack.enter_context(scripted(one.talk, tls=tls))
         try:
             yield found
         finally:

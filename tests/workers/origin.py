@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 
@@ -100,8 +101,13 @@ Script = Callable[[Conversation], None]
 class Origin:
     """What a scripted origin saw."""
 
-    def __init__(self, script: Script, listening: socket.socket) -> None:
+    def __init__(self, script: Script, listening: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
+        self.tls = tls
+        self.refused: list[str] = []  # what it said of handshakes that failed
+        self.names: list[str | None] = []  # that clients asked for (SNI)
+        if tls is not None:
+            tls.sni_callback = lambda _, name, __: self.names.append(name)
         self.listening = listening
         self.port: int = listening.getsockname()[1] if listening.family == socket.AF_INET else 0
         self.heads: list[bytes] = []
@@ -119,8 +125,13 @@ class Origin:
 
     def _talk(self, connection: socket.socket) -> None:
         try:
+            if self.tls is not None:
+                connection.settimeout(TIMEOUT_S)
+                connection = self.tls.wrap_socket(connection, server_side=True)
             self.script(Conversation(connection, self))
-        except Gone:
+        except ssl.SSLError as fault:
+            self.refused.append(str(fault))
+        except (Gone, ConnectionError):
             pass
         except BaseException as fault:
             self.faults.append(fault)
@@ -129,12 +140,12 @@ class Origin:
 
 
 @contextlib.contextmanager
-def scripted(script: Script, *, unix: str = "") -> Iterator[Origin]:
-    """An origin that follows `script` on every connection."""
+def scripted(script: Script, *, unix: str = "", tls: ssl.SSLContext | None = None) -> Iterator[Origin]:
+    """An origin that follows `script` on every connection. It ends them without `close_notify` unless that unwraps."""
     listening = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
     listening.bind(unix or ("127.0.0.1", 0))
     listening.listen(512)
-    origin = Origin(script, listening)
+    origin = Origin(script, listening, tls)
     thread = threading.Thread(target=origin.run, daemon=True)
     thread.start()
     try:

@@ -35,6 +35,8 @@ class Finding(IntEnum):
     """What one check found; the numbers are kept in shared memory and shown to operators."""
 
     NONE, GOOD, REFUSED, TIMED_OUT, BAD_STATUS, MALFORMED, UNRESOLVED, SLOW, NO_MODEL, NO_METRIC = range(10)
+    # What a TLS handshake came to, called as the reason of a request that meets it (core.reasons).
+    TLS_UNTRUSTED, TLS_WRONG_NAME, TLS_EXPIRED, TLS_WRONG_PIN, TLS_NOT_SPOKEN, TLS_REFUSED, TLS_TIMEOUT = range(10, 17)
 
 
 @unique

@@ -66,6 +66,8 @@ def _to(
         trace.add((refusal, upstream.span, (upstream.name,)))
         return Reject(refusal.status, refusal, candidate.route)
     trace.add(table.endpoint_step(upstream, endpoint))
+    if upstream.tls is not None:
+        trace.add(table.tls_step(upstream.tls, endpoint))
     verdict = Forward(candidate.route, upstream, endpoint, wish)
     if candidate.shades:
         verdict.shadows = cast(candidate.shades, request, world, trace)
