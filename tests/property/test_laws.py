@@ -225,9 +225,9 @@ def rehearsed(table: RouteTable, asked: Request, dry: Assumed) -> tuple[Verdict,
 def plain(verdict: Verdict) -> Verdict:
     """Without the numbers of leases and the marks of charges, which are each world's own."""
     if isinstance(verdict, Forward) and (spending := verdict.spending) is not None:
-        reservations = tuple([replace(one, lease=0) for one in spending.reservations])
+        reservations = tuple([one._replace(lease=0) for one in spending.reservations])
         takings = tuple([replace(one, mark=(0, 0, 0)) for one in spending.takings])
-        verdict = replace(verdict, spending=replace(spending, reservations=reservations, takings=takings))
+        verdict = replace(verdict, spending=spending._replace(reservations=reservations, takings=takings))
     return verdict if isinstance(verdict, Reject) else replace(verdict, leases=())
 
 

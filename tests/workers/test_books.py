@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sentinel.core.reasons import Reason
@@ -91,6 +91,7 @@ REDACTED = st.lists(st.sampled_from(["client-ip", "host", "path"]), max_size=3, 
 
 
 @NEEDS_NATIVE
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # under sanitizers it is
 @given(
     st.lists(
         ENTRIES | USUAL_ENTRIES | st.tuples(ENTRIES | USUAL_ENTRIES, MORE).map(lambda found: (*found[0], found[1])),
