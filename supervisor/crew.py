@@ -158,13 +158,25 @@ class Crew:
                 "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "pid": member.pid, "slot": member.slot,
                 "generation": member.generation, "lane": member.lane, "state": member.state.name.lower(),
                 "age_ms": age_ms, "status": status, "cause": cause, "open_connections": member.open_connections,
-                "open_requests": member.open_requests, "last_words": words[-OBITUARY_CHARS_MAX:],
+                "open_requests": member.open_requests, "heartbeat_age_ms": _heartbeat_age_ms(member),
+                "last_words": words[-OBITUARY_CHARS_MAX:],
             }
         )  # fmt: skip
         self._say(
             f"worker {member.pid} (lane {member.lane}, generation {member.generation}, {member.state.name.lower()}) "
-            f"died aged {age_ms / 1000:.3f} s with {member.open_requests} open requests: {cause}"
+            f"died aged {age_ms / 1000:.3f} s{_last_heard(member)}: {cause}"
         )
+
+
+def _heartbeat_age_ms(member: Member) -> int | None:
+    """How old what its slot says of its connections and requests is; None: it never told."""
+    return (time.monotonic_ns() - member.heartbeat_ns) // 1_000_000 if member.heartbeat_ns else None
+
+
+def _last_heard(member: Member) -> str:
+    """What it had open: a sample, and how old it is. What came since is not in it."""
+    age_ms = _heartbeat_age_ms(member)
+    return "" if age_ms is None else f", {member.open_requests} requests open {age_ms / 1000:.2f} s before"
 
 
 def observed(member: Member, region: Region, slot: int) -> Member:

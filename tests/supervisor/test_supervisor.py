@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -87,6 +88,8 @@ def test_a_killed_worker_is_replaced_and_has_an_obituary(house: House) -> None:
     assert after[1] == before[1]
     (obituary,) = house.status()["obituaries"]
     assert (obituary["pid"], obituary["cause"], obituary["status"]) == (before[0], "killed by SIGKILL", -9)
+    assert obituary["heartbeat_age_ms"] >= 0
+    assert re.search(r"died aged \d+\.\d{3} s, 0 requests open \d+\.\d\d s before: killed by SIGKILL", house.said())
 
 
 def test_the_supervisor_does_not_gather_descriptors(house: House) -> None:
