@@ -64,7 +64,8 @@ def test_two_instances_do_not_share_one(ledger: Ledger, home: str) -> None:
     other.close()
 
 
-def test_a_writer_that_is_killed_has_written_what_it_answered(home: str) -> None:
+def killed_while_writing(home: str) -> int:
+    """Has another process give `api/a` one word after the other, kills it, and tells the last it has answered."""
     there, back = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -78,7 +79,11 @@ def test_a_writer_that_is_killed_has_written_what_it_answered(home: str) -> None
         last = [int(next(answers)) for _ in range(50)][-1]
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        last = max([last, *(int(line) for line in answers if line.endswith("\n"))])
+        return max([last, *(int(line) for line in answers if line.endswith("\n"))])
+
+
+def test_a_writer_that_is_killed_has_written_what_it_answered(home: str) -> None:
+    last = killed_while_writing(home)
     assert int(read_anew(home)["api/a"].removeprefix("word-")) in (last, last + 1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import secrets
 import signal
@@ -21,6 +20,7 @@ from supervisor.control.ledger import Ledger
 from supervisor.control.ledger_file import FileBook
 from supervisor.control.ledger_postgresql import DatabaseBook
 from tests.supervisor.control.test_bookkeeping import NOW_S, House, key_of, spend
+from tests.supervisor.control.test_ledger import killed_while_writing
 from tests.system.postgresql import PASSWORD, QUOTED, PostgreSQL, postgresql
 
 KEPT = 3
@@ -110,19 +110,7 @@ def test_instances_share_a_database_and_no_row(server: PostgreSQL, ledger: Ledge
 
 
 def test_a_writer_that_is_killed_has_written_what_it_answered_and_lets_go(home: str, ledger: Ledger) -> None:
-    there, back = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        for number in range(10_000):
-            ledger.note(home, "root", "endpoint", "api/a", f"word-{number}")
-            os.write(back, b"%d\n" % number)
-        os._exit(1)
-    os.close(back)
-    with os.fdopen(there) as answers:
-        last = [int(next(answers)) for _ in range(50)][-1]
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        last = max([last, *(int(line) for line in answers if line.endswith("\n"))])
+    last = killed_while_writing(home)
     deadline = time.monotonic() + 10  # the server has to notice; it tells nobody when
     while "in use" in (fault := _fault(ledger, home)) and time.monotonic() < deadline:
         pass
