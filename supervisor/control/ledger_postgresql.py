@@ -5,8 +5,9 @@ default the machine's. Budgets are of one instance all the same: nobody reads an
 
     postgresql://sentinel:...@db.internal/ledger?sslmode=verify-full&application_name=edge-1
 
-Rule 1: a connection is made when it is needed, kept, and after a fault thrown away. What was meant to be written then
-    is written by the next flush, since rows have sums and not steps: to write one twice is to write it once.
+Rule 1: a connection is made with the book, kept, after a fault thrown away, and made anew when it is needed. What was
+    meant to be written then is written by the next flush, since rows have sums and not steps: to write one twice is to
+    write it once.
 Rule 2: a database that does not answer is waited for DEADLINE_S. A connection on which nothing comes is shut from
     beside: libpq itself would wait for ever.
 Rule 3: an instance holds an advisory lock for as long as its connection lives. One that lost its machine is let go of
@@ -97,12 +98,14 @@ DELETE FROM sentinel_spent WHERE instance = %(instance)s AND key IN (
 
 
 class DatabaseBook:
-    """A Book in the database of this URL (libpq's form, of which several hosts are one too)."""
+    """A Book in the database of this URL (libpq's form, of which several hosts are one too); raises LedgerFault."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._instance = ""
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        with self._transaction():  # whoever has a book has reached it once
+            pass
 
     def note(self, who: str, subject: str, name: str, word: str) -> None:
         with self._transaction() as connection:

@@ -87,6 +87,14 @@ def test_a_writer_that_is_killed_has_written_what_it_answered(home: str) -> None
     assert int(read_anew(home)["api/a"].removeprefix("word-")) in (last, last + 1)
 
 
+def test_a_place_that_could_not_be_used_is_not_taken_for_one_that_was(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for home in (str(tmp_path / "file"), "postgresql://x:y@/z?host=/nowhere"):
+        with pytest.raises(LedgerFault):
+            ledger.standing(home, "endpoint", NAMES)
+        assert not ledger.has(home), "else the next reload would take it unseen"
+
+
 def test_a_damaged_book_is_put_aside_and_a_new_one_begun(
     ledger: Ledger, home: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
