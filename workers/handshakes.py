@@ -10,7 +10,7 @@ letter unopened, and can say what was wrong.
        └──▶ OSError, as without TLS
 
 Rules:
-1. Equal settings share a context, since reading whom the system trusts takes ten milliseconds. What the contexts of a
+1. Equal settings share a context, since reading whom the system trusts takes thirty milliseconds. What the contexts of a
    worker hold was read and checked with its generation.
 2. No session is ever resumed: each connection proves anew who is there, so nothing that was proved to one upstream,
    under one name or by one generation can count for another (docs/adr/0030).
@@ -115,13 +115,23 @@ class Handshaker:
             raise self._failed(reason, detail) from None
         transport = cast(asyncio.Transport, made)
         session = transport.get_extra_info("ssl_object")
-        certificate = session.getpeercert(binary_form=True) or b""
-        if self.tls.pins and (pin := pin_of(certificate)) not in self.tls.pins:
+        try:
+            facts = self._looked_at(session)
+        except Exception as fault:  # two parsers read a stranger's octets, each with exceptions of its own
             transport.abort()
-            raise self._failed(Reason.TLS_WRONG_PIN, f"its public key is sha256//{pin}")
+            if isinstance(fault, HandshakeFault):
+                raise
+            raise self._failed(Reason.TLS_UNTRUSTED, "its certificate cannot be read") from None
         is_newest = session.version() == "TLSv1.3"
         self._count(Counter.UPSTREAM_TLS_13 if is_newest else Counter.UPSTREAM_TLS_12)
-        return transport, facts_of(session, certificate, self.tls)
+        return transport, facts
+
+    def _looked_at(self, session: ssl.SSLObject) -> Facts:
+        """What is seen of the peer, whose key is one of `pin` if there are any."""
+        certificate = session.getpeercert(binary_form=True) or b""
+        if self.tls.pins and (pin := pin_of(certificate)) not in self.tls.pins:
+            raise self._failed(Reason.TLS_WRONG_PIN, f"its public key is sha256//{pin}")
+        return facts_of(session, certificate, self.tls)
 
     def gone(self, fault: Exception | None) -> HandshakeFault:
         """It ended as soon as the handshake was over: what the endpoint thinks of us came after what we think of it."""
@@ -160,11 +170,6 @@ async def open_streams(
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await handshaker.connect(lambda: protocol, host, port)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-def cut() -> ConnectionResetError:
-    """What an end without `close_notify` is."""
-    return ConnectionResetError("the connection ended without close_notify")
 
 
 def judged(fault: OSError) -> tuple[Reason, str]:

@@ -23,7 +23,7 @@ from tests.core.build import request
 from tests.core.test_decide import Script as Told
 from tests.directives.house import serving
 from tests.directives.patients import patients, standing
-from tests.workers.authority import Authority, Identity, self_signed
+from tests.workers.authority import Authority, Identity, self_signed, unreadable
 from tests.workers.child import Client, Worker, wait_until
 from tests.workers.origin import Conversation, Origin, Script, closed_port, echo, fields_of, scripted
 
@@ -152,6 +152,24 @@ def test_a_pin_is_one_of_several_keys(tmp_path: Path, ca: Path) -> None:
         with serving(tmp_path / "3", endpoints=at(origin), upstream=text) as worker:
             assert Client(worker.port).get("/").body == b"ok", "a key that is known needs nobody to vouch for it"
         assert checked(text).warnings == ()
+
+
+def test_a_certificate_that_nobody_can_read_is_refused_and_its_connection_ended(tmp_path: Path) -> None:
+    strange = unreadable("localhost")
+    ends: list[bytes] = []
+
+    def script(conversation: Conversation) -> None:
+        ends.append(conversation.rest())
+
+    text = f'tls {{ verify "off"; pin "{strange.pin}"; }}'
+    with scripted(script, tls=strange.context()) as origin, serving(
+        tmp_path, endpoints=at(origin), upstream=text
+    ) as worker:  # fmt: skip
+        assert refused(worker) == (502, "tls-untrusted")
+        assert "its certificate cannot be read" in said(last(worker))
+        wait_until(lambda: ends or origin.refused, "the connection is ended")
+        assert ends in ([], [b""]), "nothing was sent"
+        assert (worker.counter(Counter.UPSTREAM_TLS_UNTRUSTED), worker.counter(Counter.SURPRISES)) == (1, 0)
 
 
 @pytest.mark.directive("upstream/tls/server-name")

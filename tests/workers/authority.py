@@ -10,7 +10,7 @@ import ipaddress
 import ssl
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,13 @@ def self_signed(name: str) -> Identity:
     made = _builder(_name(name), _name(name), key, (-1, 1))
     made = made.add_extension(x509.SubjectAlternativeName([_alternative(name)]), critical=False)
     return _identity(made.sign(key, hashes.SHA256()), key, "")
+
+
+def unreadable(name: str) -> Identity:
+    """Who vouches for himself, by a certificate of a version that there is not: OpenSSL serves it, and few read it."""
+    whole = self_signed(name)
+    octets = ssl.PEM_cert_to_DER_cert(whole.certificate).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1)
+    return replace(whole, certificate=ssl.DER_cert_to_PEM_cert(octets))
 
 
 def _identity(certificate: x509.Certificate, key: Any, chain: str) -> Identity:
