@@ -10,8 +10,8 @@ letter unopened, and can say what was wrong.
        └──▶ OSError, as without TLS
 
 Rules:
-1. Equal settings share a context, since reading whom the system trusts takes thirty milliseconds. What the contexts of a
-   worker hold was read and checked with its generation.
+1. Equal settings share a context, since reading whom the system trusts takes thirty milliseconds. What the contexts of
+   a worker hold was read and checked with its generation.
 2. No session is ever resumed: each connection proves anew who is there, so nothing that was proved to one upstream,
    under one name or by one generation can count for another (docs/adr/0030).
 3. Nothing is written before the handshake is over and the pin compared. What a peer says before it ends the handshake.
