@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import importlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -78,6 +79,8 @@ class Handshakes:
 
     def handshaker(self, upstream: Upstream, tls: UpstreamTls, endpoint: Endpoint) -> Handshaker:
         """Of connections to this endpoint. Raises OSError."""
+        if tls.pins:
+            importlib.import_module("cryptography.x509")  # forty milliseconds, for which no request should have to wait
         settings = replace(tls, server_name="", pins=(), span=NOWHERE)
         context = self._contexts.get(settings)
         if context is None:
