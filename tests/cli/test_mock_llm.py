@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +22,7 @@ from sentinel.inference.gauges import Dials, Gauges
 from sentinel.inference.meter import Meter
 from sentinel.inference.sheet import Doubt, Reading
 from sentinel.inference.usage import fit
+from tests.system.mock import mock
 from tests.workers.child import wait_until
 
 SAID = "Tell me about gateways"
@@ -35,16 +33,8 @@ TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": {
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    mock = subprocess.Popen(
-        [sys.executable, "-m", "sentinel.cli.mock", "--fd", str(listening.fileno())], pass_fds=[listening.fileno()]
-    )
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        listening.close()
-        mock.terminate()
-        mock.wait(10)
+    with mock() as (port, _):
+        yield port
 
 
 @pytest.fixture(scope="module")

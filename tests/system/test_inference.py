@@ -8,9 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -26,6 +23,7 @@ import pytest
 from shm.region import Region
 from supervisor.rundir import region_name
 from tests.system.fleet import Fleet, wait_until
+from tests.system.mock import mock
 
 SAID = "Tell me about gateways"
 MESSAGES: Any = [{"role": "user", "content": SAID}]
@@ -78,27 +76,15 @@ ROUTES = """
 
 
 @pytest.fixture(scope="module")
-def mock() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sentinel.cli.mock", "--fd", str(listening.fileno())], pass_fds=[listening.fileno()]
-        )
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-@pytest.fixture(scope="module")
-def fleet(mock: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("inference")
     settings = {"workers": 4, "routes": ROUTES, "upstreams": FILTERS}
-    fleet = Fleet(directory, mock, **settings).start()
-    try:
-        yield fleet
-    finally:
-        fleet.stop()
+    with mock() as (port, _):
+        fleet = Fleet(directory, port, **settings).start()
+        try:
+            yield fleet
+        finally:
+            fleet.stop()
 
 
 class Books:

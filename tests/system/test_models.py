@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import openai
 import pytest
 
 from tests.system.fleet import Fleet, wait_until
+from tests.system.mock import mock
 from tests.system.test_inference import Books
 
 MESSAGES: Any = [{"role": "user", "content": "Tell me about gateways"}]
@@ -44,20 +42,6 @@ ROUTES = """
         }
     }
 """
-
-
-@contextmanager
-def mock() -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sentinel.cli.mock", "--fd", str(listening.fileno())], pass_fds=[listening.fileno()]
-        )
-        port = listening.getsockname()[1]
-    try:
-        yield port, process
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 class Providers:

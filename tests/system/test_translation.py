@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +17,7 @@ import pytest
 from shm.region import Region
 from supervisor.rundir import region_name
 from tests.system.fleet import Fleet, wait_until
+from tests.system.mock import mock
 
 MESSAGES: Any = [{"role": "user", "content": "Tell me about gateways"}]
 SYSTEM = "Be brief"
@@ -58,18 +56,12 @@ TOOL_OF_CLAUDE: Any = {"name": "say", "input_schema": SCHEMA}
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        mock = subprocess.Popen(
-            [sys.executable, "-m", "sentinel.cli.mock", "--fd", str(listening.fileno())], pass_fds=[listening.fileno()]
-        )
-        port = listening.getsockname()[1]
+    with mock() as (port, _):
         fleet = Fleet(tmp_path_factory.mktemp("translation"), port, routes=ROUTES, upstreams=UPSTREAMS % (port, port))
         try:
             yield fleet.start()
         finally:
             fleet.stop()
-            mock.terminate()
-            mock.wait(10)
 
 
 def settled(fleet: Fleet, tenant: str) -> int:

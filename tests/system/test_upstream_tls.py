@@ -5,9 +5,6 @@ The endpoint is the fleet's own listener with TLS, before the mock's language mo
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,23 +14,11 @@ import openai
 import pytest
 
 from tests.system.fleet import Fleet, free_port, wait_until
+from tests.system.mock import mock
 from tests.workers.authority import Authority
 
 MESSAGES: Any = [{"role": "user", "content": "Tell me about gateways"}]
 SECRET = "sk-live-0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def mock() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sentinel.cli.mock", "--fd", str(listening.fileno())], pass_fds=[listening.fileno()]
-        )
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            process.terminate()
-            process.wait(10)
 
 
 def renew(directory: Path) -> None:
@@ -45,7 +30,7 @@ def renew(directory: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def fleet(mock: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("tls")
     renew(directory)
     port = free_port()
@@ -65,11 +50,12 @@ def fleet(mock: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet
         provider {{ dialect "openai"; credential "{SECRET}"; }}
     }}
     """
-    fleet = Fleet(directory, mock, listener=listener, routes=routes, upstreams=upstreams).start()
-    try:
-        yield fleet
-    finally:
-        fleet.stop()
+    with mock() as (behind, _):
+        fleet = Fleet(directory, behind, listener=listener, routes=routes, upstreams=upstreams).start()
+        try:
+            yield fleet
+        finally:
+            fleet.stop()
 
 
 def chat(fleet: Fleet, *, stream: bool = False) -> str:
