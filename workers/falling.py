@@ -113,7 +113,6 @@ def held(exchange: Exchange, data: bytes) -> Beginning | None:
     if failure is not None and errand is not None:
         exchange.hold = None
         if again(exchange, errand, None, status_of(failure.kind)):
-            _be_patient(exchange)
             return None
     return _let_go(exchange, hold)
 

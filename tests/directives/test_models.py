@@ -393,6 +393,18 @@ def test_a_stream_that_begins_with_an_error_is_given_up_for_another_one(
         assert [one[0] for one in rooms.fell(0)] == [status]
 
 
+def test_who_is_asked_after_a_stream_that_was_an_error_has_its_time_for_a_first_token_too(tmp_path: Path) -> None:
+    with house(tmp_path, chain('first-token-timeout "300ms"'), own=True) as rooms:
+        says = Says(OVERLOADED)
+        says.go.set()
+        rooms.replace("a", says)
+        rooms.replace("b", "head alone")
+        rooms.replace("own", Stream(2, "reported"))
+        answer = streamed(rooms, "/v1/messages").answer()
+        assert answer.status == 200 and answer.body.count(b"words and more") == 2
+        assert [one[0] for one in rooms.fell(0)] == ["529", "first-token-timeout"]
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
