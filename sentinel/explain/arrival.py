@@ -88,8 +88,9 @@ def call_of(steps: Told) -> RecordedCall:
     for reason, details in steps:
         if reason in SETTLED and len(details) >= 3 and all(map(str.isdecimal, details[1:3])):
             input_tokens, output_tokens = map(int, details[1:3])
-    reserved = next((details[-1] for reason, details in steps if reason in RESERVED and details[-1:]), "")
-    if reserved.isdecimal():
+    put_aside = [details[-1] for reason, details in steps if reason in RESERVED and details]
+    reserved = next(filter(str.isdecimal, put_aside), "")  # others are of money
+    if reserved:
         input_tokens = min(max(input_tokens, 0), int(reserved))
         output_tokens = int(reserved) - input_tokens
     return RecordedCall("" if "*" in model else model, input_tokens, output_tokens)
