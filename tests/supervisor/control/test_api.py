@@ -82,15 +82,15 @@ def test_the_openapi_document_has_every_path_and_operation(serving: Stage) -> No
     assert json.loads(json.dumps(openapi("1"))) == openapi("1"), "nothing but plain values"
 
 
-def test_the_reference_page_names_every_path_option_and_metric(serving: Stage) -> None:
-    page = (ROOT / "docs/reference/admin-api.md").read_text()
+def test_the_reference_names_every_path_option_and_metric(serving: Stage) -> None:
+    page, metrics = ((ROOT / f"docs/reference/{name}.md").read_text() for name in ("admin-api", "metrics"))
     for endpoint in ENDPOINTS:
         assert f"{endpoint.method} {endpoint.path}" in page or endpoint.path in page, endpoint.path
         for item in (*endpoint.body, *endpoint.parameters):
             assert item.name in page, item.name
     _, _, content = serving.tcp("GET", "/metrics")
     for name in re.findall(r"^# TYPE (\S+)", content.decode(), re.MULTILINE):
-        assert f"`{name}" in page, name
+        assert f"`{name}" in metrics, name
 
 
 def test_unknown_paths_and_methods_are_errors_in_json(serving: Stage) -> None:
