@@ -1,7 +1,8 @@
 """The five native kernels, and what is compiled besides where that is wanted; all else is in pyproject.toml.
 
-`SENTINEL_COMPILED=1` has mypyc translate the modules that a request goes through, at four tenths less (ADR 29). It
-needs mypy where the build runs. Not for a tree that is worked in: what was compiled would be run for what is written.
+`SENTINEL_COMPILED=1` has mypyc translate the modules that a request goes through, at four to five tenths less
+(ADR 29). It needs mypy where the build runs. Not for a tree that is worked in: what was compiled would be run for what
+is written.
 
 `SENTINEL_SANITIZE=address,undefined` builds them with sanitizers, `SENTINEL_WERROR=1` turns warnings into errors.
 """
