@@ -77,7 +77,7 @@ class Answered:
 @click.option("--listener", "name", metavar="NAME", help="Where it arrives; else as scheme and port of the URL say.")
 @click.option("--state", "lines", multiple=True, metavar="TEXT",
               help="Assume this of the fleet: 'endpoint 10.0.0.7:80 ejected'. Repeatable.")  # fmt: skip
-@click.option("--at", metavar="TIME", help="Assume this time of day, which the age of cookies depends on (now).")
+@click.option("--at", metavar="TIME", help="Assume this time of day: for windows of budgets, prices, cookies (now).")
 @click.option("--sequence", "every", metavar="DURATION",
               help="Requests come one after the other, so much time apart, and use up what limits allow.")  # fmt: skip
 @offline_verb
