@@ -11,7 +11,7 @@ Rules:
 3. What a model made of its choices besides (`logprobs`) spells the text once more: it is left out where answers are
    watched.
 4. A text that goes on over events has one `channel`: the names that lead to it, with `index` where there is one. What
-   comes whole (also in an event, as in `response.completed`) has none.
+   comes whole (also in an event, as `response.completed` or a call's object of arguments) has none.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ OPAQUE: Final = frozenset({
     "signature", "stop_sequence", "thoughtSignature", "thought_signature",
 })  # fmt: skip
 """What nobody here can read, or the client has said itself."""
-UNBROKEN: Final = "name"
-"""Comes whole, also where what stands beside it goes on."""
+UNBROKEN: Final = frozenset({
+    "annotations", "citation", "citationMetadata", "citations", "codeExecutionResult", "content_filter_results",
+    "executableCode", "fileData", "format", "groundingMetadata", "name", "safetyRatings", "urlContextMetadata",
+})  # fmt: skip
+"""Come whole, with all that is in them, also where what stands beside them goes on; and so do objects under FREE."""
 SOUND: Final = "response.audio.delta"
 ATTACHED: Final = "data"
 """Octets of an attachment, unless its type says that it is text."""
@@ -110,9 +113,7 @@ class Reader:
         value = holder[key]
         if isinstance(value, str):
             if not self._is_passed_over(holder, name, value, is_free=is_free):
-                is_broken = channel is not None and name != UNBROKEN
-                place = channel if channel is not None and is_broken else ()
-                found.append(Text(holder, key, value, _is_json(holder, name), place))
+                found.append(Text(holder, key, value, _is_json(holder, name), channel or ()))
         elif isinstance(value, dict | list):
             if depth > DEPTH_MAX:
                 raise InferenceFault("$", "this is nested too deeply")
@@ -120,12 +121,14 @@ class Reader:
                 self.attached_count += len(value) if name == "images" else 0
             elif isinstance(value, dict):
                 is_free = is_free or (name in FREE and depth > 0)
+                if is_free:
+                    channel = None
                 if channel is not None and isinstance(value.get("index"), int):
                     channel = (*channel, value["index"])
                 if channel is not None and value.get("thought") is True:
                     channel = (*channel, "thought")
                 for inner in value:
-                    under = None if channel is None else (*channel, inner)
+                    under = None if channel is None or inner in UNBROKEN else (*channel, inner)
                     self._value(found, value, inner, inner, under, is_free=is_free, depth=depth + 1)
             else:
                 for at in range(len(value)):
@@ -136,7 +139,7 @@ class Reader:
     def _is_passed_over(self, holder: Any, name: str, value: str, *, is_free: bool) -> bool:
         if is_free:
             return False
-        if name in SIGNS and SIGN.fullmatch(value) is not None:
+        if is_sign(name, value):
             return True
         is_attached = name in OPAQUE or (value.startswith("data:") and ";base64," in value[:256])
         if name == ATTACHED and isinstance(holder, dict) and not _is_text(holder):
@@ -158,6 +161,11 @@ class Reader:
             for one in value:
                 if isinstance(one, dict | list):
                     self._leave_out_spelt(one, depth + 1)
+
+
+def is_sign(name: str, value: str) -> bool:
+    """Whether it is a word of the protocol."""
+    return name in SIGNS and SIGN.fullmatch(value) is not None
 
 
 def _is_json(holder: Any, name: str) -> bool:

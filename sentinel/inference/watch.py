@@ -10,7 +10,8 @@ as a word, not a minute, and when the speaker has ended the last word is not for
 Rules:
 1. An event of which nothing changes goes on as the octets that it was.
 2. What is withheld of a text goes out before the event that ends it: the finish of its choice, the stop of its block,
-   the end of the stream. It has the form of the text's last event, so whoever puts texts together gets the whole.
+   the end of the stream. It has the form of the text's last event, so whoever puts texts together gets the whole; what
+   else that event said (another text, a call, counts) is not said again.
 3. What is withheld is bounded: two finds long for each text, and TEXTS_MAX texts at a time.
 4. What cannot be read (an event that is too long or no JSON) is stopped, or passes and is told of, as each says.
 """
@@ -30,7 +31,7 @@ from sentinel.inference.fault import InferenceFault
 from sentinel.inference.frames import Framer, comments_of, entry_of
 from sentinel.inference.look import Decode, Members, decode_answer, decoded
 from sentinel.inference.stops import stop
-from sentinel.inference.texts import STREAMED, Channel, Reader
+from sentinel.inference.texts import STREAMED, Channel, Reader, Text, is_sign
 
 TEXTS_MAX: Final = 256
 FRAME_BYTES_MAX: Final = 1024 * 1024
@@ -201,15 +202,10 @@ class Watch:
 
     def _again(self, one: _Running, rest: str) -> bytes:
         event = decoded(self._decode, one.data)
-        for name in ("usage", "usageMetadata", "x_groq"):
-            event.pop(name, None)
-        is_put = False
-        for text in Reader(self._streamed).texts(event, is_answer=True):
-            if text.channel:
-                is_mine = text.channel == one.channel and not is_put
-                text.put(rest if is_mine else "")
-                is_put = is_put or is_mine
-        return self._written(event, one.name)
+        texts = Reader(self._streamed).texts(event)
+        mine = next(text for text in texts if text.channel == one.channel)
+        mine.put(rest)
+        return self._written(_alone(event, mine), one.name)
 
     # What cannot be read, and what is stopped.
 
@@ -265,3 +261,30 @@ class _Ended:
             return False
         index = next((one for one in channel[1:2] if isinstance(one, int)), None)
         return index in self._choices or (index is None and 0 in self._choices)
+
+
+def _alone(value: Any, text: Text, *, is_delta: bool = False) -> Any:
+    """What of an event leads to one text of it, with the protocol's words beside the way; nothing where nothing does.
+
+    In a `delta` the words that are put together as texts are (who speaks, how a call is named) are left out, too.
+    """
+    is_holder = value is text.holder
+    if isinstance(value, list):
+        if is_holder:
+            return [value[text.key]]
+        return [one for one in [_alone(one, text, is_delta=is_delta) for one in value] if one]
+    if not isinstance(value, dict):
+        return None
+    found, is_way = {}, is_holder
+    for name, one in value.items():
+        if is_holder and name == text.key:
+            found[name] = one
+        elif isinstance(one, str):
+            if is_sign(name, one) and (name == "type" or not is_delta):
+                found[name] = one
+        elif one and isinstance(one, dict | list):
+            if way := _alone(one, text, is_delta=is_delta or name == "delta"):
+                found[name], is_way = way, True
+        else:
+            found[name] = one
+    return found if is_way else None

@@ -188,6 +188,57 @@ def texts(events: list[dict[str, Any]]) -> str:
     return found
 
 
+MAIL = "joe@example.com"
+CALL = {"name": "send", "args": {"to": "joe", "of": "ann@example", "by": MAIL}}
+RATED = {"category": "HARM_CATEGORY_HARASSMENT", "probability": "NEGLIGIBLE"}
+CITED = {"type": "char_location", "cited_text": "as joe", "document_title": f"of {MAIL}", "document_index": 0}
+SAFE = {"hate": {"filtered": False, "severity": "safe"}}
+WHOLE: list[tuple[Dialect, Framing, list[dict[str, Any]]]] = [
+    (Dialect.GEMINI_GENERATE, Framing.SSE, [
+        {"candidates": [{"content": {"parts": [{"functionCall": CALL}, {"functionCall": CALL}]}}]},
+        *[{"candidates": [{"content": {"parts": [{"text": "So. "}]}, "safetyRatings": [RATED, RATED]}]}] * 2,
+        {"candidates": [{"content": {"parts": [{"text": ""}]}, "finishReason": "STOP"}]}]),
+    (Dialect.OLLAMA_CHAT, Framing.LINES, [
+        {"message": {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": CALL}}]}, "done": False},
+        {"message": {"content": ""}, "done": True}]),
+    (Dialect.ANTHROPIC_MESSAGES, Framing.SSE, [
+        *[{"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": CITED}}] * 2,
+        {"type": "content_block_stop", "index": 0}]),
+    (Dialect.OPENAI_CHAT, Framing.SSE, [
+        *[{"choices": [{"index": 0, "delta": {"content": "So. "}, "content_filter_results": SAFE}]}] * 2,
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dialect", "framing", "events"), WHOLE, ids=lambda one: getattr(one, "value", ""))
+def test_what_comes_whole_within_a_stream_is_judged_whole(
+    dialect: Dialect, framing: Framing, events: list[dict[str, Any]]
+) -> None:
+    octets = (sse if framing is Framing.SSE else lines)([("", one) for one in events])
+    watch = Watch([guard("redact", "block", "email")], dialect, framing)
+    out = watch.feed(octets) + watch.finish()
+    assert documents(out) == json.loads(json.dumps(events).replace(MAIL, "[email]"))
+
+
+def test_what_is_withheld_goes_out_alone() -> None:
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"to": "joe"}'}}
+    delta = {"role": "assistant", "content": "I ask joe", "tool_calls": [call]}
+    first = {"id": "x", "choices": [{"index": 0, "delta": delta, "finish_reason": None}], "usage": {"total_tokens": 7}}
+    last = {"id": "x", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    watch = Watch([guard("redact", "block", "email")], Dialect.OPENAI_CHAT, Framing.SSE)
+    found = documents(watch.feed(sse([("", first), ("", last)])) + watch.finish())
+    rest = {"index": 0, "type": "function", "function": {"arguments": "}"}}
+    assert found[0]["choices"][0]["delta"]["content"] == "I ask " and found[-1] == last
+    assert found[1:-1] == [
+        {"id": "x", "choices": [{"index": 0, "delta": one, "finish_reason": None}]}
+        for one in ({"content": "joe"}, {"tool_calls": [rest]})
+    ]  # fmt: skip
+    part = {"candidates": [{"content": {"role": "model", "parts": [{"text": "I ask joe"}, {"functionCall": CALL}]}}]}
+    watch = Watch([guard("redact", "block", "credit-card", "email")], Dialect.GEMINI_GENERATE, Framing.SSE)
+    found = documents(watch.feed(sse([("", part)])) + watch.finish())
+    assert found[1] == {"candidates": [{"content": {"role": "model", "parts": [{"text": "joe"}]}}]}
+
+
 def test_an_observer_changes_not_an_octet() -> None:
     watch = Watch([guard("observe")], Dialect.OPENAI_CHAT, Framing.SSE)
     assert b"".join([watch.feed(chat(2)[at : at + 9]) for at in range(0, len(chat(2)), 9)]) == chat(2)
