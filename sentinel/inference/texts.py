@@ -120,16 +120,15 @@ class Reader:
             if not is_free and name in OPAQUE:
                 self.attached_count += len(value) if name == "images" else 0
             elif isinstance(value, dict):
-                is_free = is_free or (name in FREE and depth > 0)
-                if is_free:
-                    channel = None
                 if channel is not None and isinstance(value.get("index"), int):
                     channel = (*channel, value["index"])
                 if channel is not None and value.get("thought") is True:
                     channel = (*channel, "thought")
                 for inner in value:
-                    under = None if channel is None or inner in UNBROKEN else (*channel, inner)
-                    self._value(found, value, inner, inner, under, is_free=is_free, depth=depth + 1)
+                    is_anybodys = is_free or (inner in FREE and isinstance(value[inner], dict | list))
+                    is_whole = is_anybodys or inner in UNBROKEN
+                    under = None if channel is None or is_whole else (*channel, inner)
+                    self._value(found, value, inner, inner, under, is_free=is_anybodys, depth=depth + 1)
             else:
                 for at in range(len(value)):
                     self._value(found, value, at, name, channel, is_free=is_free, depth=depth + 1)

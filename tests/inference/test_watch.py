@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from sentinel.core.guard.guards import Guard
-from sentinel.core.plan import Guardrail
+from sentinel.core.plan import Guardrail, WordList
 from sentinel.inference.adapters import Framing
 from sentinel.inference.dialect import Dialect
+from sentinel.inference.inspection import look_through
 from sentinel.inference.watch import TEXTS_MAX, Watch
 
 CARD = "4111111111111111"
@@ -266,6 +267,16 @@ def test_events_that_cannot_be_read_end_the_stream_or_pass(data: bytes, unreadab
     out = watch.feed(data) + watch.feed(chat(9)) + watch.finish()
     assert watch.fault and watch.is_over is (unreadable == "block")
     assert (data in out) is (unreadable == "pass") and (b"answer-unreadable" in out) is (unreadable == "block")
+
+
+def test_items_of_a_request_are_no_objects_of_a_tool() -> None:
+    call = {"type": "function_call", "call_id": "type", "name": "type", "arguments": '{"type": 1}'}
+    items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a type"}]}, call]
+    document: dict[str, Any] = {"input": items, "tools": [{"input": [{"type": "type"}]}]}
+    look_through(document, Guard(Guardrail("one", (), words=(WordList("w", ("type", "message")),), replacement="*")))
+    assert [one["type"] for one in document["input"]] == ["message", "function_call"] and call["call_id"] == "type"
+    assert items[0]["content"] == [{"type": "input_text", "text": "a *"}] and call["arguments"] == '{"*": 1}'
+    assert document["tools"] == [{"input": [{"type": "*"}]}], "what a tool is given is anybody's"
 
 
 def test_texts_at_a_time_are_bounded() -> None:
