@@ -43,6 +43,8 @@ UNBROKEN: Final = frozenset({
 })  # fmt: skip
 """Come whole, with all that is in them, also where what stands beside them goes on; and so do objects under FREE."""
 SOUND: Final = "response.audio.delta"
+DATA_URL: Final = re.compile(r"data:[^,]{0,256};base64,[A-Za-z0-9+/=%\r\n]*")
+"""All of it, and in one piece: text behind such a beginning is text."""
 ATTACHED: Final = "data"
 """Octets of an attachment, unless its type says that it is text."""
 FREE: Final = frozenset({"input", "args", "arguments", "response", "parameters"})
@@ -112,7 +114,8 @@ class Reader:
     ) -> None:
         value = holder[key]
         if isinstance(value, str):
-            if not self._is_passed_over(holder, name, value, is_free=is_free):
+            is_sign_or_octets = not is_free and self._is_passed_over(holder, name, value, is_whole=channel is None)
+            if not is_sign_or_octets:
                 found.append(Text(holder, key, value, _is_json(holder, name), channel or ()))
         elif isinstance(value, dict | list):
             if depth > DEPTH_MAX:
@@ -135,12 +138,10 @@ class Reader:
         elif is_free and type(value) is int and abs(value) >= NUMBER_MIN:
             found.append(Text(holder, key, str(value)))
 
-    def _is_passed_over(self, holder: Any, name: str, value: str, *, is_free: bool) -> bool:
-        if is_free:
-            return False
+    def _is_passed_over(self, holder: Any, name: str, value: str, *, is_whole: bool) -> bool:
         if is_sign(name, value):
             return True
-        is_attached = name in OPAQUE or (value.startswith("data:") and ";base64," in value[:256])
+        is_attached = name in OPAQUE or (is_whole and DATA_URL.fullmatch(value) is not None)
         if name == ATTACHED and isinstance(holder, dict) and not _is_text(holder):
             is_attached = True
         self.attached_count += is_attached

@@ -279,6 +279,18 @@ def test_items_of_a_request_are_no_objects_of_a_tool() -> None:
     assert document["tools"] == [{"input": [{"type": "*"}]}], "what a tool is given is anybody's"
 
 
+@pytest.mark.parametrize("begin", ["data:;base64,", "data:image/png;base64,AAAA "])
+def test_text_behind_the_beginning_of_a_data_url_is_read(begin: str) -> None:
+    image = {"image_url": "data:image/png;base64,iVBORw0KGgo4111111111111111"}
+    document = {"input": [image, {"content": f"{begin} {SAID}"}]}
+    finding = look_through(document, guard())
+    assert (finding.counts, finding.attached_count) == ({"credit-card": 2}, 1)
+    assert document["input"][0] == image and document["input"][1]["content"] == f"{begin} {CLEAN}"
+    events: list[Event] = [("", {"message": {"content": one}}) for one in (begin + CARD[:9], CARD[9:])]
+    watch = Watch([guard()], Dialect.OLLAMA_CHAT, Framing.LINES)
+    assert texts(documents(watch.feed(lines(events)) + watch.finish())) == f"{begin}[credit-card]"
+
+
 def test_texts_at_a_time_are_bounded() -> None:
     watch = Watch([guard()], Dialect.OPENAI_CHAT, Framing.SSE)
     for index in range(TEXTS_MAX + 1):
