@@ -54,6 +54,9 @@ class State(msgspec.Struct, kw_only=True):
     lost: int = 0
 
 
+_decode_state = msgspec.json.Decoder(State).decode
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Records that were written, those that were overwritten unread, and those that the disk did not take."""
@@ -116,7 +119,7 @@ class Retention:
         """Go on where a predecessor was, if it was in this instance."""
         instance = region.identity()
         try:
-            state = msgspec.json.decode(self._path.read_bytes(), type=State)
+            state = _decode_state(self._path.read_bytes())
         except (OSError, msgspec.MsgspecError):
             state = State()
         if state.instance == instance:

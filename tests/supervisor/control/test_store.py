@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,22 @@ import pytest
 from sentinel.core.plan import PLAN_VERSION, Admin, Plan, System
 from supervisor.control.running import PlanFault, RunningPlan, read_plan
 from supervisor.control.store import PLANS_MAX, PlanStore
+from tests.system.fleet import ROOT
+
+READ_AT_ONCE = """\
+import sys, threading
+from supervisor.control.running import read_plan
+path, fingerprint = sys.argv[1:]
+sys.setswitchinterval(1e-6)
+barrier, plans = threading.Barrier(8), []
+def read():
+    barrier.wait()
+    plans.append(read_plan(path, fingerprint))
+threads = [threading.Thread(target=read) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(plans) == 8 and plans.count(plans[0]) == 8
+"""
 
 
 def plan(version: int = PLAN_VERSION, token: str = "") -> Plan:
@@ -64,6 +82,14 @@ def test_a_running_plan_that_is_lost_or_changed_is_told(tmp_path: Path, content:
         Path(path).write_bytes(content)
     with pytest.raises(PlanFault, match=words):
         read_plan(path, fingerprint)
+
+
+def test_threads_that_read_the_first_plan_at_once_all_get_it(tmp_path: Path) -> None:
+    """The last plans and the running one are read side by side right after a start; a process that had read none yet
+    died of it (SIGSEGV) in most of these attempts."""
+    place = stored(PlanStore(str(tmp_path)), plan())
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", READ_AT_ONCE, *place], cwd=ROOT, check=True, timeout=60)
 
 
 def test_a_plan_of_another_shape_or_version_is_refused(tmp_path: Path) -> None:
