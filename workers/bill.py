@@ -21,7 +21,7 @@ from sentinel.inference.usage import Usage
 from workers.forms import Line
 
 NAME_CHARS_MAX: Final = 64
-"""Of a model's name in the log and in headers."""
+"""Of a model's name in the log and in headers, and of a tenant's in the log."""
 WORD_CHARS_MAX: Final = 24
 GUARDRAILS_CHARS_MAX: Final = 256
 MS: Final = 1_000_000
@@ -34,6 +34,7 @@ class Bill:
     """usage: None where no answer was counted. cost: in micro-units of the currency, None without a price.
 
     first_ns: from the request to the first token of a stream, 0 where there was none. guardrails: what each came to.
+    tenant: None where tenants are not told apart.
     """
 
     model: str
@@ -44,10 +45,12 @@ class Bill:
     finish: str
     first_ns: int
     guardrails: str
+    tenant: str | None
 
     def __init__(
         self, model: str, answer_model: str = "", usage: Usage | None = None, cost: int | None = None,
         currency: str = "", finish: str = "", first_ns: int = 0, guardrails: str = "",
+        tenant: str | None = None,
     ) -> None:  # fmt: skip
         self.model = model
         self.answer_model = answer_model
@@ -57,6 +60,7 @@ class Bill:
         self.finish = finish
         self.first_ns = first_ns
         self.guardrails = guardrails
+        self.tenant = tenant
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -74,6 +78,8 @@ def line_of(bill: Bill) -> bytes:
     if bill.currency:
         line.cost = None if bill.cost is None else msgspec.Raw(money(bill.cost).encode())
         line.currency = bill.currency
+    if bill.tenant is not None:
+        line.tenant = _said(bill.tenant, NAME_CHARS_MAX)
     if bill.guardrails:
         line.guardrails = bill.guardrails[:GUARDRAILS_CHARS_MAX]
     return b"," + _encode(line)[1:-1]

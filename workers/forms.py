@@ -105,4 +105,5 @@ class Line(msgspec.Struct, gc=False):
     first_token_ms: float | None
     cost: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
     currency: str | msgspec.UnsetType = msgspec.UNSET
+    tenant: str | msgspec.UnsetType = msgspec.UNSET
     guardrails: str | msgspec.UnsetType = msgspec.UNSET

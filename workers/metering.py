@@ -127,7 +127,8 @@ def _read(exchange: Exchange, route: Route) -> Appraisal:
         )  # fmt: skip
     except InferenceFault as fault:
         return Appraisal("malformed", fault=str(fault))
-    tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates)
+    tenant = raw_part_of(inference.tenant)(request) if inference.tenant else None
+    tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates, tenant)
     service.world.tabs[id(request)] = tab
     if table.guards:
         tab.escort = escort_of(service, route)
@@ -166,13 +167,14 @@ class Tab:
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
         "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests", "_said_models", "_slot", "_stint",
-        "_takings", "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort",
+        "_takings", "_tenant", "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort",
         "has_headers", "interpreter", "is_closed", "is_read", "meter", "rates", "was_held",
     )  # fmt: skip
 
     def __init__(
-        self, service: Service, inference: Inference, ask: Ask, estimate: Estimate, body: bytes, rates: Rates | None
-    ) -> None:
+        self, service: Service, inference: Inference, ask: Ask, estimate: Estimate, body: bytes, rates: Rates | None,
+        tenant: str | None,
+    ) -> None:  # fmt: skip
         self.ask = ask
         self.body = body
         self.meter: Meter | None = None  # from the head of a good answer on
@@ -184,7 +186,8 @@ class Tab:
         self.is_read = False  # before it was sent, so that its head could say what it took
         self.has_headers = inference.has_headers
         self._currency = "" if service.prices.book is None else service.prices.book.currency
-        self.bill = Bill(ask.model, currency=self._currency)
+        self._tenant = tenant  # as metrics and the log tell them apart
+        self.bill = Bill(ask.model, currency=self._currency, tenant=tenant)
         self._first_ns = 0  # when a stream brought its first token
         self._inference = inference
         self._estimate = estimate
@@ -461,7 +464,7 @@ class Tab:
         return Bill(
             self.ask.model, reading.model or "", usage,
             None if book is None or self.rates is None else cost(usage, self.rates).total,
-            self._currency, finishes[0][1] if finishes else "", first_ns,
+            self._currency, finishes[0][1] if finishes else "", first_ns, "", self._tenant,
         )  # fmt: skip
 
     def _tell(self, exchange: Exchange, reading: Reading, usage: Usage) -> None:
@@ -481,12 +484,11 @@ class Tab:
         stream = None if self.interpreter is None else self.interpreter.stream
         if stream is not None and stream.fault:
             exchange.trace.step(Reason.ANSWER_UNTRANSLATABLE, self._inference.span, stream.fault)
-        tenant = self._inference.tenant
-        assert exchange.route is not None and exchange.request is not None
+        assert exchange.route is not None
         lesson = self._estimator.learn(self.ask, self._estimate, usage)
         labels: Label = (
             exchange.route.name, model, self.asked.dialect._value_,
-            raw_part_of(tenant)(exchange.request) if tenant else "", bill.currency,
+            self._tenant or "", bill.currency,
         )  # fmt: skip
         region.tallies.add(
             slot, labels, (

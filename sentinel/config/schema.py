@@ -344,9 +344,9 @@ ROUTE: Final = Directive(
             _one("response-headers", k.BOOLEAN, "Say in the answer's head which model it is of (`x-sentinel-model`), and, if it has a length and "
                  "at most 64 KiB, what it took: `x-sentinel-input-tokens`, `-cached-tokens`, `-output-tokens`, and `-cost` where there are "
                  "`prices`. Such an answer goes on when it is whole. Of a stream the model alone is known when its head is sent.", "false"),
-            _one("tenant", k.TENANT_PART, "The part of a request that metrics of language models have as the label `tenant`: a name that a client "
+            _one("tenant", k.TENANT_PART, "The part of a request that metrics of language models have as the label `tenant`, and the access log as a field: a name that a client "
                  "cannot choose at will, for there is room for 255 labels (of route, model, dialect and tenant) and the rest is "
-                 "`(other)`. It is shown to whoever reads metrics: no credential. Without it the label is empty.",
+                 "`(other)`. It is shown to whoever reads either: no credential. Without it the label is empty.",
                  example='tenant "header:x-tenant"'),
         ), example='inference { family "openai"; }'),
         Directive("models", "Which upstream a request is for, by the model that it names: the first line that takes the name. Needs `inference`; "

@@ -196,6 +196,12 @@ def test_metrics_tell_tenants_apart_where_the_operator_says_how(tmp_path: Path) 
         assert sum(found.duration_ns.counts) == 2 and not sum(found.first_ns.counts)
         assert sum(found.over.counts) + sum(found.under.counts) == 2, "how wrong the estimates of both were is told"
         assert found.under.total == 2 * 100, found
+        assert [(one["tenant"], one["status"]) for one in worker.log(4)] == [
+            ("acme", 200), ("acme", 200), ("other", 200), ("", 413),
+        ]  # fmt: skip
+        assert ask(client, "x-tenant: " + "t" * 100 + '"\\').status == 200
+        assert line(worker, 5)["tenant"] == "t" * 64
     with governed(tmp_path / "off", "tokens 1000", model=parts["model"]) as (worker, _):
         assert ask(Client(worker.port), "x-tenant: acme").status == 200
         wait_until(lambda: labels(worker) == {("m", ""): 1}, "the call is counted")
+        assert "tenant" not in line(worker)
