@@ -69,6 +69,12 @@ def named_in_path(route: Route, request: Request) -> tuple[str, str]:
         return "", str(fault)
 
 
+def counts_only(route: Route, request: Request) -> bool:
+    """Whether a request only asks how many tokens another would take."""
+    call = None if route.inference is None else call_of(route.inference, request.method, request.path)
+    return call is not None and call.is_count
+
+
 class Called(NamedTuple):
     """A call that was read. ask: as whoever answers it will know it, after whom it is priced when it is settled."""
 
@@ -92,6 +98,8 @@ def read_call(
     billed = ask if target is None else replace(ask, model=target.sent(ask.model))
     estimate = estimator.estimate(billed)
     output_tokens = estimate.output_cap_tokens
+    if call.is_count:
+        return Called(Appraisal("count", ask.model, dialect=call.dialect._value_), billed, estimate, None)
     if ask.dialect in WITHOUT_OUTPUT:
         output_tokens = 0
     elif output_tokens is None:
@@ -110,6 +118,8 @@ def translated(route: Route, provider: Provider, request: Request) -> Translatio
     if call is None or speaks(provider, call.dialect.value):
         return SAME
     client, other = call.dialect, SPOKEN[provider.dialect]
+    if call.is_count:
+        return Translation("unsayable", client.value, other.value, "each provider counts tokens in its own way")
     if (client, other) not in PAIRS:
         return Translation("unsayable", client.value, other.value, "these two are not translated")
     if call.model is not None:

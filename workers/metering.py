@@ -128,7 +128,7 @@ def _read(exchange: Exchange, route: Route) -> Appraisal:
     except InferenceFault as fault:
         return Appraisal("malformed", fault=str(fault))
     tenant = raw_part_of(inference.tenant)(request) if inference.tenant else None
-    tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates, tenant)
+    tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates, tenant, call.is_count)
     service.world.tabs[id(request)] = tab
     if table.guards:
         tab.escort = escort_of(service, route)
@@ -166,14 +166,14 @@ class Tab:
 
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
-        "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests", "_said_models", "_slot", "_stint",
+        "_is_count", "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests", "_said_models", "_slot", "_stint",
         "_takings", "_tenant", "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort",
         "has_headers", "interpreter", "is_closed", "is_read", "meter", "rates", "was_held",
     )  # fmt: skip
 
     def __init__(
         self, service: Service, inference: Inference, ask: Ask, estimate: Estimate, body: bytes, rates: Rates | None,
-        tenant: str | None,
+        tenant: str | None, is_count: bool,
     ) -> None:  # fmt: skip
         self.ask = ask
         self.body = body
@@ -181,6 +181,7 @@ class Tab:
         self.interpreter: Interpreter | None = None  # between a client and a provider of different dialects
         self.collector: Collector | None = None  # who has to have the answer whole before it goes on
         self.escort: Escort | None = None  # the route's guardrails
+        self._is_count = is_count  # it takes nothing, and its answer has no usage
         self.is_closed = False
         self.was_held = False  # back, until its first event was there
         self.is_read = False  # before it was sent, so that its head could say what it took
@@ -293,7 +294,7 @@ class Tab:
 
     def begin(self, head: ResponseHead, stint: Stint | None) -> None:
         """The answer that the client gets begins: one that is no success takes nothing."""
-        if not 200 <= head.status < 300:
+        if self._is_count or not 200 <= head.status < 300:
             return
         self._stint = stint
         content_type = encoding = ""
@@ -328,8 +329,10 @@ class Tab:
     def feed(self, data: bytes) -> bytes:
         """Octets of the answer's payload; returns what goes on."""
         meter = self.meter
-        if meter is None or self.is_read:
+        if self.is_read:
             return data
+        if meter is None:
+            return data if self.escort is None else self.escort.feed(data)
         out = meter.feed(data)
         stint = self._stint
         if not self._first_ns and meter.has_begun:

@@ -43,7 +43,7 @@ from sentinel.inference.estimate import Estimator
 from sentinel.inference.fault import InferenceFault
 from sentinel.inference.inspection import look_through_request
 from workers import errors
-from workers.calls import call_of, dialect_of, named_in_path, read_call, say, translated
+from workers.calls import call_of, counts_only, dialect_of, named_in_path, read_call, say, translated
 from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
@@ -207,6 +207,7 @@ class House:
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
         world.dialect_of, world.offset_of, world.named_in_path = dialect_of, offset_of, named_in_path
+        world.counts_only = counts_only
         reader = None if question.body is None else _Reader(self.table, world, question.body)
         world.read, world.translated = (None, translated) if reader is None else (reader.read, reader.translated)
         world.inspected = None if reader is None else reader.inspected

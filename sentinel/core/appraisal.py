@@ -20,12 +20,13 @@ from sentinel.core.prices import PriceBook, Rates
 class Appraisal(NamedTuple):
     """kind    what the request is
     ask        one that costs tokens: `input_tokens` are estimated, `output_tokens` are the most that it may bring
+    count      one that only asks how many tokens another would take; it takes none itself
     free       nothing that could cost any (GET)
     unknown    in no dialect that is read here
     malformed  in a dialect, and not in its shape; `fault` says where
     """
 
-    kind: Literal["ask", "free", "unknown", "malformed"]
+    kind: Literal["ask", "count", "free", "unknown", "malformed"]
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
@@ -39,6 +40,11 @@ class Appraisal(NamedTuple):
 
     mark: int = 0
     """How its prompt begins (balance.prefixes), where endpoints are chosen by that; 0: nothing to tell."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is known what it says, and which model it names."""
+        return self.kind == "ask" or self.kind == "count"
 
     @property
     def tokens(self) -> int:

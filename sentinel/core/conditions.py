@@ -60,7 +60,7 @@ def query_pairs(query: str) -> Iterator[tuple[str, str]]:
     for pair in query.split("&"):
         if pair:
             name, _, value = pair.partition("=")
-            yield _decoded(name), _decoded(value)
+            yield decoded(name.replace("+", " ")), decoded(value.replace("+", " "))
 
 
 def host_matches(host: str, pattern: str) -> bool:
@@ -172,9 +172,9 @@ def _any_pattern(values: tuple[str, ...]) -> Callable[[str], bool]:
     return lambda value: any(pattern.matches(value) for pattern in patterns)
 
 
-def _decoded(text: str) -> str:
-    plain = text.replace("+", " ")
-    return ESCAPES.sub(_decoded_octets, plain) if "%" in plain else plain
+def decoded(text: str) -> str:
+    """Percent-encoded octets as what they stand for; those that are no UTF-8 as latin-1."""
+    return ESCAPES.sub(_decoded_octets, text) if "%" in text else text
 
 
 def _decoded_octets(found: re.Match[str]) -> str:

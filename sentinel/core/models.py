@@ -23,6 +23,7 @@ from typing import Final
 
 from sentinel.core.allowances import Purse
 from sentinel.core.appraisal import FREE, Appraisal
+from sentinel.core.conditions import decoded
 from sentinel.core.globs import Glob
 from sentinel.core.limits import Field
 from sentinel.core.plan import Model, Models, Plan, Respond, Upstream
@@ -115,7 +116,7 @@ def said_models(plan: Plan) -> frozenset[str]:
 class Directory:
     """The lines of a route's `models`, to be asked."""
 
-    __slots__ = ("_exact", "_globs", "listing", "models", "targets")
+    __slots__ = ("_entries", "_exact", "_globs", "_listing", "models", "targets")
 
     def __init__(self, models: Models, upstreams: dict[str, Upstream], purse_of: Callable[[Model], Purse]) -> None:
         self.models = models
@@ -132,7 +133,18 @@ class Directory:
             if target.fallback is not None:
                 found = [(name, self.find(name)) for name in target.fallback.models]
                 target.chain = tuple([(name, one) for name, one in found if one is not None])
-        self.listing = listing(models) if models.is_listed else None
+        entries = _entries(models) if models.is_listed else {}
+        self._listing = _answer(models, _listing(entries)) if models.is_listed else None
+        self._entries = {name: _answer(models, entry) for name, entry in entries.items()}
+
+    def answers(self, path: str) -> Respond | None:
+        """What the gateway itself says to who asks which models there are, or of one of them what it is."""
+        if self._listing is None:
+            return None
+        if path.endswith(LIST_PATH):
+            return self._listing
+        _, is_there, name = path.partition(LIST_PATH + "/")
+        return self._entries.get(decoded(name)) if is_there else None
 
     def find(self, name: str) -> Target | None:
         """The first line that takes the name."""
@@ -145,20 +157,26 @@ class Directory:
         return exact
 
 
-def listing(models: Models) -> Respond:
+def _entries(models: Models) -> dict[str, dict[str, object]]:
     """Which models there are, for the SDKs of OpenAI and Anthropic alike: whole names, since a pattern is no model."""
-    names = [name for line in models.lines for name in line.patterns if Glob(name).is_exact]
     owners = {name: line.upstream for line in reversed(models.lines) for name in line.patterns}
-    names = list(dict.fromkeys(names))
-    data = [
-        {
+    return {
+        name: {
             "id": name, "object": "model", "type": "model", "display_name": name, "created": 0,
             "created_at": "1970-01-01T00:00:00Z", "owned_by": owners[name],
         }
-        for name in names
-    ]  # fmt: skip
+        for line in models.lines for name in line.patterns if Glob(name).is_exact
+    }  # fmt: skip
+
+
+def _listing(entries: dict[str, dict[str, object]]) -> dict[str, object]:
+    names = list(entries)
     edges = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
-    body = json.dumps({"object": "list", "data": data, "has_more": False, **edges}, ensure_ascii=False)
+    return {"object": "list", "data": list(entries.values()), "has_more": False, **edges}
+
+
+def _answer(models: Models, document: dict[str, object]) -> Respond:
+    body = json.dumps(document, ensure_ascii=False)
     return Respond(200, body, (("content-type", "application/json"),), models.span)
 
 

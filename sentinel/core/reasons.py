@@ -63,6 +63,7 @@ class Reason(Enum):
     CLIENT_GONE = Meaning(24, "client-gone", 499, "client", "the client left before the answer was complete", "nothing to do, unless clients time out too early")
     BAD_PROXY_HEADER = Meaning(25, "bad-proxy-header", 400, "client", "the PROXY protocol header is missing, malformed, or from an untrusted peer", "send it only from `trusted-proxies`, or turn `proxy-protocol` off")
     PLAIN_HTTP_ON_TLS = Meaning(26, "plain-http-on-tls", 400, "client", "plain HTTP was sent to a TLS port", "use https://")
+    TOKENS_ASKED = Meaning(29, "tokens-asked", 0, "none", "the request asks how many tokens another would take, and takes none itself: no budget is charged", "nothing to do; a `rate-limit` holds for it")
     DIALECT_MISMATCH = Meaning(28, "dialect-mismatch", 400, "client", "the request is in another dialect than the provider's that it would go to", "ask for a model of a provider that speaks this dialect, or use the client of the provider's own")
     SLOW_READER = Meaning(27, "slow-reader", 499, "client", "the client did not read its answer in time", "read faster, or raise `write-timeout`")
 

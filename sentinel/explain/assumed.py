@@ -170,6 +170,8 @@ class Assumed:
         """In which dialect of language models it is, None: in none; who knows them says so."""
         self.named_in_path: Callable[[Route, Request], tuple[str, str]] = lambda route, request: ("", "")
         """The model that its path names, and what is wrong with that name; who knows dialects says so."""
+        self.counts_only: Callable[[Route, Request], bool] = lambda route, request: False
+        """Whether it only asks how many tokens another would take; who knows dialects says so."""
         self.read: Callable[[Route, Request], Appraisal] | None = None
         """What its body asks for, where that is known; who reads dialects says so."""
         self.inspected: Callable[[Route, Request], tuple[Inspection, ...]] | None = None
@@ -271,6 +273,8 @@ class Assumed:
         if fault:
             return Appraisal("malformed", fault=fault)
         asked, model = self.state.tokens or (0, route.inference.output_tokens), named or self.state.model
+        if self.counts_only(route, request):
+            return Appraisal("count", model, dialect=dialect)
         money, account = self.price(model, *asked)
         mark = key_of(self.state.prompt.encode()) if self.state.prompt else 0
         return Appraisal("ask", model, *asked, money=money, account=account, dialect=dialect, mark=mark)

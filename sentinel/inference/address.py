@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sentinel.inference.dialect import ANY_PATHS, Call, Dialect
+from sentinel.inference.dialect import ANY_PATHS, COUNT_PATHS, Call, Dialect
 
 UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 MODELS: Final = "/models/"
@@ -32,7 +32,8 @@ def addressed(path: str, call: Call, sent: str, prefix: str = "") -> str:
         before, _, asked = head.rpartition(MODELS)
         end = f"{MODELS}{asked if asked == sent else name}:{method}"
     else:
-        end = next(end for end, dialect in ANY_PATHS if dialect is call.dialect)
+        ends = COUNT_PATHS if call.is_count else ANY_PATHS
+        end = next(end for end, dialect in ends if dialect is call.dialect)
         before = path.removesuffix(end)
         if call.model is not None and call.model != sent:
             start, _, rest = before.partition(DEPLOYMENTS)

@@ -69,17 +69,27 @@ PATHS: Final[dict[Family, tuple[tuple[str, Dialect], ...]]] = {
 }
 """Gemini's paths end in a method of a model, and are looked at apart."""
 ANY_PATHS: Final = (*OPENAI_PATHS, *PATHS[Family.ANTHROPIC], *OLLAMA_PATHS)
-GEMINI_METHODS: Final = {"generateContent": False, "streamGenerateContent": True}
+COUNT_PATHS: Final = (
+    ("/v1/messages/count_tokens", Dialect.ANTHROPIC_MESSAGES),
+    ("/responses/input_tokens", Dialect.OPENAI_RESPONSES),
+)
+"""Where a provider is asked how many tokens a request would take, by sending it that request."""
+GEMINI_COUNTS: Final = "countTokens"
+GEMINI_METHODS: Final = {"generateContent": False, "streamGenerateContent": True, GEMINI_COUNTS: False}
 MODEL_CHARS_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the path alone tells. `model` and `is_stream` are None where the body says them."""
+    """What the path alone tells. `model` and `is_stream` are None where the body says them.
+
+    is_count: it asks how many tokens a request would take, and takes none itself.
+    """
 
     dialect: Dialect
     model: str | None = None
     is_stream: bool | None = None
+    is_count: bool = False
 
 
 CALLS: Final = {dialect: Call(dialect) for dialect in Dialect}
@@ -94,6 +104,9 @@ def recognise(path: str, family: Family | None = None) -> Call | None:
         if path.endswith(end):
             model = _deployment(path) if "/deployments/" in path and dialect.value.startswith("openai-") else None
             return CALLS[dialect] if model is None else Call(dialect, model)
+    for end, dialect in COUNT_PATHS:
+        if path.endswith(end) and (family is None or any(dialect is one for _, one in PATHS[family])):
+            return Call(dialect, is_stream=False, is_count=True)
     return None
 
 
@@ -102,7 +115,7 @@ def _gemini(path: str) -> Call | None:
     _, slash, model = head.rpartition("/models/")
     if not colon or not slash or method not in GEMINI_METHODS or not 0 < len(model) <= MODEL_CHARS_MAX or "/" in model:
         return None
-    return Call(Dialect.GEMINI_GENERATE, model, GEMINI_METHODS[method])
+    return Call(Dialect.GEMINI_GENERATE, model, GEMINI_METHODS[method], method == GEMINI_COUNTS)
 
 
 def _deployment(path: str) -> str | None:

@@ -32,12 +32,20 @@ def test_the_first_line_that_takes_the_name_is_found(lines: list[tuple[str, ...]
 
 
 def test_only_whole_names_are_listed_once() -> None:
-    listing = directory(("b", "a*"), ("a", "b"), is_listed=True).listing
+    lines = ("b", "a*"), ("a", "b", "meta/llama 3\u00e9")
+    found = directory(*lines, is_listed=True)
+    listing = found.answers("/any/v1/models")
     assert listing is not None
     told = json.loads(listing.body)
-    assert [one["id"] for one in told["data"]] == ["b", "a"]
-    assert (told["first_id"], told["last_id"], told["has_more"]) == ("b", "a", False)
-    assert directory(("a",)).listing is None
+    assert [one["id"] for one in told["data"]] == ["b", "a", "meta/llama 3\u00e9"]
+    assert (told["first_id"], told["last_id"], told["has_more"]) == ("b", "meta/llama 3\u00e9", False)
+    for index, name in enumerate(("b", "a", "meta%2Fllama%203%C3%A9")):
+        one = found.answers(f"/v1/models/{name}")
+        assert one is not None and json.loads(one.body) == told["data"][index]
+    assert found.answers("/v1/models/meta/llama 3\u00e9") is not None
+    for path in ("/v1/models/", "/v1/models/c", "/v1/models/a*", "/v1/files/a", "/v1/models/a/permissions"):
+        assert found.answers(path) is None, path
+    assert directory(*lines).answers("/v1/models") is None and directory(*lines).answers("/v1/models/b") is None
 
 
 def test_long_names_are_cut_in_what_is_told() -> None:

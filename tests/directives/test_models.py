@@ -177,6 +177,42 @@ def test_the_gateway_says_which_models_there_are(tmp_path: Path) -> None:
         assert Client(found.worker.port).get("/v1/files").status == 200
         assert found.counts() == (0, 0, 1)
         assert "models-listed" in found.steps(0) and "models-listed" not in found.steps(1)
+        one = Client(found.worker.port).get("/v1/models/quick")
+        assert (one.status, json.loads(one.body)) == (200, listed["data"][1]) and "models-listed" in found.steps(2)
+        assert Client(found.worker.port).get("/v1/models/gpt-4o").status == 200, "of a pattern the own upstream knows"
+        assert found.counts() == (0, 0, 2)
+    with house(tmp_path / "alone", TWO + "\nlist true") as found:
+        assert said(Client(found.worker.port).get("/v1/models/gpt-4o")) == (404, "model-unknown")
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/v1/messages/count_tokens", "/v1/messages/count_tokens"),
+        ("/v1/responses/input_tokens", "/v1/responses/input_tokens"),
+        ("/v1beta/models/quick:countTokens", "/v1beta/models/llama%20%223%22:countTokens"),
+    ],
+)
+def test_who_asks_how_many_tokens_it_would_be_is_sent_where_the_model_is_and_pays_nothing(
+    tmp_path: Path, path: str, sent: str
+) -> None:
+    with house(tmp_path, TWO, more='filters "one"', budget="tokens 100") as found:
+        found.models["b"].answers = [b'{"input_tokens":2095}']
+        body = b'{"model":"quick",' + HI.encode() + b"}"
+        answer = ask(Client(found.worker.port), path=path, body=body)
+        assert (answer.status, answer.body) == (200, b'{"input_tokens":2095}')
+        assert found.line("b") == f"POST {sent} HTTP/1.1" and json.loads(found.asked("b"))["model"] == 'llama "3"'
+        assert {"model-routed", "tokens-asked"} <= set(found.steps(0)) and not found.worker.region.budgets()
+        line = found.worker.log(1)[0]
+        assert (line["model"], line["input_tokens"], line["output_tokens"]) == ('llama "3"', None, None)
+        assert found.worker.region.tallied() == [], "it is no call of a model"
+        found.models["b"].answers = [usage(10, 80)]
+        asked = b'{"model":"fast","max_tokens":80,' + HI.encode() + b"}"
+        assert [found.ask(asked) for _ in range(2)] == [(200, ""), (429, "budget-exhausted")]
+        found.models["b"].answers = [b"{}"]
+        assert found.ask(body, path=path) == (200, ""), "who has nothing left may ask what it would be"
+        assert found.ask(body[:-1], path=path) == (400, "inference-malformed")
+        assert closed(found.worker) == [("['127.0.0.1/32']", 90)]
 
 
 @pytest.mark.directive("route/models/model/filters")
@@ -235,6 +271,10 @@ def test_a_test_says_which_model_is_asked_for() -> None:
     assert holds('state { tokens model="fast"; }; ' + llm + 'expect { upstream "peak"; }')
     assert holds('state { tokens model="other"; }; ' + llm + 'expect { status 404; reason "model-unknown"; }')
     assert holds('request "GET http://a.example/chosen/v1/models"; expect { status 200; step "models-listed"; }')
+    count = 'request "POST http://a.example/{}/v1/responses/input_tokens"; expect {{ {} }}'
+    assert holds('state { tokens model="fast"; }; ' + count.format("chosen", 'upstream "peak";'))
+    assert holds("state { tokens input=999999; }; " + count.format("llm", 'upstream "api"; step "tokens-asked";'))
+    assert holds(count.format("foreign", 'status 400; reason "untranslatable";'))
 
 
 # Falling back.

@@ -25,14 +25,17 @@ from sentinel.inference.dialect import Call, Dialect, Family, recognise
     ("/api/chat", Call(Dialect.OLLAMA_CHAT)),
     ("/api/generate", Call(Dialect.OLLAMA_GENERATE)),
     ("/api/embed", Call(Dialect.OLLAMA_EMBED)),
+    ("/anthropic/v1/messages/count_tokens", Call(Dialect.ANTHROPIC_MESSAGES, None, False, True)),
+    ("/v1/responses/input_tokens", Call(Dialect.OPENAI_RESPONSES, None, False, True)),
+    ("/v1beta/models/g:countTokens", Call(Dialect.GEMINI_GENERATE, "g", False, True)),
 ])  # fmt: skip
 def test_a_dialect_is_known_by_its_path(path: str, call: Call) -> None:
     assert recognise(path) == call
 
 
 @pytest.mark.parametrize("path", [
-    "/", "", "/v1/models", "/v1/messages/count_tokens", "/v1/messages/batches", "/v1/threads/t/messages",
-    "/v1/responses/resp_1", "/v1/chat/completions/", "/v1beta/models/g:countTokens", "/models/:generateContent",
+    "/", "", "/v1/models", "/messages/count_tokens", "/v1/messages/batches", "/v1/threads/t/messages",
+    "/v1/responses/resp_1", "/v1/chat/completions/", "/v1beta/models/g:counttokens", "/models/:generateContent",
     "/v1beta/models/a/b:generateContent", f"/models/{'g' * 300}:generateContent", "/api/chats", "/xchat",
 ])  # fmt: skip
 def test_other_paths_are_not(path: str) -> None:
@@ -43,7 +46,10 @@ def test_other_paths_are_not(path: str) -> None:
     (Family.OPENAI, "/v1/responses", "/v1/messages"),
     (Family.COMPATIBLE, "/v1/chat/completions", "/api/chat"),
     (Family.ANTHROPIC, "/v1/messages", "/v1/chat/completions"),
+    (Family.ANTHROPIC, "/v1/messages/count_tokens", "/v1/responses/input_tokens"),
+    (Family.OPENAI, "/v1/responses/input_tokens", "/v1/messages/count_tokens"),
     (Family.GEMINI, "/v1/models/g:generateContent", "/v1/responses"),
+    (Family.GEMINI, "/v1/models/g:countTokens", "/v1/messages/count_tokens"),
     (Family.OLLAMA, "/api/chat", "/v1/messages"),
     (Family.OLLAMA, "/v1/chat/completions", "/v1/models/g:generateContent"),
 ])  # fmt: skip

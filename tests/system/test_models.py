@@ -100,6 +100,10 @@ def test_one_address_has_the_models_of_all_providers(providers: Providers) -> No
         for name in ("near", "far"):
             assert gpt.chat.completions.create(model=name, messages=MESSAGES).model == f"mock {name}"
             assert claude.messages.create(model=name, messages=MESSAGES, max_tokens=20).model == f"mock {name}"
+            assert gpt.models.retrieve(name).owned_by and claude.models.retrieve(name).id == name
+            before = providers.spent()
+            assert claude.messages.count_tokens(model=name, messages=MESSAGES).input_tokens > 0
+            assert providers.spent() == before, "that took nothing"
         with pytest.raises(openai.NotFoundError) as lost:
             gpt.chat.completions.create(model="nothing", messages=MESSAGES)
         assert lost.value.code == "model_not_found"

@@ -139,6 +139,9 @@ def _unread(
     """What is no request for tokens, or none that could be read."""
     if appraisal.kind == "free":
         return None
+    if appraisal.kind == "count":
+        trace.add((Reason.TOKENS_ASKED, purse.inference.span, (appraisal.model,)))
+        return None
     is_malformed = appraisal.kind == "malformed"
     reason = Reason.INFERENCE_MALFORMED if is_malformed else Reason.INFERENCE_UNKNOWN
     span = purse.inference.span

@@ -32,7 +32,7 @@ def guard(
     """Return the refusal, or None when the request may go on, with what was to be replaced replaced."""
     if appraisal.kind == "free":
         return None
-    if appraisal.kind == "ask":
+    if appraisal.is_read:
         found = world.inspect(candidate.route, request) if guards.requests else ()
         refusal = _judged(candidate, guards.requests, found, trace)
         if refusal is None:

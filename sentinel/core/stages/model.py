@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.candidates import Candidate
-from sentinel.core.models import LIST_PATH, Directory, Target, shown
+from sentinel.core.models import Directory, Target, shown
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.trace import Trace
@@ -24,7 +24,7 @@ def model(
     candidate: Candidate, directory: Directory, request: Request, appraisal: Appraisal, trace: Trace
 ) -> Target | Respond | Reject | None:
     """The line that takes the request, or what is answered; None: it goes to the route's own upstream."""
-    if appraisal.kind == "ask":
+    if appraisal.is_read:
         target = directory.find(appraisal.model)
         if target is not None:
             trace.add(target.step(appraisal.model))
@@ -45,9 +45,9 @@ def model(
 
 def _free(candidate: Candidate, directory: Directory, request: Request, trace: Trace) -> Respond | Reject | None:
     """What names no model: who asks which there are is answered, the rest is the own upstream's, if there is one."""
-    if directory.listing is not None and request.method in ("GET", "HEAD") and request.path.endswith(LIST_PATH):
+    if request.method in ("GET", "HEAD") and (answer := directory.answers(request.path)) is not None:
         trace.add((Reason.MODELS_LISTED, directory.models.span, ()))
-        return Respond(candidate.route, answer=directory.listing)
+        return Respond(candidate.route, answer=answer)
     if candidate.upstream is not None or candidate.split is not None:
         return None
     return _unknown(candidate, directory, "", trace)
