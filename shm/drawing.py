@@ -102,9 +102,12 @@ def c_header() -> str:
     lines += ["", "/* counters that the tables of limits, leases and budgets count themselves: shm.counters.Counter */"]
     lines += [_define(f"COUNTER_{counter.name}", counter) for counter in Counter 
               if counter.name.startswith(("LIMITS_", "LEASES_", "BUDGETS_"))]  # fmt: skip
-    masks = [sum(1 << reason % 64 for reason in layout.FAILING_REASONS if reason // 64 == word) for word in (0, 1)]
+    masks = [
+        sum(1 << reason % 64 for reason in layout.FAILING_REASONS if reason // 64 == word)
+        for word in range(layout.REASONS_MAX // 64)
+    ]
     lines += ["", "/* reasons that are failures, a bit each */",
-              f"#define FAILING_REASONS {{{masks[0]:#x}ull, {masks[1]:#x}ull}}"]  # fmt: skip
+              f"#define FAILING_REASONS {{{', '.join(f'{mask:#x}ull' for mask in masks)}}}"]  # fmt: skip
     bounds = ", ".join(f"{bound}ull" for bound in BOUNDS_NS)
     lines += ["", "/* upper bounds of the histogram's buckets, inclusive, in ns */",
               f"#define BOUNDS_NS {{{bounds}}}", "", "#endif", ""]  # fmt: skip

@@ -33,7 +33,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Final
 
-VERSION: Final = 12
+VERSION: Final = 13
 MAGIC: Final = int.from_bytes(b"SENTINEL", "little")
 
 WORD: Final = 8
@@ -52,7 +52,7 @@ BUDGETS_LIMIT: Final = 1 << 18
 LIMITS_MIN: Final = 64
 """Two windows: fewer would be one window for all keys."""
 
-REASONS_MAX: Final = 128
+REASONS_MAX: Final = 192
 """As many as sentinel.core.reasons has numbers for; shm does not import it, so a test compares."""
 RELAYED_REASON: Final = 0
 FAILING_REASONS: Final = frozenset((*range(38, 60), 63))
@@ -261,7 +261,7 @@ SERIES: Final = Record("series", (
     Field("bytes_out", WORKER, "octets of answers"),
     Field("histogram", WORKER, "exchanges by duration, not cumulative", BUCKETS),
     Field("reasons", WORKER, "exchanges by the number of their reason", REASONS_MAX, on_line=True),
-), 1280)  # fmt: skip
+), 1792)  # fmt: skip
 
 LIMIT: Final = Record("limit", (
     Field("key_low", WORKERS, "the key's hash; written while tat is BUSY, at no other time"),

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 Culprit = Literal["client", "upstream", "operator", "gateway", "none"]
 
-REASONS_MAX: Final = 128
+REASONS_MAX: Final = 192
 """Shared memory holds this many reason counters a route (see shm.layout)."""
 
 

@@ -63,7 +63,7 @@
 #define CELL_PAYLOAD 1
 
 /* series: places in words */
-#define SERIES_WORDS 160
+#define SERIES_WORDS 224
 #define SERIES_CLASSES 0
 #define SERIES_DURATION_SUM_NS 6
 #define SERIES_BYTES_IN 7
@@ -164,7 +164,7 @@
 /* numbers */
 #define CLASSES 6
 #define BUCKETS 17
-#define REASONS_MAX 128
+#define REASONS_MAX 192
 #define COUNTERS_MAX 64
 #define LIVES 32
 #define LIFE_WORDS 4
@@ -228,7 +228,7 @@
 #define COUNTER_BUDGETS_WARNED 36
 
 /* reasons that are failures, a bit each */
-#define FAILING_REASONS {0x8fffffc000000000ull, 0x0ull}
+#define FAILING_REASONS {0x8fffffc000000000ull, 0x0ull, 0x0ull}
 
 /* upper bounds of the histogram's buckets, inclusive, in ns */
 #define BOUNDS_NS {500000ull, 1000000ull, 2500000ull, 5000000ull, 10000000ull, 25000000ull, 50000000ull, 100000000ull, 250000000ull, 500000000ull, 1000000000ull, 2500000000ull, 5000000000ull, 10000000000ull, 30000000000ull, 60000000000ull}
