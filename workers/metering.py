@@ -166,9 +166,9 @@ class Tab:
 
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
-        "_is_count", "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests", "_said_models", "_slot", "_stint",
-        "_takings", "_tenant", "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body", "collector", "escort",
-        "has_headers", "interpreter", "is_closed", "is_read", "meter", "rates", "was_held",
+        "_is_count", "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests", "_said_models",
+        "_slot", "_stint", "_takings", "_tenant", "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body",
+        "collector", "escort", "has_headers", "interpreter", "is_closed", "is_read", "meter", "rates", "was_held",
     )  # fmt: skip
 
     def __init__(
