@@ -41,8 +41,8 @@ class Counter(IntEnum):
     LOG_DROPPED = 5
     JOURNAL_TRUNCATED = 6
     SURPRISES = 7
-    TLS_HANDSHAKES = 8
-    TLS_HANDSHAKE_FAILURES = 9
+    TLS_13 = 8
+    TLS_FAILED = 9
     OVERLOADS = 10
     DRAIN_CLOSED = 11
     ACCEPT_FAILURES = 12
@@ -79,6 +79,11 @@ class Counter(IntEnum):
     UPSTREAM_TLS_NOT_SPOKEN = 43
     UPSTREAM_TLS_REFUSED = 44
     UPSTREAM_TLS_TIMEOUT = 45
+    TLS_13_RESUMED = 46
+    TLS_12 = 47
+    TLS_12_RESUMED = 48
+    TLS_TIMEOUT = 49
+    TLS_UNKNOWN_NAME = 50
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

@@ -14,46 +14,71 @@ Rules:
 4. Above `connection-limit`, which is the fleet's (workers.turnstile), a connection is told 429; above
    `max-connections` (listener) or `max-worker-connections`, 503. It is closed, counted and logged. At most
    TURNED_AWAY_MAX of these are told so at a time; beyond that, and on TLS listeners, the connection is only closed.
-5. On TLS listeners the first octet is looked at before the handshake: what is no handshake is most
-   often plain HTTP, and its sender deserves a sentence (400 `plain-http-on-tls`).
+5. On TLS listeners what a client says first is looked at before the handshake (workers.hello): the name that it asks
+   for chooses the certificates, and what is no handshake is most often plain HTTP, whose sender deserves a
+   sentence (400 `plain-http-on-tls`). Looking takes nothing out of the socket, and nothing of OpenSSL's is made
+   before a whole hello is there: who never finishes one costs a descriptor. The kernel wakes us when
+   as many octets are there as are needed (SO_RCVLOWAT), not for each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, cast
 
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
 from workers.downstream import Downstream
 from workers.forwarded import canonical_peer
+from workers.hello import HELLO_BYTES_MAX, Hello, read_hello
 from workers.intake import Intake
 from workers.pool import EXHAUSTED
 from workers.service import Service
+from workers.tls import CONNECTION, ServerContexts
 
 ACCEPTS_PER_TURN: Final = 64
 BACK_OFF_S: Final = 0.1
 TURNED_AWAY_MAX: Final = 256
-HANDSHAKE_OCTET: Final = b"\x16"
+HANDSHAKE_OCTET: Final = 0x16
+SHORT_S: Final = 0.02
+"""So long is waited for octets when the kernel woke us for fewer than are needed (it is short of memory)."""
+GONE: Final = select.POLLHUP | select.POLLERR | select.POLLRDHUP
+UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
+"""A record of TLS with the alert of that name, fatal (RFC 6066)."""
+COMPLETED: Final = {
+    ("TLSv1.2", False): Counter.TLS_12, ("TLSv1.2", True): Counter.TLS_12_RESUMED,
+    ("TLSv1.3", False): Counter.TLS_13, ("TLSv1.3", True): Counter.TLS_13_RESUMED,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    """A connection that has not said whom it asks for."""
+
+    protocol: Downstream
+    expiry: asyncio.TimerHandle
 
 
 class Acceptor:
     """The doorman of one listener in one worker."""
 
     __slots__ = (
-        "_context", "_intake", "_peeking", "_resting", "_service", "_sockets", "_tasks", "accepted_count",
+        "_contexts", "_intake", "_peeking", "_resting", "_service", "_sockets", "_tasks", "accepted_count",
         "connections_max",
     )  # fmt: skip
 
     def __init__(
-        self, service: Service, intake: Intake, fds: tuple[int, ...], context: ssl.SSLContext | None,
+        self, service: Service, intake: Intake, fds: tuple[int, ...], contexts: ServerContexts | None,
         connections_max: int,
     ) -> None:  # fmt: skip
         self._service = service
         self._intake = intake
-        self._context = context
+        self._contexts = contexts
         self.connections_max = connections_max
         self._sockets = [socket.socket(fileno=fd) for fd in fds]
         for listening in self._sockets:
@@ -61,7 +86,7 @@ class Acceptor:
         self.accepted_count = 0
         self._tasks: set[asyncio.Task[object]] = set()
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}  # not asked again before its timer
-        self._peeking: dict[socket.socket, tuple[Downstream, asyncio.TimerHandle]] = {}
+        self._peeking: dict[socket.socket, _Coming] = {}
 
     def open(self) -> None:
         for listening in self._sockets:
@@ -135,7 +160,7 @@ class Acceptor:
             return
         protocol = Downstream(service, self._intake)
         protocol.leases = leases
-        if self._context is not None:
+        if self._contexts is not None:
             self._peek(connection, protocol)
         else:
             self._start(connection, protocol, None)
@@ -144,7 +169,7 @@ class Acceptor:
         service = self._service
         protocol = Downstream(service, self._intake, reason)
         protocol.peer = peer
-        if self._context is None and open_count < self.connections_max + TURNED_AWAY_MAX:
+        if self._contexts is None and open_count < self.connections_max + TURNED_AWAY_MAX:
             self._start(connection, protocol, None)
         else:
             service.ledger.enter_bare(protocol, reason, service.ids.new(), 0, 0)
@@ -165,13 +190,17 @@ class Acceptor:
                 await service.loop.connect_accepted_socket(lambda: made, connection)
             else:
                 timeout_s = self._intake.listener.header_timeout_ns / 1e9
-                await service.loop.connect_accepted_socket(
+                CONNECTION.set(connection)
+                transport, _ = await service.loop.connect_accepted_socket(
                     lambda: made, connection, ssl=context, ssl_handshake_timeout=timeout_s
                 )
-                service.region.add(service.slot, Counter.TLS_HANDSHAKES)
-        except OSError:  # ssl.SSLError, a reset, a timeout: the peer's affair
+                session: ssl.SSLObject = transport.get_extra_info("ssl_object")
+                completed = COMPLETED[session.version() or "", bool(session.session_reused)]
+                service.region.add(service.slot, completed)
+        except OSError as fault:  # ssl.SSLError, a reset, a timeout: the peer's affair
             if context is not None:
-                service.region.add(service.slot, Counter.TLS_HANDSHAKE_FAILURES)
+                is_late = isinstance(fault, ConnectionAbortedError) and fault.errno is None  # the loop's word for it
+                service.region.add(service.slot, Counter.TLS_TIMEOUT if is_late else Counter.TLS_FAILED)
             if protocol not in service.connections:
                 service.never_began(protocol)
         except Exception as fault:
@@ -179,33 +208,78 @@ class Acceptor:
             if protocol not in service.connections:
                 service.never_began(protocol)
 
-    # The first octet of a connection to a TLS port.
+    # What a client says first, on a TLS port.
 
     def _peek(self, connection: socket.socket, protocol: Downstream) -> None:
         loop = self._service.loop
         timeout_s = self._intake.listener.header_timeout_ns / 1e9
-        self._peeking[connection] = protocol, loop.call_later(timeout_s, self._unpeek, connection, True)
+        expiry = loop.call_later(timeout_s, self._drop, connection, Counter.TLS_TIMEOUT)
+        self._peeking[connection] = _Coming(protocol, expiry)
         loop.add_reader(connection.fileno(), self._peeked, connection)
 
     def _peeked(self, connection: socket.socket) -> None:
         try:
-            octet = connection.recv(1, socket.MSG_PEEK)
+            data = connection.recv(HELLO_BYTES_MAX, socket.MSG_PEEK)
         except BlockingIOError:
             return
         except OSError:
-            octet = b""
-        protocol = self._unpeek(connection, octet == b"")
-        if octet == HANDSHAKE_OCTET:
-            self._start(connection, protocol, self._context)
-        elif octet:
-            protocol.turned_away = Reason.PLAIN_HTTP_ON_TLS
-            self._start(connection, protocol, None)
+            data = b""
+        if not data:
+            self._drop(connection, None)
+            return
+        if data[0] != HANDSHAKE_OCTET:
+            self._serve(connection, None, Reason.PLAIN_HTTP_ON_TLS)
+            return
+        hello = read_hello(data)
+        if isinstance(hello, int):
+            self._wait_for(connection, hello)
+            return
+        assert self._contexts is not None
+        context = self._contexts.serving(hello.server_name if isinstance(hello, Hello) else "")
+        if context is not None:
+            self._serve(connection, context)
+        else:
+            with suppress(OSError):  # seven octets that nobody waits to be taken
+                connection.send(UNRECOGNIZED_NAME)
+            self._drop(connection, Counter.TLS_UNKNOWN_NAME)
 
-    def _unpeek(self, connection: socket.socket, close: bool) -> Downstream:
+    def _wait_for(self, connection: socket.socket, count: int) -> None:
+        """Look again when so many octets are there."""
+        loop, fd = self._service.loop, connection.fileno()
+        if connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) != count:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            return
+        poll = select.poll()
+        poll.register(fd, GONE)
+        if poll.poll(0):  # no more will come
+            self._drop(connection, Counter.TLS_FAILED)
+            return
+        loop.remove_reader(fd)
+        loop.call_later(SHORT_S, self._look_again, connection)
+
+    def _look_again(self, connection: socket.socket) -> None:
+        if connection in self._peeking:
+            self._service.loop.add_reader(connection.fileno(), self._peeked, connection)
+
+    def _serve(
+        self, connection: socket.socket, context: ssl.SSLContext | None, turned_away: Reason | None = None
+    ) -> None:
+        protocol = self._unpeek(connection)
+        protocol.turned_away = turned_away
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._start(connection, protocol, context)
+
+    def _drop(self, connection: socket.socket, counter: Counter | None) -> None:
+        """Close what never came as far as a handshake."""
+        service = self._service
+        protocol = self._unpeek(connection)
+        connection.close()
+        if counter is not None:
+            service.region.add(service.slot, counter)
+        service.never_began(protocol)
+
+    def _unpeek(self, connection: socket.socket) -> Downstream:
         self._service.loop.remove_reader(connection.fileno())
-        protocol, handle = self._peeking.pop(connection)
-        handle.cancel()
-        if close:
-            connection.close()
-            self._service.never_began(protocol)
-        return protocol
+        coming = self._peeking.pop(connection)
+        coming.expiry.cancel()
+        return coming.protocol

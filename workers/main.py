@@ -34,7 +34,7 @@ from workers.planload import PlanFault, load_plan
 from workers.resolver import Resolver
 from workers.service import Service
 from workers.shadowing import SHADOWS_MAX
-from workers.tls import server_context
+from workers.tls import server_contexts
 from workers.turnstile import Turnstile
 
 FDS_RESERVED: Final = 64
@@ -89,13 +89,13 @@ def _acceptor(service: Service, listener: Listener, heritage: Heritage, connecti
     if fds is None:
         raise WarmUpFault(f"no socket was inherited for listener `{listener.name}` ({listener.address})")
     try:
-        context = server_context(listener.tls) if listener.tls is not None else None
+        contexts = server_contexts(listener.tls) if listener.tls is not None else None
     except (OSError, ValueError) as fault:
         raise WarmUpFault(f"the certificate of listener `{listener.name}` cannot be used: {fault}") from None
     intake = Intake(listener)
     if listener.connection_limit is not None:
         intake.turnstile = Turnstile(service, listener, listener.connection_limit, intake.trust)
-    return Acceptor(service, intake, fds, context, connections_max)
+    return Acceptor(service, intake, fds, contexts, connections_max)
 
 
 def _connections_that_fit(reserved: int) -> int:

@@ -5,25 +5,102 @@ anonymous file in memory (memfd): no key is ever written to a disk, and the file
 gone when this function returns. Made while the worker warms up, so that a
 certificate that does not load stops the generation and not a client.
 
-TLS 1.2 is the oldest version offered; the cipher list is the library's, which drops what
-is broken faster than we would. Only http/1.1 is offered by ALPN.
+Profiles are Mozilla's (Server Side TLS 5.7), without what is left there of finite-field Diffie-Hellman: a client can
+make a server work a hundred times for it (CVE-2002-20001), and who knows TLS 1.2 and no elliptic curve is older than
+the browsers that Mozilla means. Only http/1.1 is offered by ALPN.
+
+A client whose handshake fails is told why, by an alert. The loop closes such a connection without sending what OpenSSL
+has written last, so it is sent here, by the object that fails (`_Session`).
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
 
-from sentinel.core.plan import Tls, UpstreamTls
+from sentinel.core.plan import Certificate, Tls, UpstreamTls
+from sentinel.core.server_names import Served, ServerNames
+
+CIPHERS_12: Final = ":".join((
+    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
+))  # fmt: skip
+"""All of them are good, so the client's order counts: it knows what its processor is fast at."""
 
 
-def server_context(tls: Tls) -> ssl.SSLContext:
-    """The context of one listener; raises OSError (ssl.SSLError is one) when chain and key do not fit."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+CONNECTION: Final[ContextVar[socket.socket]] = ContextVar("connection")
+"""Whose handshake it is, for the callbacks of the loop that begin it."""
+
+
+class _Session(ssl.SSLObject):
+    """A client's session. `alerts`: what OpenSSL writes; `connection`: where it goes, until the handshake is over."""
+
+    alerts: ssl.MemoryBIO
+    connection: socket.socket | None
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError:
+            if self.connection is not None and self.alerts.pending:
+                with suppress(OSError):
+                    self.connection.send(self.alerts.read())
+            self.connection = None
+            raise
+        self.connection = None
+
+
+class _Context(ssl.SSLContext):
+    """A context whose sessions know their connection."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **more: Any) -> _Session:
+        session = super().wrap_bio(incoming, outgoing, *args, **more)
+        assert isinstance(session, _Session)
+        session.alerts, session.connection = outgoing, CONNECTION.get(None)
+        return session
+
+
+@dataclass(frozen=True, slots=True)
+class ServerContexts:
+    """What one listener serves over TLS: a context for each choice of certificates."""
+
+    names: ServerNames
+    contexts: Mapping[Served, ssl.SSLContext]
+
+    def serving(self, server_name: str) -> ssl.SSLContext | None:
+        """The context for a client that asks for this name; None: it is refused."""
+        served = self.names.serving(server_name)
+        return None if served is None else self.contexts[served]
+
+
+def server_contexts(tls: Tls) -> ServerContexts:
+    """The contexts of one listener; raises OSError (ssl.SSLError is one) when chain and key do not fit."""
+    names = ServerNames(tls)
+    return ServerContexts(
+        names, {served: _server_context(tls, [tls.certificates[index] for index in served]) for served in names.all()}
+    )
+
+
+def _server_context(tls: Tls, certificates: list[Certificate]) -> ssl.SSLContext:
+    """Of several certificates, each of another kind of key, TLS takes what the client knows."""
+    context = _Context(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = _Session
+    is_newest = tls.profile == "modern" or tls.min_version == "1.3"
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if is_newest else ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.set_ciphers(CIPHERS_12)
     context.set_alpn_protocols(["http/1.1"])
-    _load(context, tls.certificate_pem, tls.key_pem)
+    for one in certificates:
+        _load(context, one.chain_pem, one.key_pem)
     return context
 
 

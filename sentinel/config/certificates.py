@@ -1,10 +1,14 @@
 """Certificates are checked before they are served: what a client would refuse, a reload refuses first.
 
-    readable PEM -> chain in order -> key fits -> OpenSSL takes both -> valid now (a warning 30 days ahead)
+    readable PEM -> chain in order, and whole -> key fits -> OpenSSL takes both -> valid now (a warning 30 days ahead)
 
 What fits may still be too weak: what OpenSSL accepts at SECURITY_LEVEL is asked of OpenSSL
 itself, by loading both into a context as a server does. A worker that met this
 refusal would meet it while starting, where it can only fail.
+
+A chain is whole when its last certificate was issued by somebody whom this system trusts, or by itself. A private
+authority's need not be, and are known by what they do not say: where their issuer's certificate can be fetched. Only
+what says that, and whose issuer is neither here nor trusted, is warned of.
 
 The files' text becomes part of the plan: workers read no files, and a generation
 serves what was checked even if the files have changed since.
@@ -12,37 +16,82 @@ serves what was checked even if the files have changed since.
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from OpenSSL import SSL
+from cryptography.x509.oid import AuthorityInformationAccessOID
+from OpenSSL import SSL, crypto
 
 from sentinel.config.check import Block, beside
 from sentinel.config.problem import Problems
 from sentinel.config.source import Source, why
-from sentinel.core.plan import Tls
+from sentinel.core.plan import Certificate
 
 DAY_S: Final = 86_400
 WARN_S: Final = 30 * DAY_S
 SECURITY_LEVEL: Final = 2
 """Debian's default, and OpenSSL's since 3.2: 112 bits, so RSA of 2048 bits at least, and no SHA-1 signatures."""
+KEY_KINDS: Final = ((EllipticCurvePublicKey, "ec"), (Ed25519PublicKey, "ed25519"), (Ed448PublicKey, "ed448"))
+"""What OpenSSL has a place for in a context, besides RSA."""
+NO_ISSUER: Final = frozenset({2, 20})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, and the same of the local one
 
 
-def read_tls(block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> Tls | None:
-    """Chain and key of a listener or of what an upstream is shown, and who is trusted; None after problems."""
-    is_served = block.directive.child("ca") is None or block.has("certificate")
-    texts = [_text(block.one(name), source, problems) if is_served else "" for name in ("certificate", "key")]
-    trusted = _text(block.one("ca"), source, problems) if block.directive.child("ca") and block.has("ca") else ""
-    if texts[0] is None or texts[1] is None or trusted is None:
-        return None
-    if is_served:
-        chain = _chain(block.one("certificate"), texts[0], problems)
-        if chain and _fits(block, chain[0], texts[1], problems) and _is_served(block, chain, texts[1], problems):
-            _dates(block.one("certificate"), chain, problems, warnings, now_s)
-    if trusted:
-        _trusted(block.one("ca"), trusted, problems, warnings, now_s)
-    return Tls(certificate_pem=texts[0], key_pem=texts[1], ca_pem=trusted, span=block.span)
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Reads what `tls` blocks name, a listener's or an upstream's (config.server_tls.TlsFiles)."""
+
+    source: Source
+    problems: Problems
+    warnings: Problems
+    now_s: float
+
+    def certificate(self, chain: Block, key: Block) -> Certificate | None:
+        """The chain in one file, whose first certificate is of the key in the other."""
+        problems = self.problems
+        texts = [_text(block, self.source, problems) for block in (chain, key)]
+        if texts[0] is None or texts[1] is None:
+            return None
+        found = _chain(chain, texts[0], problems)
+        if not found or not _fits(chain, key, found[0], texts[1], problems):
+            return None
+        if not _is_served(chain, found, texts[1], problems):
+            return None
+        _dates(chain, found, problems, self.warnings, self.now_s)
+        _whole(chain, found, self.warnings)
+        names = tuple(dict.fromkeys(_names(found[0])))
+        return Certificate(
+            texts[0], texts[1], names, _kind(found[0]),
+            int(min(one.not_valid_after_utc for one in found).timestamp()), chain.span,
+        )  # fmt: skip
+
+    def authorities(self, ca: Block) -> str | None:
+        """Certificates of those who are trusted."""
+        text = _text(ca, self.source, self.problems)
+        if text is not None:
+            _trusted(ca, text, self.problems, self.warnings, self.now_s)
+        return text
+
+
+def _names(certificate: x509.Certificate) -> Iterator[str]:
+    """In whom it is made out; the common name has not counted for clients for ten years."""
+    with suppress(x509.ExtensionNotFound, ValueError):
+        said = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        yield from (name.lower().rstrip(".") for name in said.get_values_for_type(x509.DNSName) if name)
+        yield from (str(address) for address in said.get_values_for_type(x509.IPAddress))
+
+
+def _kind(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    return next((word for kind, word in KEY_KINDS if isinstance(key, kind)), "rsa")
 
 
 def _trusted(block: Block, text: str, problems: Problems, warnings: Problems, now_s: float) -> None:
@@ -87,7 +136,7 @@ def _read_chain(block: Block, text: str, problems: Problems) -> list[x509.Certif
 def _chain(block: Block, text: str, problems: Problems) -> list[x509.Certificate]:
     chain = _read_chain(block, text, problems)
     for above, below in zip(chain[1:], chain, strict=False):
-        if below.issuer != above.subject:
+        if not _is_issued(below, above):
             problems.add(
                 block.arg_spans[0],
                 f"the chain is out of order: {_name(below)} was not issued by {_name(above)}, which follows it",
@@ -97,8 +146,49 @@ def _chain(block: Block, text: str, problems: Problems) -> list[x509.Certificate
     return chain
 
 
-def _fits(block: Block, certificate: x509.Certificate, text: str, problems: Problems) -> bool:
-    where = block.one("key").arg_spans[0]
+def _is_issued(below: x509.Certificate, above: x509.Certificate) -> bool:
+    """By name, and by its signature: after a change of keys an old authority has the name of the new one."""
+    try:
+        below.verify_directly_issued_by(above)
+    except (ValueError, InvalidSignature):
+        return False
+    except TypeError:  # by a key of a kind that signs nothing that could be verified here
+        return below.issuer == above.subject
+    return True
+
+
+def _whole(block: Block, chain: Sequence[x509.Certificate], warnings: Problems) -> None:
+    """Whether clients that trust whom this system trusts could follow the chain to its end."""
+    last = chain[-1]
+    if last.issuer == last.subject or not _is_public(last):
+        return
+    store = crypto.X509Store()
+    paths = ssl.get_default_verify_paths()
+    with suppress(crypto.Error):
+        store.load_locations(paths.cafile, paths.capath)
+    store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+    try:
+        crypto.X509StoreContext(store, crypto.X509.from_cryptography(last)).verify_certificate()
+    except crypto.X509StoreContextError as fault:
+        if fault.errors[0] in NO_ISSUER:
+            warnings.add(
+                block.arg_spans[0], f"the chain ends too early: the certificate of {_named(last.issuer)}, by whom "
+                f"{_name(last)} was issued, is not in it, and this system does not know it",
+                "use the file with the whole chain (fullchain.pem)",
+            )  # fmt: skip
+
+
+def _is_public(certificate: x509.Certificate) -> bool:
+    """Whether it says where its issuer's certificate can be fetched."""
+    try:
+        said = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return any(one.access_method == AuthorityInformationAccessOID.CA_ISSUERS for one in said)
+
+
+def _fits(block: Block, key_block: Block, certificate: x509.Certificate, text: str, problems: Problems) -> bool:
+    where = key_block.arg_spans[0]
     try:
         key = load_pem_private_key(text.encode(), None)
     except TypeError:
@@ -114,7 +204,7 @@ def _fits(block: Block, certificate: x509.Certificate, text: str, problems: Prob
     if forms[0] != forms[1]:
         problems.add(
             where, f"this key does not belong to the certificate of {_name(certificate)}",
-            "name the key that the certificate was made for", [(block.one("certificate").span, "the certificate")],
+            "name the key that the certificate was made for", [(block.span, "the certificate")],
         )  # fmt: skip
         return False
     return True
@@ -132,7 +222,7 @@ def _is_served(block: Block, chain: list[x509.Certificate], text: str, problems:
         context.check_privatekey()
     except (SSL.Error, TypeError) as fault:  # TypeError: a key of a kind that TLS has no use for
         problems.add(
-            block.one("certificate").arg_spans[0], f"OpenSSL does not serve this certificate: {_reason(fault)}",
+            block.arg_spans[0], f"OpenSSL does not serve this certificate: {_reason(fault)}",
             "have it issued anew: an EC key, or RSA of 2048 bits or more, signed with SHA-256 or better",
         )  # fmt: skip
         return False
@@ -160,7 +250,11 @@ def _dates(block: Block, chain: list[x509.Certificate], problems: Problems, warn
 
 
 def _name(certificate: x509.Certificate) -> str:
-    return certificate.subject.rfc4514_string() or "(no subject)"
+    return _named(certificate.subject)
+
+
+def _named(name: x509.Name) -> str:
+    return name.rfc4514_string() or "(no subject)"
 
 
 def _reason(fault: Exception) -> str:

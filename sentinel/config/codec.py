@@ -44,7 +44,8 @@ def redacted(plan: Plan) -> dict[str, Any]:
         document["system"]["ledger"] = REDACTED
     for listener in document["listeners"]:
         if listener["tls"]:
-            listener["tls"]["key_pem"] = REDACTED
+            for one in listener["tls"]["certificates"]:
+                one["key_pem"] = REDACTED
     for upstream in document["upstreams"]:
         _redact(upstream["provider"])
         if upstream["tls"] and upstream["tls"]["key_pem"]:

@@ -14,7 +14,6 @@ Rule 2: names resolve over all files. The place of a problem is where the name i
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from sentinel.config.guarding import compile_guardrail, unread_guardrails
 from sentinel.config.pricing import read_book
 from sentinel.config.problem import Problems
 from sentinel.config.providers import check_providers, compile_provider, credentials_of
+from sentinel.config.server_tls import MakeTlsFiles, TlsFiles, checked_files, compile_server_tls, uncovered_hosts
 from sentinel.config.source import Source
 from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
@@ -40,17 +40,6 @@ ROLLING_MAX_NS = 31 * 86_400 * p.SECOND
 BUCKET_MAX_NS = 3650 * 86_400 * p.SECOND
 
 
-ReadTls = Callable[[Block, Source, Problems, Problems, float], p.Tls | None]
-"""Reads and checks the files of a `tls` block, a listener's or an upstream's (config.certificates)."""
-
-
-def checked_tls(block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> p.Tls | None:
-    """As OpenSSL judges it, which is loaded only where files are named: not everybody who compiles has it."""
-    from sentinel.config.certificates import read_tls
-
-    return read_tls(block, source, problems, warnings, now_s)
-
-
 @dataclass(frozen=True, slots=True)
 class Compiler:
     """Compiles one configuration. `secrets` are redacted in every dump."""
@@ -59,14 +48,14 @@ class Compiler:
     warnings: Problems
     source: Source
     now_s: float
-    read_tls: ReadTls = checked_tls
+    tls_files: MakeTlsFiles = checked_files
 
     def plan(self, root: Block, secrets: set[str], sources: tuple[str, ...]) -> p.Plan:
         """The plan; it means something only if no problem was reported."""
         system, admin = root.one("system"), root.one("admin")
         listeners = self._listeners(root)
         groups = root.one("upstreams").all("upstream")
-        upstreams = tuple(compile_upstream(block, self.problems, self.warnings, self._tls) for block in groups)
+        upstreams = tuple(compile_upstream(block, self.problems, self.warnings, self._files()) for block in groups)
         limits = tuple(self._rate_limit(block) for block in root.one("filters").all("rate-limit"))
         ceilings = tuple(_concurrency_limit(block) for block in root.one("filters").all("concurrency-limit"))
         prices = self._prices(root)
@@ -85,6 +74,7 @@ class Compiler:
         unread_guardrails(root, guardrails, self.problems)
         self._unweighed(root, routes)
         self._unused(root, listeners, routes)
+        uncovered_hosts(listeners, routes, self.warnings)
         if budgets and not system.value("state-dir") and not system.value("ledger"):
             self.warnings.add(
                 budgets[0].span, "a reboot forgets what was spent of budgets: there is no `state-dir`",
@@ -101,8 +91,8 @@ class Compiler:
             prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
 
-    def _tls(self, block: Block) -> p.Tls | None:
-        return self.read_tls(block, self.source, self.problems, self.warnings, self.now_s)
+    def _files(self) -> TlsFiles:
+        return self.tls_files(self.source, self.problems, self.warnings, self.now_s)
 
     def _admin(self, block: Block) -> p.Admin:
         address = block.value("address")
@@ -183,7 +173,7 @@ class Compiler:
             )  # fmt: skip
         return p.Listener(
             name=block.args[0] if block.args else "", host=host, port=port,
-            tls=self._tls(tls) if block.has("tls") else None,
+            tls=compile_server_tls(tls, self._files(), self.problems) if block.has("tls") else None,
             max_header_bytes=limits.value("max-header-size"), max_headers=limits.value("max-headers"),
             max_uri_bytes=limits.value("max-uri-size"), max_body_bytes=limits.value("max-body-size"),
             header_timeout_ns=limits.value("header-timeout"), body_timeout_ns=limits.value("body-timeout"),

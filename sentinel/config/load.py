@@ -16,11 +16,12 @@ from typing import Final
 
 from sentinel.config.cases import compile_cases
 from sentinel.config.check import Checker, beside
-from sentinel.config.compile import Compiler, ReadTls, checked_tls
+from sentinel.config.compile import Compiler
 from sentinel.config.document import Node, SyntaxFault, parse
 from sentinel.config.problem import Problem, Problems
 from sentinel.config.proofs import prove
 from sentinel.config.schema import INCLUDE, ROOT, VERSION
+from sentinel.config.server_tls import MakeTlsFiles, checked_files
 from sentinel.config.source import FILE_BYTES_MAX, Disk, Source, why
 from sentinel.core.cases import Case
 from sentinel.core.plan import Plan
@@ -64,11 +65,11 @@ def load(path: str, source: Source | None = None, *, now_s: float | None = None,
 
 def load_text(
     text: str, file: str = "<text>", source: Source | None = None, *, now_s: float | None = None,
-    is_proving: bool = False, read_tls: ReadTls = checked_tls,
+    is_proving: bool = False, tls_files: MakeTlsFiles = checked_files,
 ) -> Loaded:  # fmt: skip
     """The same for a text that stands nowhere yet; includes and (file) are relative to `file`."""
     handed = _Handed(text, file, source or Disk())
-    return _Loader(handed, time.time() if now_s is None else now_s, is_proving, read_tls).load(file)
+    return _Loader(handed, time.time() if now_s is None else now_s, is_proving, tls_files).load(file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,13 @@ class _Handed:
 
 
 class _Loader:
-    def __init__(self, source: Source, now_s: float, is_proving: bool, read_tls: ReadTls = checked_tls) -> None:
+    def __init__(
+        self, source: Source, now_s: float, is_proving: bool, tls_files: MakeTlsFiles = checked_files
+    ) -> None:
         self._source = source
         self._now_s = now_s
         self._is_proving = is_proving
-        self._read_tls = read_tls
+        self._tls_files = tls_files
         self._problems = Problems()
         self._warnings = Problems()
         self._notes = Problems()
@@ -114,7 +117,7 @@ class _Loader:
         expanded = self._expanded(body, (os.path.realpath(path),))
         checker = Checker(self._problems, self._source)
         root = checker.block(ROOT, expanded, start)
-        compiler = Compiler(self._problems, self._warnings, self._source, self._now_s, self._read_tls)
+        compiler = Compiler(self._problems, self._warnings, self._source, self._now_s, self._tls_files)
         plan = compiler.plan(root, checker.secrets, tuple(file for file in self._files if file not in self._tests))
         # What tests name is looked up in the plan, which means something only if nothing was wrong with it.
         cases = () if self._problems else compile_cases(list(root.one("tests").all("case")), plan, self._problems)

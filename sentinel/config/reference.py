@@ -104,19 +104,9 @@ def _section(directive: Directive, path: tuple[str, ...]) -> Iterator[str]:
         for leaf in leaves:
             yield from _rows(leaf)
         yield ""
-    groups = [child for child in directive.children if _repeats(child, directive)]
-    for group in groups:
-        yield from _group(group, here)
     for child in directive.children:
-        if _has_section(child) and child not in groups:
+        if _has_section(child):
             yield from _section(child, here)
-
-
-def _group(group: Directive, path: tuple[str, ...]) -> Iterator[str]:
-    """Write a directive that holds what its parent holds."""
-    yield from (f"{'#' * min(len(path) + 2, 6)} {' / '.join(f'`{name}`' for name in (*path, group.name))}", "")
-    yield from (group.doc, "")
-    yield from (f"It holds the directives of `{path[-1]}`, nested {_depth(group)} deep at most.", "")
 
 
 def _rows(leaf: Directive) -> Iterator[str]:
@@ -179,13 +169,3 @@ def _where(path: tuple[str, ...]) -> str:
 
 def _has_section(directive: Directive) -> bool:
     return bool(directive.children)
-
-
-def _repeats(child: Directive, parent: Directive) -> bool:
-    """Say whether it holds what its parent holds, as `not` in `matches` does."""
-    held = {one.name for one in child.children}
-    return bool(held) and held <= {one.name for one in parent.children}
-
-
-def _depth(group: Directive) -> int:
-    return 1 + max((_depth(child) for child in group.children if child.children), default=0)

@@ -203,9 +203,18 @@ LISTENER: Final = Directive(
     "listener", "An address on which clients are served.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
     children=(
         _one("address", k.LISTEN, "IP address and port.", is_required=True, example='address "0.0.0.0:8080"'),
-        Directive("tls", "Serve HTTPS with this certificate. It is read at each reload.", children=(
-            _one("certificate", k.FILE, "PEM file with the certificate and its chain.", is_required=True),
-            _one("key", k.FILE, "PEM file with the private key.", is_required=True),
+        Directive("tls", "Serve HTTPS. Certificates and keys are read at each reload.", children=(
+            Directive("certificate", "PEM file with a certificate and its chain. Of several, clients get the one that is made out in the name which "
+                      "they ask for (SNI): by exactly that name, else by a wildcard. A name may have one for each kind of key (EC, RSA). The "
+                      "first is for those who ask for nobody, or for somebody unknown.", (Argument("file", k.FILE),), children=(
+                _one("key", k.FILE, "PEM file with its private key.", example='key "tls/privkey.pem"'),
+            ), is_repeatable=True, is_required=True, key="file", example='certificate "tls/fullchain.pem" { key "tls/privkey.pem"; }'),
+            _one("key", k.FILE, "PEM file with the private key, where there is a single certificate.", example='key "tls/privkey.pem"'),
+            _one("unknown-name", k.one_of("default", "refuse"), "What happens to a client that asks for a name which no certificate is made out in, or "
+                 "for none: it gets the first certificate, or is refused (`unrecognized_name`).", '"default"'),
+            _one("profile", k.one_of("modern", "intermediate"), "Mozilla's: `intermediate` is TLS 1.2 and 1.3 with forward secrecy and "
+                 "authenticated ciphers, for clients of the last ten years; `modern` is TLS 1.3 alone.", '"intermediate"'),
+            _one("min-version", k.one_of("1.2", "1.3"), "The oldest version that is spoken. Without it: the profile's.", example='min-version "1.3"'),
         )),
         Directive("limits", "Bounds for what clients may send, and how slowly.", children=(
             _one("max-header-size", k.size("1KiB", "16MiB"), "Octets of a request's head; more is answered 431.", '"32KiB"'),

@@ -8,20 +8,17 @@ is verified. Whoever believes everybody is told so at each check, and so is whoe
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 from typing import Any, Final
 
 from sentinel.config.check import Block
 from sentinel.config.problem import Problems
+from sentinel.config.server_tls import TlsFiles
 from sentinel.core import plan as p
 
 HTTPS: Final = 443
-ReadFiles = Callable[[Block], p.Tls | None]
-"""Reads and checks the files that a `tls` block names; None after a problem was reported."""
-
 
 def compile_tls(
-    block: Block, endpoints: tuple[p.Endpoint, ...], problems: Problems, warnings: Problems, read_files: ReadFiles
+    block: Block, endpoints: tuple[p.Endpoint, ...], problems: Problems, warnings: Problems, files: TlsFiles
 ) -> p.UpstreamTls | None:
     """The upstream's `tls`; None: its endpoints are spoken to in the clear."""
     if block.is_faulty:
@@ -47,13 +44,13 @@ def compile_tls(
             tls.one("verify").span, "whoever answers is believed: anybody on the way can read and change what is said",
             "remove `verify \"off\"`, and trust a private authority by `ca`, or a key by `pin`",
         )  # fmt: skip
-    files = p.Tls("", "")
-    if any(tls.has(name) for name in ("ca", "certificate", "key")):
-        files = read_files(tls) or files
+    trusted = (files.authorities(tls.one("ca")) or "") if tls.has("ca") else ""
+    shown = files.certificate(tls.one("certificate"), tls.one("key")) if tls.has("certificate") else None
     version: Any = tls.value("min-version")
     return p.UpstreamTls(
-        server_name=tls.value("server-name") or "", ca_pem=files.ca_pem, certificate_pem=files.certificate_pem,
-        key_pem=files.key_pem, min_version=version, pins=pins, is_verified=is_verified, span=span,
+        server_name=tls.value("server-name") or "", ca_pem=trusted,
+        certificate_pem=shown.chain_pem if shown else "", key_pem=shown.key_pem if shown else "",
+        min_version=version, pins=pins, is_verified=is_verified, span=span,
     )  # fmt: skip
 
 

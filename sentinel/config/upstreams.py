@@ -13,7 +13,8 @@ from dataclasses import replace
 from sentinel.config.check import Block
 from sentinel.config.problem import Problems
 from sentinel.config.providers import compile_provider
-from sentinel.config.upstream_tls import ReadFiles, compile_tls, shared_authority
+from sentinel.config.server_tls import TlsFiles
+from sentinel.config.upstream_tls import compile_tls, shared_authority
 from sentinel.core import plan as p
 from sentinel.core.wishes import BY_PREFIX
 
@@ -27,7 +28,7 @@ PREFIX_LOAD = 1250
 INFERENCE_ONLY = ("completion", "bearer", "warm-up")
 
 
-def compile_upstream(block: Block, problems: Problems, warnings: Problems, read_files: ReadFiles) -> p.Upstream:
+def compile_upstream(block: Block, problems: Problems, warnings: Problems, files: TlsFiles) -> p.Upstream:
     """One upstream of the plan; it means something only if no problem was reported."""
     for child, message, remedy in _contradictions(block):
         problems.add(child.span, message, remedy)
@@ -35,7 +36,7 @@ def compile_upstream(block: Block, problems: Problems, warnings: Problems, read_
     health, outlier, sticky = (block.one(name) for name in ("health-check", "outlier-ejection", "sticky-cookie"))
     breakers = _breakers(block, problems)
     endpoints = tuple(_endpoint(one) for one in block.all("endpoint"))
-    tls = compile_tls(block, endpoints, problems, warnings, read_files)
+    tls = compile_tls(block, endpoints, problems, warnings, files)
     provider = compile_provider(block.one("provider"), problems) if block.has("provider") else None
     if provider is not None and tls is not None and not provider.host:
         provider = replace(provider, host=shared_authority(tls, endpoints))

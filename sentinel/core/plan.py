@@ -611,12 +611,32 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """Certificate chain and key, as PEM text: a generation carries what it serves. ca_pem: whom the peer may be."""
+class Certificate:
+    """A certificate with its chain, and its key, as PEM text: a generation carries what it serves.
 
-    certificate_pem: str
+    names: in whom it is made out, lower case; "*.example.com" is any name one label below. key_kind: a name has one
+    certificate for each. expires_s: when the first of the chain does, in seconds since the epoch; 0: nobody looked.
+    """
+
+    chain_pem: str
     key_pem: str
-    ca_pem: str = ""
+    names: tuple[str, ...] = ()
+    key_kind: str = ""
+    expires_s: int = 0
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a listener serves over TLS. The first certificate is for whoever names nobody, or somebody unknown.
+
+    profile: which versions and ciphers there are (workers.tls); min_version: "": the profile's.
+    """
+
+    certificates: tuple[Certificate, ...]
+    unknown_name: Literal["default", "refuse"] = "default"
+    profile: Literal["modern", "intermediate"] = "intermediate"
+    min_version: Literal["", "1.2", "1.3"] = ""
     span: Span = NOWHERE
 
 

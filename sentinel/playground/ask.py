@@ -31,7 +31,7 @@ from sentinel.config.load import Loaded, load_text
 from sentinel.config.problem import Problem, Problems
 from sentinel.config.source import Source
 from sentinel.config.states import STANDINGS
-from sentinel.core.plan import Plan, Tls
+from sentinel.core.plan import Certificate, Plan
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.routes import compile_routes
 from sentinel.explain.assumed import Assumed
@@ -101,10 +101,17 @@ class Desk:
         self._note(f'"{STAND_IN}" stands in for the environment variable {name}')
         return STAND_IN
 
-    def read_tls(self, block: Block, source: Source, problems: Problems, warnings: Problems, now_s: float) -> Tls:
-        """Somebody with TLS, whose certificate nobody looks at."""
+    def tls_files(self, source: Source, problems: Problems, warnings: Problems, now_s: float) -> Desk:
+        return self
+
+    def certificate(self, chain: Block, key: Block) -> Certificate:
+        """Somebody's, at which nobody looks."""
+        self.authorities(chain)
+        return Certificate(chain_pem="", key_pem="", span=chain.span)
+
+    def authorities(self, ca: Block) -> str:
         self._note("certificates and keys are not read here; `sentinelctl check` does")
-        return Tls(certificate_pem="", key_pem="", span=block.span)
+        return ""
 
     def _note(self, note: str) -> None:
         if note not in self.assumed and len(self.assumed) < SETTINGS_MAX:
@@ -144,7 +151,7 @@ class _Side:
     def __init__(self, text: Text, question: Question, open_house: OpenHouse) -> None:
         source = Desk()
         is_proving = len(text.text) <= PROVED_CHARS_MAX
-        loaded = load_text(text.text, text.name, source, is_proving=is_proving, read_tls=source.read_tls)
+        loaded = load_text(text.text, text.name, source, is_proving=is_proving, tls_files=source.tls_files)
         self.tree: Node | None = None
         self.plan = loaded.plan
         ends = Ends(text.name, text.text)

@@ -45,8 +45,6 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.INFERENCE_INPUT_TOKENS: ("inference_input_tokens", "Tokens of input that they took."),
     Counter.INFERENCE_OUTPUT_TOKENS: ("inference_output_tokens", "Tokens of output that they made."),
     Counter.INFERENCE_COUNTED: ("inference_counted", "Of them, those whose tokens were counted here."),
-    Counter.TLS_HANDSHAKES: ("tls_handshakes", "TLS handshakes completed."),
-    Counter.TLS_HANDSHAKE_FAILURES: ("tls_handshake_failures", "TLS handshakes that failed."),
     Counter.OVERLOADS: ("overloads", "Connections or requests shed because a limit was reached."),
     Counter.DRAIN_CLOSED: ("drain_closed", "Connections closed at the drain deadline."),
     Counter.ACCEPT_FAILURES: ("accept_failures", "Connections that the kernel could not hand over."),
@@ -72,6 +70,14 @@ SHADOWS: Final[dict[Counter, str]] = {
     Counter.SHADOWS_ABANDONED: "abandoned", Counter.SHADOWS_DROPPED: "dropped",
 }  # fmt: skip
 """Counters that are one family, by what became of a copy."""
+
+CLIENT_HANDSHAKES: Final[dict[Counter, tuple[str, str, str]]] = {
+    Counter.TLS_12: ("completed", "1.2", "no"), Counter.TLS_12_RESUMED: ("completed", "1.2", "yes"),
+    Counter.TLS_13: ("completed", "1.3", "no"), Counter.TLS_13_RESUMED: ("completed", "1.3", "yes"),
+    Counter.TLS_FAILED: ("failed", "", ""), Counter.TLS_TIMEOUT: ("timeout", "", ""),
+    Counter.TLS_UNKNOWN_NAME: ("unknown-name", "", ""),
+}  # fmt: skip
+"""The same of handshakes with clients: outcome, version, and whether a session was resumed."""
 
 HANDSHAKES: Final[dict[Counter, tuple[str, str]]] = {
     Counter.UPSTREAM_TLS_12: ("completed", "1.2"), Counter.UPSTREAM_TLS_13: ("completed", "1.3"),
@@ -162,6 +168,14 @@ class Reading(Collector):
             failures = "Times that what was spent of budgets could not be written into the ledger."
             yield _counter("ledger_failures", failures, numbers.ledger_failures)
             yield _gauge("ledger_lag_seconds", "How old what the ledger has of budgets may be.", numbers.ledger_lag_s)
+        if numbers.expiries:
+            expiries = GaugeMetricFamily(
+                "sentinel_certificate_expiry_timestamp_seconds", "When a certificate that is served, or one of its "
+                "chain, expires.", labels=["listener", "name", "key"],
+            )  # fmt: skip
+            for one in numbers.expiries:
+                expiries.add_metric([one.listener, one.name, one.key_kind], one.expires_s)
+            yield expiries
 
     def _region(self) -> Iterator[Metric]:
         numbers, totals = self._numbers, self._numbers.totals
@@ -176,6 +190,12 @@ class Reading(Collector):
         for counter, word in SHADOWS.items():
             shadows.add_metric([word], totals.counters.get(counter, 0))
         yield shadows
+        clients = CounterMetricFamily(
+            "sentinel_tls_handshakes", "TLS handshakes with clients.", labels=["outcome", "version", "resumed"]
+        )
+        for counter, said in CLIENT_HANDSHAKES.items():
+            clients.add_metric(said, totals.counters.get(counter, 0))
+        yield clients
         handshakes = CounterMetricFamily(
             "sentinel_upstream_tls_handshakes", "TLS handshakes with endpoints, those of checks among them.",
             labels=["outcome", "version"],
@@ -184,7 +204,7 @@ class Reading(Collector):
             handshakes.add_metric(labels, totals.counters.get(counter, 0))
         yield handshakes
         for counter, count in totals.counters.items():
-            if counter in SHADOWS or counter in HANDSHAKES:
+            if counter in SHADOWS or counter in HANDSHAKES or counter in CLIENT_HANDSHAKES:
                 continue
             name, text = COUNTERS.get(counter, (counter.name.lower(), "A counter of the workers."))
             yield _counter(name, text, count)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sentinel.core.plan import Plan
 from sentinel.core.prices import money
 from sentinel.core.record import reason_word
 from shm.board import PlaceView
@@ -30,6 +31,26 @@ STATES = ("booting", "ready", "serving", "draining")
 """The states in which a worker process exists; all are shown, also with no worker in them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """When a certificate expires. name: the first that it is made out in, for it may have a hundred."""
+
+    listener: str
+    name: str
+    key_kind: str
+    expires_s: int
+
+
+def expiries(plan: Plan) -> tuple[Expiry, ...]:
+    """Of all certificates that listeners serve; each name and kind of key is one series."""
+    found = {
+        (listener.name, one.names[0] if one.names else "", one.key_kind): one.expires_s
+        for listener in plan.listeners if listener.tls is not None
+        for one in reversed(listener.tls.certificates)
+    }  # fmt: skip
+    return tuple(Expiry(*labels, expires_s) for labels, expires_s in found.items())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
     """Everything countable, at one moment."""
@@ -47,6 +68,7 @@ class Numbers:
     budgets: BudgetsStatistics | None = None
     tallies: tuple[Tally, ...] = ()
     labels_used: int = 0
+    expiries: tuple[Expiry, ...] = ()
     ledger_failures: int = 0
     ledger_lag_s: float | None = None
     """How old what the ledger has of budgets may be; None: there is no ledger."""

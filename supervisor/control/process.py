@@ -40,7 +40,7 @@ from supervisor.control.guard import TcpDoor, UnixDoor
 from supervisor.control.journal import Journal
 from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory, MemoryFault
-from supervisor.control.numbers import Numbers
+from supervisor.control.numbers import Expiry, Numbers, expiries
 from supervisor.control.release import release
 from supervisor.control.reload import Options, Outcome, Reloader
 from supervisor.control.retention import Retention
@@ -133,12 +133,17 @@ class ControlProcess:
         read: dict[str, Any] = {"totals": None}
         with contextlib.suppress(ChannelFault, SupervisorRefusal):  # supervisor_up 0 says so
             status = await self.fleet.status()
+        served: tuple[Expiry, ...] = ()
+        if status is not None:
+            with contextlib.suppress(PlanFault):  # `sentinelctl config` says it
+                plan = await self.running.follow(status)
+                served = () if plan is None else expiries(plan)
         with contextlib.suppress(MemoryFault):  # region_up 0 says so
             read = await self.memory.ask(read_region)
         return Numbers(
             status=status, reloads=dict(self.reloader.counts), surprises=self.fleet.channel.surprise_count,
             retention=self.retention.statistics(), ledger_failures=self.books.failures,
-            ledger_lag_s=self.books.lag_s(), **read,
+            ledger_lag_s=self.books.lag_s(), expiries=served, **read,
         )  # fmt: skip
 
     async def _begin(self) -> None:

@@ -35,7 +35,7 @@ def certify(directory: Path, name: str = "www.example.com") -> None:
         .subject_name(subject).issuer_name(subject).public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=90))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), x509.DNSName("example.com")]), critical=False)
         .sign(key, hashes.SHA256())
     )  # fmt: skip
     directory.mkdir()

@@ -369,8 +369,8 @@ def test_a_trusted_proxy_is_nobodys_client(tmp_path: Path) -> None:
 
 
 def test_connections_that_never_shake_hands_are_counted_out(tmp_path: Path) -> None:
-    tls = make_tls()
-    (tmp_path / "cert.pem").write_text(tls.certificate_pem)
+    tls = make_tls().certificates[0]
+    (tmp_path / "cert.pem").write_text(tls.chain_pem)
     (tmp_path / "key.pem").write_text(tls.key_pem)
     listener = f'tls {{ certificate "{tmp_path}/cert.pem"; key "{tmp_path}/key.pem"; }}'
     with serving(tmp_path, listener=f"{listener}; connection-limit {{ total 3; }}") as worker:

@@ -198,20 +198,20 @@ def test_routes_and_logs_know_a_listener_by_its_name(tmp_path: Path, name: str) 
 def test_the_certificate_that_is_named_is_served(tmp_path: Path) -> None:
     served = []
     for name in ("one", "two"):
-        tls = make_tls()
+        tls = make_tls().certificates[0]
         directory = tmp_path / name
         directory.mkdir()
-        (directory / "cert.pem").write_text(tls.certificate_pem)
+        (directory / "cert.pem").write_text(tls.chain_pem)
         (directory / "key.pem").write_text(tls.key_pem)
         listener = f'tls {{ certificate "{directory}/cert.pem"; key "{directory}/key.pem"; }}'
         with serving(directory, listener=listener) as worker:
             served.append(ssl.get_server_certificate(("127.0.0.1", worker.port), timeout=PATIENCE_S).strip())
-        assert served[-1] == tls.certificate_pem.strip()
+        assert served[-1] == tls.chain_pem.strip()
     assert served[0] != served[1]
 
 
 def test_the_key_must_belong_to_the_certificate(tmp_path: Path) -> None:
-    (tmp_path / "cert.pem").write_text(make_tls().certificate_pem)
-    (tmp_path / "key.pem").write_text(make_tls().key_pem)
+    (tmp_path / "cert.pem").write_text(make_tls().certificates[0].chain_pem)
+    (tmp_path / "key.pem").write_text(make_tls().certificates[0].key_pem)
     text = written(tmp_path, 8443, listener=f'tls {{ certificate "{tmp_path}/cert.pem"; key "{tmp_path}/key.pem"; }}')
     assert load_text(text).plan is None

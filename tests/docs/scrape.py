@@ -14,7 +14,7 @@ from shm.layout import BUCKETS
 from shm.leases import LeasesStatistics
 from shm.limits import LimitsStatistics
 from shm.tallies import Histogram, Labels, Tally
-from supervisor.control.numbers import Numbers
+from supervisor.control.numbers import Expiry, Numbers
 from supervisor.control.retention import Kept
 
 
@@ -50,4 +50,5 @@ def everything() -> Numbers:
         limits=LimitsStatistics(limits_max=64, used=1, live=1, void=0, busy=0),
         retention=Kept(kept=1, missed=1, lost=1),
         budgets=BudgetsStatistics(budgets_max=64, used=1, keys=1, open=2, busy=0), ledger_failures=1, ledger_lag_s=0.5,
+        expiries=(Expiry("web", "example.com", "ec", 1),),
     )  # fmt: skip

@@ -16,8 +16,8 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,16 @@ class Authority:
         self.pem = _pem(self.certificate)
 
     def issue(
-        self, *names: str, days: tuple[float, float] = (-1, 1), subject: str = "", sends_chain: bool = False
-    ) -> Identity:
-        """A certificate that is made out in these names."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        self, *names: str, days: tuple[float, float] = (-1, 1), subject: str = "", sends_chain: bool = False,
+        is_rsa: bool = False, fetched_at: str = "",
+    ) -> Identity:  # fmt: skip
+        """A certificate that is made out in these names; `fetched_at`: where its issuer's would be."""
+        key: Any = rsa.generate_private_key(65537, 2048) if is_rsa else ec.generate_private_key(ec.SECP256R1())
         made = _builder(_name(subject or names[0]), self._name, key, days)
+        if fetched_at:
+            place = x509.UniformResourceIdentifier(fetched_at)
+            access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, place)
+            made = made.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
         made = made.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
         return _identity(made.sign(self._key, hashes.SHA256()), key, self.pem if sends_chain else "")
 

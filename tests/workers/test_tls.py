@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import ssl
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from sentinel.core.plan import Tls
+from sentinel.core.plan import Certificate, Tls
 from shm.region import Counter
+from tests.workers.authority import self_signed
 from tests.workers.child import MS, Client, Worker, upstream_of, wait_until, working
 from tests.workers.origin import Conversation, echo, fields_of, scripted
 
@@ -24,24 +20,12 @@ def tls() -> Tls:
 
 
 def make_tls() -> Tls:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return Tls(certificate.public_bytes(serialization.Encoding.PEM).decode(), pem.decode())
+    made = self_signed("localhost")
+    return Tls((Certificate(made.certificate, made.key, ("localhost",), "ec"),))
 
 
 def secure(worker: Worker, tls: Tls) -> Client:
-    context = ssl.create_default_context(cadata=tls.certificate_pem)
+    context = ssl.create_default_context(cadata=tls.certificates[0].chain_pem)
     context.set_alpn_protocols(["h2", "http/1.1"])
     plain = Client(worker.port)
     wrapped = context.wrap_socket(plain.socket, server_hostname="localhost")
@@ -60,7 +44,7 @@ def test_requests_over_tls_are_served_and_the_upstream_hears_the_scheme(tmp_path
         assert client.answer().status == 200
         assert client.is_closed()
         assert fields_of(origin.heads[0])["x-forwarded-proto"] == "https"
-        assert worker.counter(Counter.TLS_HANDSHAKES) == 1
+        assert worker.counter(Counter.TLS_13) == 1
 
 
 def test_plain_http_on_a_tls_port_is_told_so(tmp_path: Path, tls: Tls) -> None:
@@ -82,7 +66,8 @@ def test_handshakes_that_fail_or_never_begin_are_ended_and_counted(tmp_path: Pat
         assert Client(worker.port).is_closed(), "silent before the first octet"
         stalled = Client(worker.port).send(b"\x16\x03")
         assert stalled.is_closed(), "silent in the middle"
-        wait_until(lambda: worker.counter(Counter.TLS_HANDSHAKE_FAILURES) == 2, "counted")
+        wait_until(lambda: worker.counter(Counter.TLS_FAILED) == 1, "counted")
+        wait_until(lambda: worker.counter(Counter.TLS_TIMEOUT) == 2, "counted")
         wait_until(lambda: worker.counter(Counter.CLOSED) == worker.counter(Counter.ACCEPTED), "and gone")
         assert secure(worker, tls).get("/fixed").status == 200
 
@@ -103,7 +88,8 @@ def test_a_tunnel_over_tls(tmp_path: Path, tls: Tls) -> None:
 
 
 def test_a_certificate_that_does_not_load_stops_the_worker(tmp_path: Path, tls: Tls) -> None:
-    worker = Worker(upstream_of(1), tmp_path, listener={"tls": Tls("nonsense", tls.key_pem)}).start(serve=False)
+    nonsense = Tls((Certificate("nonsense", tls.certificates[0].key_pem),))
+    worker = Worker(upstream_of(1), tmp_path, listener={"tls": nonsense}).start(serve=False)
     try:
         assert worker.wait() == 1
         assert "certificate of listener `web`" in worker.stderr()

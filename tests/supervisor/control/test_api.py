@@ -26,7 +26,7 @@ from supervisor.control.endpoints import ENDPOINTS, openapi
 from supervisor.control.followers import FOLLOWERS_MAX, Followers
 from supervisor.control.journal import Filters
 from supervisor.control.memory import Memory
-from supervisor.control.metrics import COUNTERS, HANDSHAKES, SHADOWS
+from supervisor.control.metrics import CLIENT_HANDSHAKES, COUNTERS, HANDSHAKES, SHADOWS
 from tests.supervisor.control.stage import Stage
 from tests.system.fleet import ROOT, wait_until
 
@@ -327,7 +327,7 @@ def test_strange_accept_fields_get_some_format(recorded: Stage, accept: str) -> 
 
 
 def test_every_counter_of_the_workers_has_a_metric() -> None:
-    named = {*COUNTERS, *SHADOWS, *HANDSHAKES}
+    named = {*COUNTERS, *SHADOWS, *HANDSHAKES, *CLIENT_HANDSHAKES}
     assert named == set(Counter), "name new counters in supervisor/control/metrics.py and in the reference"
 
 
