@@ -68,12 +68,12 @@ def test_the_name_that_is_asked_for_chooses_the_certificate(tmp_path: Path) -> N
         for key in ("ECDHE-ECDSA", "ECDHE-RSA"):
             spoken = client(worker, "www.test", ciphers=f"{key}-AES128-GCM-SHA256", newest=ssl.TLSVersion.TLSv1_2)
             assert spoken.socket.cipher()[0].startswith(key)  # type: ignore[attr-defined]
-        assert worker.counter(Counter.TLS_13) == 6 and worker.counter(Counter.TLS_12) == 2
+        wait_until(lambda: worker.counter(Counter.TLS_13) == 6 and worker.counter(Counter.TLS_12) == 2, "all counted")
     with serving(tmp_path / "b", listener=f'tls {{\n{texts}unknown-name "refuse"; }}') as worker:
         assert shown(client(worker, "other.test")) == {"*.test"}
         for unknown in ("a.b.test", None):
             assert is_refused(worker, unknown) == "TLSV1_UNRECOGNIZED_NAME"
-        assert worker.counter(Counter.TLS_UNKNOWN_NAME) == 2
+        wait_until(lambda: worker.counter(Counter.TLS_UNKNOWN_NAME) == 2, "they are counted")
         wait_until(lambda: worker.counter(Counter.ACCEPTED) - worker.counter(Counter.CLOSED) <= 1, "they are closed")
 
 
@@ -84,7 +84,7 @@ def test_profiles_are_what_they_say(tmp_path: Path) -> None:
         assert client(worker, "a.test", newest=ssl.TLSVersion.TLSv1_2).get("/fixed").status == 200
         for ciphers in ("AES128-GCM-SHA256", "ECDHE-RSA-AES128-SHA256", "DHE-RSA-AES128-GCM-SHA256"):
             assert "HANDSHAKE_FAILURE" in is_refused(worker, "a.test", ciphers=ciphers, newest=ssl.TLSVersion.TLSv1_2)
-        assert worker.counter(Counter.TLS_FAILED) == 3
+        wait_until(lambda: worker.counter(Counter.TLS_FAILED) == 3, "they are counted")
     for index, said in enumerate(('profile "modern"', 'min-version "1.3"')):
         with serving(tmp_path / str(index), listener=f"tls {{ {text}{said}; }}") as worker:
             assert client(worker, "a.test").get("/fixed").status == 200
