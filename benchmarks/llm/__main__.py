@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import select
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -30,8 +30,8 @@ wrk.body = %s
 wrk.headers = {%s}
 """
 MANNERS: Final = {"whole": "whole", "short": "stream-1-5", "stream": "stream-100-5"}
-FIRSTS: Final = 200
-FIRSTS_AT_ONCE: Final = 8
+SETTLED_S: Final = 0.5
+"""Of a load, until its streams are under way."""
 CHUNKS: Final = 99
 """By so many a stream is longer than a short one."""
 
@@ -60,6 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=tuple(PEERS))
+    parser.add_argument("--first", action="store_true", help="the time to the first token alone")
     parser.add_argument("--open", type=int, default=0, help="so many streams at once, for their memory, instead")
     parser.add_argument("--tools", type=Path)
     parser.add_argument("--json", type=Path)
@@ -87,6 +88,18 @@ def _measure(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     if options.open:
         document["open"] = [_open(peer, options.open) for peer in peers]
         return document
+    if not options.first:
+        document["courses"] = _raced(peers, room, site, options)
+    found: dict[str, list[Firsts]] = {peer.name: [] for peer in peers}
+    for _ in range(options.rounds):
+        for peer in peers:
+            script = _script(room, peer, "stream", MANNERS["stream"])
+            found[peer.name].append(_firsts(Direct(site), peer, script, site, options))
+    document["first"] = [_told(name, rounds) for name, rounds in found.items()]
+    return document
+
+
+def _raced(peers: list[Any], room: Path, site: Site, options: argparse.Namespace) -> list[dict[str, Any]]:
     courses = [
         race.Course(peer, _script(room, peer, manner, model), PATH, manner)
         for manner, model in MANNERS.items() for peer in peers
@@ -94,16 +107,7 @@ def _measure(site: Site, options: argparse.Namespace) -> dict[str, Any]:
     race.run(courses, rounds=options.rounds, seconds=options.seconds, connections=options.connections,
              cores=site.load_cores, tell=_say)  # fmt: skip
     references = {course.manner: course for course in courses if course.peer.name == "sentinel"}
-    document["courses"] = [course.document(references.get(course.manner)) for course in courses]
-    asked = [Direct(site), *peers]
-    found: dict[str, list[list[float]]] = {peer.name: [] for peer in asked}
-    for _ in range(options.rounds):
-        for peer in asked:
-            found[peer.name].append(_firsts_ms(peer))
-    document["first"] = [{"name": name, "p50_ms": median(_share(one, 0.5) for one in rounds),
-                          "p99_ms": median(_share(one, 0.99) for one in rounds)}
-                         for name, rounds in found.items()]  # fmt: skip
-    return document
+    return [course.document(references.get(course.manner)) for course in courses]
 
 
 def _script(room: Path, peer: Any, manner: str, model: str) -> Path:
@@ -115,28 +119,64 @@ def _script(room: Path, peer: Any, manner: str, model: str) -> Path:
     return path
 
 
-def _firsts_ms(peer: Any) -> list[float]:
-    """How long from a request to the first text of its stream, on kept connections, some of them at once."""
-    octets, found = posted("stream-1-5", peer.fields), []
-    links = [socket.create_connection(("127.0.0.1", peer.port), timeout=30) for _ in range(FIRSTS_AT_ONCE)]
-    for _ in range(FIRSTS // FIRSTS_AT_ONCE):
-        asked, got = {}, {link: b"" for link in links}
-        for link in links:
-            asked[link] = time.perf_counter()
-            link.sendall(octets)
-        firsts: set[socket.socket] = set()
-        waiting = set(links)
-        while waiting:
-            for link in select.select(list(waiting), [], [], 30)[0]:
-                got[link] += link.recv(65536)
-                if link not in firsts and b'"content":"The"' in got[link].replace(b" ", b""):
-                    firsts.add(link)
-                    found.append((time.perf_counter() - asked[link]) * 1000)
-                if b"[DONE]" in got[link] and got[link].endswith(b"0\r\n\r\n"):
-                    waiting.discard(link)
+@dataclass(frozen=True, slots=True)
+class Firsts:
+    """Milliseconds from a request to the first text of its stream, by turns from the provider and through a gateway
+    that has streams under way meanwhile."""
+
+    direct: list[float]
+    through: list[float]
+    chunks: float
+    """Of those streams, in a second."""
+
+
+def _firsts(direct: Direct, peer: Any, script: Path, site: Site, options: argparse.Namespace) -> Firsts:
+    loads: list[wrk.Load] = []
+    load = threading.Thread(target=lambda: loads.append(wrk.run(
+        peer.port, seconds=options.seconds, connections=options.connections, cores=site.load_cores, script=script,
+        path=PATH,
+    )))  # fmt: skip
+    octets = posted("stream-1-5", {}), posted("stream-1-5", peer.fields)
+    links = [socket.create_connection(("127.0.0.1", port), timeout=30) for port in (direct.port, peer.port)]
+    found: tuple[list[float], list[float]] = ([], [])
+    load.start()
+    until = time.monotonic() + options.seconds - SETTLED_S
+    time.sleep(SETTLED_S)
+    turn = 0
+    while time.monotonic() < until:
+        turn += 1
+        for at in (0, 1) if turn % 2 else (1, 0):
+            found[at].append(_first_ms(links[at], octets[at]))
+    load.join()
     for link in links:
         link.close()
-    return found
+    return Firsts(*found, loads[0].requests * CHUNKS / (loads[0].duration_us / 1e6) if loads else 0.0)
+
+
+def _first_ms(link: socket.socket, octets: bytes) -> float:
+    """How long from a request to the first text of its stream, which is read to its end."""
+    asked, got, first = time.perf_counter(), b"", 0.0
+    link.sendall(octets)
+    while not (b"[DONE]" in got and got.endswith(b"0\r\n\r\n")):
+        piece = link.recv(65536)
+        if not piece:
+            raise Broken("a stream broke off")
+        got += piece
+        if not first and b'"content":"The"' in got.replace(b" ", b""):
+            first = time.perf_counter()
+    return (first - asked) * 1000
+
+
+def _told(name: str, rounds: list[Firsts]) -> dict[str, Any]:
+    """Of each share the median of the rounds, and of what the gateway adds the rounds themselves."""
+    told: dict[str, Any] = {"name": name, "chunks_s": median(one.chunks for one in rounds),
+                            "asked": sum(len(one.through) for one in rounds)}  # fmt: skip
+    for word, share in (("p50", 0.5), ("p99", 0.99)):
+        direct, through = ([_share(values, share) for values in one] for one in zip(
+            *((one.direct, one.through) for one in rounds), strict=True))  # fmt: skip
+        told[word] = {"direct_ms": median(direct), "through_ms": median(through),
+                      "added_ms": sorted(b - a for a, b in zip(direct, through, strict=True))}  # fmt: skip
+    return told
 
 
 def _share(values: list[float], share: float) -> float:
@@ -173,8 +213,14 @@ def table(document: dict[str, Any]) -> str:
         lines += [f"    DISQUALIFIED: {why}" for why in course["disqualified"]]
     for name in dict.fromkeys(name for name, _ in costs):
         lines.append(f"{name}: {(costs[name, 'stream'] - costs[name, 'short']) / CHUNKS:.1f} µs a chunk")
-    lines += [f"{one['name']}: first token p50 {one['p50_ms']:.2f} ms, p99 {one['p99_ms']:.2f} ms"
-              for one in document["first"]]  # fmt: skip
+    for one in document["first"]:
+        lines.append(f"{one['name']}: to the first token, with {one['chunks_s']:,.0f} chunks/s under way "
+                     f"({one['asked']:,} streams):")  # fmt: skip
+        for word in ("p50", "p99"):
+            told = one[word]
+            added = f"{median(told['added_ms']):.2f} ({told['added_ms'][0]:.2f} to {told['added_ms'][-1]:.2f})"
+            lines.append(f"    {word} {told['direct_ms']:.2f} ms from the provider, {told['through_ms']:.2f} through; "
+                         f"added {added}")  # fmt: skip
     for one in document["open"]:
         each = (one["rss_kib"] - one["base_rss_kib"]) / one["asked"]
         lines.append(f"{one['name']}: {one['streams']:,} streams open, {each:.1f} KiB each")

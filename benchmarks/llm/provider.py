@@ -1,7 +1,7 @@
 """A provider that costs next to nothing: OpenAI's chat completions, whole or as a stream at a set pace.
 
 `python -m benchmarks.llm.provider PORT`. The model's name says what is wanted: `whole`, or `stream-N-MS`: N chunks, the
-first one at once and then one each MS milliseconds. All streams of a pace are served by one timer.
+first one at once and then one each MS milliseconds. Streams of a pace are served by one timer.
 """
 
 from __future__ import annotations
@@ -20,25 +20,38 @@ WHOLE = answered()
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 STREAM = re.compile(rb'"stream-(\d+)-(\d+)"')
+PHASES = 5
+"""The loop's timers have milliseconds, and the shortest pace has five."""
 
 
 class Pace:
-    """All streams that get a chunk each so many seconds."""
+    """All streams that get a chunk each so many seconds: not all in the same moment, as no provider's do."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        self.loop, self.seconds = loop, seconds
-        self.streams: dict[Provider, int] = {}
-        loop.call_later(seconds, self.turn)
+        self.loop, self.seconds = loop, seconds / PHASES
+        self.phases: list[dict[Provider, int]] = [{} for _ in range(PHASES)]
+        self.at = 0
+        loop.call_later(self.seconds, self.turn)
+
+    def join(self, stream: Provider) -> None:
+        """Its second piece comes in a whole turn."""
+        self.phases[self.at][stream] = 1
+
+    def leave(self, stream: Provider) -> None:
+        for streams in self.phases:
+            streams.pop(stream, None)
 
     def turn(self) -> None:
         self.loop.call_later(self.seconds, self.turn)
-        for stream, at in list(self.streams.items()):
+        self.at = (self.at + 1) % PHASES
+        streams = self.phases[self.at]
+        for stream, at in list(streams.items()):
             if at == len(stream.pieces):
-                del self.streams[stream]
+                del streams[stream]
                 stream.next()
             else:
                 stream.transport.write(stream.pieces[at])
-                self.streams[stream] = at + 1
+                streams[stream] = at + 1
 
 
 class Provider(asyncio.Protocol):
@@ -55,7 +68,7 @@ class Provider(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         for pace in self.paces.values():
-            pace.streams.pop(self, None)
+            pace.leave(self)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -87,7 +100,7 @@ class Provider(asyncio.Protocol):
         self.is_busy = True
         self.pieces = self.streams[chunks]
         self.transport.write(self.pieces[0])
-        self.paces[ms].streams[self] = 1
+        self.paces[ms].join(self)
 
 
 async def serve(port: int) -> None:
