@@ -230,7 +230,13 @@ class Exchange:
         if metering.needs_body(self, route) and not self._has_body_for(route):
             return
         self.wanted = None
-        self._decide_on(metering.appraise(self, route))
+        found = metering.appraise(self, route)
+        if found is not None:
+            self._decide_on(found)
+
+    def appraised(self, found: Appraisal) -> None:
+        """A body that was read aside has been read."""
+        self._decide_on(found)
 
     def _has_body_for(self, route: Route) -> bool:
         """Whether the body is whole; if not it is read on, or refused for its size."""

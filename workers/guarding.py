@@ -26,7 +26,7 @@ from sentinel.core.reasons import Reason
 from sentinel.core.stages.guard import step_of
 from sentinel.core.trace import Step
 from sentinel.inference.adapters import Framing, framing_of
-from sentinel.inference.inspection import inspected, look_through, look_through_request, written
+from sentinel.inference.inspection import Look, inspected, look_through, look_through_request, written
 from sentinel.inference.watch import Watch
 from shm.series import OTHER
 from workers.decoding import decode_answer, decode_request
@@ -65,11 +65,13 @@ class Escort:
     """The guardrails of one exchange."""
 
     __slots__ = ("_bytes", "_copied", "_pieces", "_region", "_slot", "_steps", "_stopped", "_words", "chunks", "guards",
-                 "left", "watch")  # fmt: skip
+                 "left", "seen", "watch")  # fmt: skip
 
     def __init__(self, guards: Guards, region: Region, slot: int) -> None:
         self.guards = guards
         self._stopped: Reason | None = None
+        self.seen: tuple[list[Look], bytes] | None = None
+        """What was found in the request when it was read, where that was done by another thread."""
         self.watch: Watch | None = None  # of an answer that is a stream
         self.left = -1
         self.chunks: ChunkedBody | None = None
@@ -91,7 +93,8 @@ class Escort:
 
     def inspect(self, body: bytes) -> tuple[tuple[Inspection, ...], bytes]:
         """What is found in a request that was read before, and the request as it may go on."""
-        looks, body = look_through_request(body, self.guards.requests, decode_request)
+        looks, body = self.seen or look_through_request(body, self.guards.requests, decode_request)
+        self.seen = None
         for one, inspection, counts in looks:
             self._count(one, "request", inspection, counts)
         return tuple(look.inspection for look in looks), body

@@ -26,10 +26,11 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sentinel.core.allowances import MONEY_MAX
 from sentinel.core.appraisal import (
@@ -41,6 +42,7 @@ from sentinel.core.appraisal import (
     Taking,
     Translation,
 )  # fmt: skip
+from sentinel.core.guard.guards import Guard
 from sentinel.core.inspection import Inspection
 from sentinel.core.keys import raw_part_of
 from sentinel.core.models import Errand
@@ -49,11 +51,12 @@ from sentinel.core.prices import Rates, money
 from sentinel.core.reasons import Reason
 from sentinel.core.throttles import CHARGE_NS_MAX
 from sentinel.inference.ask import Ask
-from sentinel.inference.dialect import Dialect
+from sentinel.inference.dialect import Call, Dialect
 from sentinel.inference.encodings import accepted
 from sentinel.inference.estimate import Estimate
 from sentinel.inference.fault import InferenceFault
 from sentinel.inference.insist import asking_for_usage
+from sentinel.inference.inspection import Look, look_through_request
 from sentinel.inference.meter import Meter
 from sentinel.inference.prices import cost
 from sentinel.inference.sheet import Doubt, Reading
@@ -63,13 +66,14 @@ from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
 from shm.tallies import Label
 from workers.bill import Bill, headers_of
-from workers.calls import call_of, pair_of, read_call, recognises, say, translated
+from workers.calls import Called, call_of, pair_of, read_call, recognises, say, translated
 from workers.decoding import decode_answer, decode_request
 from workers.glances import GLANCES
 from workers.guarding import Escort, count_unread, escort_of
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, ResponseHead
+from workers.inflating import INFLATERS, ORDINARY
 from workers.interpreting import Collector, Interpreter
 
 if TYPE_CHECKING:
@@ -84,6 +88,8 @@ INPUT_TOKENS: Final = Counter.INFERENCE_INPUT_TOKENS
 OUTPUT_TOKENS: Final = Counter.INFERENCE_OUTPUT_TOKENS
 TOKENS_REPORTED: Final = Reason.TOKENS_REPORTED
 
+AT_ONCE_BYTES: Final = 32 * 1024
+"""A longer body is read by another thread, if its text is to be counted or looked through: milliseconds of work."""
 LOOK_BYTES: Final = 4 * 1024
 """Of a stream: some sixteen tokens of OpenAI's chat. A look costs about what reading the events did."""
 EXTENSION_TOKENS: Final = 256
@@ -101,37 +107,90 @@ def needs_body(exchange: Exchange, route: Route) -> bool:
     return not exchange.head.upgrade and recognises(route, request)
 
 
-def appraise(exchange: Exchange, route: Route) -> Appraisal:
-    """What the request may take; one that is read has a tab from here on."""
-    found = _read(exchange, route)
-    if exchange.tab is None and found is not FREE:
-        count_unread(exchange.downstream.service, route)
-    return found
+def appraise(exchange: Exchange, route: Route) -> Appraisal | None:
+    """What the request may take; one that is read has a tab from here on.
 
-
-def _read(exchange: Exchange, route: Route) -> Appraisal:
+    None: it is long, and another thread reads it; the exchange goes on when that is done (`Exchange.appraised`).
+    """
     request, inference = exchange.request, route.inference
     assert request is not None and inference is not None
     service = exchange.downstream.service
-    if exchange.head.upgrade:
-        return UNKNOWN
-    call = call_of(inference, request.method, request.path)
+    call = None if exchange.head.upgrade else call_of(inference, request.method, request.path)
     if call is None:
-        return FREE if request.method in FREE_METHODS else UNKNOWN
+        found = FREE if request.method in FREE_METHODS and not exchange.head.upgrade else UNKNOWN
+        if found is UNKNOWN:
+            count_unread(service, route)
+        return found
     body = _body_of(exchange)
-    table, prices = service.table, service.prices
+    if len(body) > AT_ONCE_BYTES and (service.estimator.counts or _guards_of(service, route)):
+        _read_aside(exchange, route, call, body)
+        return None
+    return _entered(exchange, route, call, body, _read(service, route, call, body))
+
+
+class Read(NamedTuple):
+    """What a body says. called: None where it is not in its dialect, as `fault` says. seen: by guardrails."""
+
+    called: Called | None
+    fault: str = ""
+    seen: tuple[list[Look], bytes] | None = None
+
+
+def _read(service: Service, route: Route, call: Call, body: bytes, guards: tuple[Guard, ...] = ()) -> Read:
+    """Read a body; nothing is changed by it, in whatever thread. `guards`: those that look through it as well."""
+    inference, table, prices = route.inference, service.table, service.prices
+    assert inference is not None
     try:
-        found, billed, estimate, rates = read_call(
+        called = read_call(
             call, inference, body, directory=table.directories.get(route.name), is_marked=route.name in table.marked,
             estimator=service.estimator, book=prices.book, rates_of=prices.rates, decode=decode_request,
         )  # fmt: skip
     except InferenceFault as fault:
-        return Appraisal("malformed", fault=str(fault))
+        return Read(None, str(fault))
+    return Read(called, "", look_through_request(body, guards, decode_request) if guards else None)
+
+
+def _guards_of(service: Service, route: Route) -> tuple[Guard, ...]:
+    """The guardrails that look through requests."""
+    guards = service.table.guards.get(route.name)
+    return () if guards is None else guards.requests
+
+
+def _read_aside(exchange: Exchange, route: Route, call: Call, body: bytes) -> None:
+    """Have a body read by the worker's second thread: the event loop goes on, with pauses of some milliseconds."""
+    service, decision = exchange.downstream.service, exchange.decision
+
+    def done(future: asyncio.Future[Read]) -> None:
+        if exchange.decision is not decision or future.cancelled():
+            return  # nobody waits for it any more
+        fault = future.exception()
+        if fault is not None:
+            exchange.surprised(fault)
+        else:
+            exchange.appraised(_entered(exchange, route, call, body, future.result()))
+
+    work = service.loop.run_in_executor(
+        service.reader, _read, service, route, call, body, _guards_of(service, route)
+    )
+    work.add_done_callback(done)
+
+
+def _entered(exchange: Exchange, route: Route, call: Call, body: bytes, read: Read) -> Appraisal:
+    """Open the tab of a call that was read."""
+    service, request, inference = exchange.downstream.service, exchange.request, route.inference
+    assert request is not None and inference is not None
+    if read.called is None:
+        count_unread(service, route)
+        return Appraisal("malformed", fault=read.fault)
+    table = service.table
+    found, billed, estimate, rates = read.called
     tenant = raw_part_of(inference.tenant)(request) if inference.tenant else None
     tab = exchange.tab = Tab(service, inference, billed, estimate, body, rates, tenant, call.is_count)
     service.world.tabs[id(request)] = tab
     if table.guards:
         tab.escort = escort_of(service, route)
+        if tab.escort is not None:
+            tab.escort.seen = read.seen
     return found
 
 
@@ -260,7 +319,7 @@ class Tab:
             self._is_usage_asked = True
             body = edited
         offered = ", ".join(exchange.head.values("accept-encoding"))
-        encodings = accepted(offered, is_edited=self._is_edited)
+        encodings = accepted(offered, is_edited=self._is_edited, inflaters=INFLATERS, known=ORDINARY)
         self._lines = f"content-length: {len(body)}\r\naccept-encoding: {encodings}\r\n\r\n".encode("latin-1")
         exchange.backlog = [body]
         exchange.kept = [body]
@@ -308,7 +367,7 @@ class Tab:
             # What has a length is not shortened; nobody sends a stream so.
             is_usage_removed=self._is_usage_asked and head.content_length < 0,
             count=self._estimator.counter(self.ask.model), decode=decode_answer,
-            glances=GLANCES, later=self._later,
+            inflaters=INFLATERS, glances=GLANCES, later=self._later,
         )  # fmt: skip
 
     def answer_lines(self, body: bytes | None) -> bytes:

@@ -15,6 +15,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ from workers.pricing import Prices
 from workers.shadowing import Shadows
 from workers.telling import tell
 from workers.timers import NEVER, Ticker
+from workers.vocabularies import counters
 from workers.world import LiveWorld
 
 if TYPE_CHECKING:
@@ -55,8 +57,8 @@ class Service:
 
     __slots__ = (
         "_tracebacks", "connections", "estimator", "handshakes", "ids", "is_draining", "ledger", "log", "loop",
-        "on_quiet", "open_requests", "open_requests_max", "plan", "prices", "region", "round", "shadows", "slot",
-        "table", "ticker", "world",
+        "on_quiet", "open_requests", "open_requests_max", "plan", "prices", "reader", "region", "round", "shadows",
+        "slot", "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +78,9 @@ class Service:
         self.world = LiveWorld(self, plan)
         self.round = Round(self, self.world.groups(), generation)
         self.shadows = Shadows(self)
-        self.estimator = Estimator()
+        self.estimator = Estimator(counters(plan.system.vocabularies))
+        self.reader = ThreadPoolExecutor(1, "reader")
+        """Reads what would hold up the loop. Its thread begins with the first such body."""
         self.connections: set[Downstream] = set()
         self.open_requests = 0
         self.open_requests_max = plan.system.max_worker_requests or NEVER

@@ -660,6 +660,7 @@ def _system(block: Block) -> p.System:
         state_dir=block.value("state-dir") or "", state_dir_span=block.one("state-dir").span,
         ledger=block.value("ledger") or "", ledger_span=block.one("ledger").span,
         access_log=block.value("access-log"), access_log_buffer_bytes=log.props["buffer"],
+        vocabularies=tuple(sorted({one for one in block.one("vocabularies").args if one})),
         cpu_affinity=block.value("cpu-affinity"), journal=_journal(block.one("journal")),
         probation=p.Probation(
             duration_ns=probation.value("duration"), failure_share_max=probation.value("max-failure-share"),

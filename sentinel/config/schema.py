@@ -147,6 +147,10 @@ SYSTEM: Final = Directive(
              "each and 16 for each process. Rounded up to a power of two. Changing it needs a restart.", "8192"),
         _one("limit-keys", k.integer(1024, 16_777_216), "How many keys of rate limits and token limits shared memory has room for, 96 octets each; "
              "a full table is `when-full`. Rounded up to a power of two. Changing it needs a restart.", "65536"),
+        Directive("vocabularies", "With which vocabularies of OpenAI's models text is counted before it is sent, instead of by a ratio that is learnt: `o200k` is "
+                  "of gpt-4o and later, `cl100k` of gpt-4, gpt-3.5 and embeddings. Each takes some 0.1 GiB of each worker. Needs "
+                  "`pip install 'sentinel-gateway[inference]'`.", (Argument("names", k.one_of("o200k", "cl100k"), True),),
+                  example='vocabularies "o200k" "cl100k"'),
         Directive("access-log", "Where the access log goes: `-` is standard output, `off` is nowhere, else a file.",
                   (Argument("target", k.FILE),),
                   (Property("buffer", k.size("4KiB", "1GiB"), "How much may wait for a slow disk; lines beyond it are "

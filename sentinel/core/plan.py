@@ -746,6 +746,7 @@ class System:
     access_log: str = "-"  # "-": standard output; "off"; else a path
     access_log_buffer_bytes: int = 1 << 20  # more than this waiting: lines are dropped, and counted
     cpu_affinity: bool = False
+    vocabularies: tuple[str, ...] = ()  # by which workers count tokens
     journal: Journal = Journal()
     probation: Probation = Probation()
     reload_gate: ReloadGate | None = None

@@ -158,22 +158,25 @@ def scanner_of(encoding: str, most: int, inflaters: Inflaters = INFLATERS) -> Sc
     return Scanner(make() if make else None, most)
 
 
-def accepted(header: str, *, is_edited: bool, inflaters: Inflaters = INFLATERS) -> str:
-    """The `accept-encoding` to send on: what can be read here; `identity` alone where a stream will be edited."""
+def accepted(
+    header: str, *, is_edited: bool, inflaters: Inflaters = INFLATERS, known: Mapping[str, str] | None = None
+) -> str:
+    """The `accept-encoding` to send on: what can be read here; `identity` alone where a stream will be edited.
+
+    known: the answers to what nearly all clients say (`ordinary`).
+    """
     if is_edited:
         return "identity"
-    if inflaters is INFLATERS and (known := ORDINARY.get(header)) is not None:
-        return known
-    return _readable(header, inflaters)
+    found = None if known is None else known.get(header)
+    return _readable(header, inflaters) if found is None else found
+
+
+def ordinary(inflaters: Inflaters) -> dict[str, str]:
+    """What becomes of what nearly all clients say; the SDKs have it from their libraries."""
+    said = ("", "identity", "gzip", "gzip, deflate", "gzip, deflate, br", "gzip, deflate, br, zstd")
+    return {header: _readable(header, inflaters) for header in said}
 
 
 def _readable(header: str, inflaters: Inflaters) -> str:
     kept = [one.strip() for one in header.split(",") if one.partition(";")[0].strip().lower() in inflaters]
     return ", ".join(kept) or "identity"
-
-
-ORDINARY: Final = {
-    header: _readable(header, INFLATERS)
-    for header in ("", "identity", "gzip", "gzip, deflate", "gzip, deflate, br", "gzip, deflate, br, zstd")
-}
-"""What nearly all clients say: the SDKs have it from their libraries."""

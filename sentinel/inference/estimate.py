@@ -17,8 +17,7 @@ Rules:
    waits in a small queue until it has settled LESSONS_MIN requests; then it takes a place, if there is one. What
    finds no place is estimated by the mean of all. So whoever floods the queue keeps others waiting at worst.
 4. A sample far from anything that a tokenizer does is cut, so one strange request cannot spoil a ratio.
-5. Text above `at_once_octets_max` should leave the event loop: `is_long` says so, before anything is counted.
-6. How wrong an estimate was is returned as a value by `learn`, in thousandths of what was real.
+5. How wrong an estimate was is returned as a value by `learn`, in thousandths of what was real.
 """
 
 from __future__ import annotations
@@ -123,25 +122,26 @@ class Estimator:
 
     def __init__(
         self, counters: Mapping[str, Count] | None = None, *,
-        vocabularies: Sequence[tuple[str, str]] = VOCABULARIES, at_once_octets_max: int = 64 * 1024,
+        vocabularies: Sequence[tuple[str, str]] = VOCABULARIES,
     ) -> None:  # fmt: skip
-        counters = counters or {}
-        self._counters = tuple((Glob(glob), counters[name]) for glob, name in vocabularies if name in counters)
-        self._at_once_octets_max = at_once_octets_max
+        self._counters = counters or {}
+        self._vocabularies = tuple([(Glob(glob), name) for glob, name in vocabularies]) if self._counters else ()
         self._ratios: dict[str, int] = {}
         self._waiting: dict[str, tuple[int, int]] = {}
         self._mean = DEFAULT_RATIO
 
     def counter(self, model: str) -> Count | None:
         """What counts a model's tokens exactly; a host's prefix such as `openai/` does not matter."""
-        if not self._counters:
-            return None
         name = model.rpartition("/")[2]
-        return next((count for glob, count in self._counters if glob.matches(name)), None)
+        for glob, vocabulary in self._vocabularies:
+            if glob.matches(name):
+                return self._counters.get(vocabulary)
+        return None
 
-    def is_long(self, ask: Ask) -> bool:
-        """Whether counting would hold up the event loop; asks nothing but lengths."""
-        return sum(map(len, ask.input.texts)) > self._at_once_octets_max and self.counter(ask.model) is not None
+    @property
+    def counts(self) -> bool:
+        """Whether the text of any model is counted: that takes time, a millisecond for 20 KiB."""
+        return bool(self._counters)
 
     def estimate(self, ask: Ask) -> Estimate:
         tokens, method, octets = self._text(ask.model, ask.input.texts)

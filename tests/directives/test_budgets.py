@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import bpe_openai
+import brotli
 import pytest
 
 from sentinel.config import load_text, render_problems
@@ -548,3 +550,38 @@ def test_who_expects_to_be_told_to_go_on_is_told(tmp_path: Path) -> None:
         assert client.answer().status == 200
         assert "expect" not in fields_of(origin.heads[0])
         assert "transfer-encoding" not in fields_of(origin.heads[0])
+
+
+@pytest.mark.directive("system/vocabularies")
+def test_what_is_put_aside_is_counted_with_the_models_own_vocabulary_where_there_is_one(tmp_path: Path) -> None:
+    texts = "a" * 900, "-" * 40_000, "\ud83d\ude00 <|endoftext|>"
+    body = json.dumps({"model": "gpt-4o-mini", "max_tokens": 50, "messages": [
+        {"role": "user", "content": text} for text in texts
+    ]}).encode()  # fmt: skip
+    encoding = bpe_openai.get_encoding("o200k_base")
+    counted = sum(len(encoding.encode_ordinary(text)) for text in texts)
+    for name, system in (("own", 'vocabularies "o200k"'), ("other", 'vocabularies "cl100k"'), ("none", "")):
+        with governed(tmp_path / name, "tokens 100000", system=system) as (worker, _):
+            put_aside = 100_000 - left(ask(Client(worker.port), body=body)) - 50
+        if name == "own":
+            assert counted <= put_aside <= counted + 8 * len(texts), "and how they are wrapped"
+        else:
+            assert put_aside > 2 * counted, "by the ratio of the first day"
+
+
+def test_an_answer_in_brotli_is_looked_into_and_goes_on_as_it_is(tmp_path: Path) -> None:
+    packed = brotli.compress(usage(10, 20))
+    head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: br"
+    asked: list[bytes] = []
+
+    def model(conversation: Conversation) -> None:
+        while True:
+            asked.append(conversation.head())
+            conversation.body(asked[-1])
+            conversation.answer(packed, head)
+
+    with governed(tmp_path, "tokens 1000", model=model) as (worker, _):
+        answer = ask(Client(worker.port), "Accept-Encoding: zstd, br;q=0.9, gzip")
+        assert answer.body == packed and answer.fields["content-encoding"] == "br"
+        assert fields_of(asked[0])["accept-encoding"] == "br;q=0.9, gzip"
+        assert closed(worker) == [("['127.0.0.1/32']", 30)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -241,6 +242,35 @@ def test_texts_that_are_too_long_are_not_read(tmp_path: Path) -> None:
         model.answer = chat("y" * 1025)
         assert said(ask(worker)) == (502, "answer-unreadable") and len(model.bodies) == 1
         assert steps(worker, 2)[-1][:3] == ("answer-unreadable", "one", "response")
+
+
+SLOW = ('pattern "slow" "a[ab]{200}c"', 'on "request"')
+"""A text of nothing but `a` keeps this busy for seconds."""
+
+
+def long(kib: int, more: str = "") -> bytes:
+    texts = ["a" * 64 * 1024] * (kib // 64) + [more]
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": one} for one in texts]}).encode()
+
+
+def test_a_long_request_is_read_while_others_are_served(tmp_path: Path) -> None:
+    with guarded(tmp_path, *SLOW, 'detect "email"') as (worker, model):
+        body = long(192, MAIL)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n"
+        slow = Client(worker.port).send(head.encode() + body)
+        leaver = Client(worker.port).send(head.encode() + body)
+        quick = Client(worker.port)
+        for _ in range(20):
+            assert quick.get("/fixed").status == 200
+        assert not select.select([slow.socket], [], [], 0)[0], "it is still being read"
+        leaver.socket.close()
+        assert slow.answer().status == 200
+        (sent,) = model.bodies
+        assert json.loads(sent)["messages"][-1]["content"] == "[email]" and sent.count(b"a" * 1024) == 192
+        wait_until(lambda: len(worker.log(22)) == 22, "the other one has ended, too")
+        assert worker.log(22)[-1]["status"] in (200, 499)
+        assert said(post(worker, body.replace(b'"m"', b'"m", "max_tokens": "x"'))) == (400, "guardrail-unreadable")
+        assert len(model.bodies) == 1, "who left before it was read is nobody's request"
 
 
 def test_an_answer_is_replaced_in_all_its_texts_and_charged_as_it_was_made(tmp_path: Path) -> None:

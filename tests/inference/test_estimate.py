@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
-import bpe_openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,15 +24,9 @@ from sentinel.inference.meter import Meter
 from sentinel.inference.usage import Usage, fit
 from tests.inference.transcript import transcripts
 from tests.system.fleet import ROOT
+from workers.vocabularies import counters
 
-
-def bpe(name: str) -> Callable[[str], int]:
-    """What a composition root hands in. `encode_ordinary`: text that looks like a special token is text."""
-    encoding = bpe_openai.get_encoding(name)
-    return lambda text: len(encoding.encode_ordinary(text))
-
-
-COUNTERS = {"o200k": bpe("o200k_base"), "cl100k": bpe("cl100k_base")}
+COUNTERS = counters(["o200k", "cl100k"])
 
 
 def ask(model: str, *texts: str, **given_: object) -> Ask:
@@ -83,12 +75,6 @@ def test_what_is_no_text_has_a_flat_figure(given_: Input, tokens: int) -> None:
 def test_the_cap_is_one_of_all_choices() -> None:
     assert Estimator().estimate(ask("m", output_cap=100, choices_count=3)).output_cap_tokens == 300
     assert Estimator().estimate(ask("m")).output_cap_tokens is None
-
-
-def test_long_text_says_so_before_it_is_counted() -> None:
-    estimator = Estimator(COUNTERS, at_once_octets_max=1000)
-    assert [estimator.is_long(ask("gpt-4o", "x" * size)) for size in (1000, 1001)] == [False, True]
-    assert not estimator.is_long(ask("other", "x" * 10**6)), "a ratio costs nothing"
 
 
 # -- learnt

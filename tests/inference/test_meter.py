@@ -19,6 +19,7 @@ from sentinel.inference.encodings import INFLATERS as STANDARD
 from sentinel.inference.meter import PUT_ASIDE_BYTES, SLICE_BYTES, WHOLE_SLICE_BYTES, Bounds, Meter
 from sentinel.inference.sheet import BLOCK_CHARS, Doubt
 from tests.inference.transcript import Transcript, played, transcripts, words
+from workers.inflating import INFLATERS
 
 ALL = transcripts()
 STREAMS = [one for one in ALL if one.content_type.startswith("text/event-stream")]
@@ -92,19 +93,6 @@ def test_encoded_it_is_read_the_same_and_passes_as_it_is(transcript: Transcript,
     for size in (1, 7, len(encoded)):
         pieces = [encoded[at : at + size] for at in range(0, len(encoded), size)]
         assert played(transcript, *pieces, **settings) == (encoded, transcript.expected)
-
-
-class Brotli:
-    """What a composition root hands in."""
-
-    def __init__(self) -> None:
-        self._decoder = brotli.Decompressor()
-
-    def inflate(self, data: bytes, most: int) -> bytes:
-        return self._decoder.process(data, output_buffer_limit=most)
-
-
-INFLATERS = {**STANDARD, "br": Brotli}
 
 
 # -- what goes out
