@@ -24,7 +24,6 @@ from sentinel.core.retry import IDEMPOTENT
 from sentinel.core.trace import Step
 from shm.counters import Counter
 from shm.places import CONNECT_FAILURES, ENDPOINT_FULL, FAILURE, UPSTREAM_BREAKER, UPSTREAM_FULL
-from workers.forwarded import DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS, METERED
 from workers.handshakes import HandshakeFault, refused_late
 from workers.http1.heads import build_request
 from workers.pool import EXHAUSTED, Link, Pool
@@ -274,12 +273,13 @@ def _send(exchange: Exchange, link: Link) -> None:
     if link.secured is not None:
         say_how(exchange, link, link.secured)
     authority = exchange.authority or _own_name(exchange.endpoint_name)
-    dropped = DROPPED if exchange.downstream.is_trusted else DROPPED_FROM_STRANGERS
+    drops = exchange.drops or exchange.downstream.service.drops
+    dropped = drops.trusted if exchange.downstream.is_trusted else drops.strangers
     outward, tab, lines = exchange.outward, exchange.tab, exchange.lines
     if outward is None and tab is None:
         raw = build_request(head, request.target, authority, lines, dropped, head.chunked)
     else:
-        raw = _head_anew(exchange, authority, lines, dropped, outward)
+        raw = _head_anew(exchange, authority, lines, dropped if tab is None else drops.metered[dropped], outward)
     if exchange.backlog:
         raw = b"".join((raw, *exchange.backlog))
         exchange.backlog.clear()
@@ -313,9 +313,12 @@ def request_head(exchange: Exchange, name: str, more: bytes = b"", outward: Outw
     request = exchange.request
     assert request is not None
     authority = exchange.authority or _own_name(name)
-    dropped = DROPPED_FROM_STRANGERS
+    drops = exchange.drops or exchange.downstream.service.drops
+    dropped = drops.strangers
     if exchange.downstream.is_trusted:
-        dropped = DROPPED_FROM_SHADOWS if more else DROPPED
+        dropped = drops.shadows if more else drops.trusted
+    if exchange.tab is not None:
+        dropped = drops.metered[dropped]
     return _head_anew(exchange, authority, exchange.lines + more, dropped, outward)
 
 
@@ -328,7 +331,7 @@ def _head_anew(
     target = request.target
     if outward is not None:
         target, authority = outward.target, outward.authority or authority
-    raw = build_request(head, target, authority, lines, dropped if tab is None else METERED[dropped], head.chunked)
+    raw = build_request(head, target, authority, lines, dropped, head.chunked)
     if tab is not None:
         raw = tab.head(raw, len(lines), head)
     return raw if outward is None else outward.head(raw)

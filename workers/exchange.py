@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from workers.hedging import Rival
     from workers.http1.bodies import ChunkedBody
     from workers.metering import Tab
+    from workers.passports import Drops
     from workers.places import Group, Permit, Stint
     from workers.shadowing import Shadow
 
@@ -83,9 +84,10 @@ class Exchange:
         "answer_body", "answer_head", "answer_left", "answer_lines", "answer_part", "answer_started",
         "answered_ns", "attempts", "authority", "backlog", "body", "body_done", "body_left", "body_max",
         "bytes_in", "bytes_out", "client_is_silent", "connecting", "deadline_ns", "deadline_reason",
-        "decision", "downstream", "ended_ns", "endpoint", "endpoint_name", "errand", "framing", "group", "has_body",
-        "head", "hedge", "hold", "id_line", "interims", "is_ended", "is_pending", "is_repeated", "is_tunnel",
-        "keep_alive", "kept", "kept_bytes", "kept_max", "leases", "lines", "link", "outward", "patience", "pause",
+        "decision", "downstream", "drops", "ended_ns", "endpoint", "endpoint_name", "errand", "framing", "group",
+        "has_body", "head", "hedge", "hold", "id_line", "interims", "is_ended", "is_pending", "is_repeated",
+        "is_tunnel", "keep_alive", "kept", "kept_bytes", "kept_max", "leases", "lines", "link", "outward", "patience",
+        "pause",
         "permit", "pool", "reached", "request", "request_id", "retry", "rival", "route", "shadows", "started_ns",
         "status", "stint", "tab", "total_ns", "trace", "tried", "tried_pools", "tries", "try_ns", "try_started_ns",
         "upstream",
@@ -117,6 +119,7 @@ class Exchange:
         self.errand: Errand | None = None  # for which model it is sent on, where a line of `models` says so
         self.patience: asyncio.TimerHandle | None = None  # before the first token of a model takes too long
         self.hold: Hold | None = None  # the beginning of an answer that nobody has seen yet
+        self.drops: Drops | None = None  # fields that do not pass here, where these are others than everywhere
         self.outward: Outward | None = None  # what the upstream is told instead of what the client said
         self.route: Route | None = None
         self.upstream: Upstream | None = None
@@ -271,6 +274,8 @@ class Exchange:
                 self.refuse(Reason.BODY_TOO_LARGE)
                 return
         if type(verdict) is Forward:
+            if self.request is not None and self.request.identity is not None:
+                self._show(self.request, verdict.route)
             if verdict.route.timeout_ns:
                 self.total_ns = service.ticker.after(verdict.route.timeout_ns)
             if verdict.errand is not None:
@@ -296,6 +301,14 @@ class Exchange:
             self.refuse(verdict.reason, verdict.status, verdict.fields)
         elif type(verdict) is Respond:
             self._respond(verdict.said, verdict.fields)
+
+    def _show(self, request: Request, route: Route) -> None:
+        """It goes on without the credential, and with what the upstream is told of who asks."""
+        passport = self.downstream.service.passports.of(route)
+        if passport is not None and request.identity is not None:
+            passport.strip(request)
+            self.drops = passport.drops
+            self.lines += passport.lines(request.identity)
 
     def forward(self, verdict: Forward) -> None:
         """Another model is asked than the one before, which failed."""

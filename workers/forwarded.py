@@ -28,33 +28,33 @@ from typing import Final
 _SEEN_MAX: Final = 4096  # addresses whose verdict is remembered; then the memory starts anew
 
 
-def _aliases(*names: str) -> frozenset[str]:
-    """Each name with every mixture of `-` and `_`."""
+def aliases(*names: str) -> frozenset[str]:
+    """Each name with every mixture of `-` and `_`; who names one takes care that it has few of them."""
     spellings: set[str] = set()
     for name in names:
-        words = name.split("-")
+        words = name.replace("_", "-").split("-")
         for marks in itertools.product("-_", repeat=len(words) - 1):
             spellings.add(words[0] + "".join(mark + word for mark, word in zip(marks, words[1:], strict=True)))
     return frozenset(spellings)
 
 
-_OURS: Final = _aliases(
+_OURS: Final = aliases(
     "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-server",
     "x-real-ip", "x-request-id", "x-sentinel-reason",
 )  # fmt: skip
-_ALIASED_FRAMING: Final = _aliases("content-length", "transfer-encoding", "content-type", "proxy-connection") - {
+_ALIASED_FRAMING: Final = aliases("content-length", "transfer-encoding", "content-type", "proxy-connection") - {
     "content-length", "transfer-encoding", "content-type", "proxy-connection",
 }  # fmt: skip
 DROPPED: Final[frozenset[str]] = _OURS | _ALIASED_FRAMING | {"forwarded"}
 """Fields that never pass from client to upstream as the client wrote them."""
 
-SHADOW_FIELDS: Final[frozenset[str]] = _aliases("x-sentinel-shadow")
+SHADOW_FIELDS: Final[frozenset[str]] = aliases("x-sentinel-shadow")
 """What marks a copy (workers.shadowing). A gateway that we trust may say that what it sends is one."""
 
 DROPPED_FROM_SHADOWS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS
-"""Also the mark that we set ourselves. (The kernel remembers eight sets, and there are seven: make few others.)"""
+"""Also the mark that we set ourselves."""
 
-DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS | {"proxy"} | _aliases(
+DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS | {"proxy"} | aliases(
     "x-forwarded-prefix", "x-forwarded-uri", "x-forwarded-path", "x-forwarded-method", "x-forwarded-scheme",
     "x-forwarded-ssl", "x-forwarded-user", "x-forwarded-by", "x-original-url", "x-original-uri", "x-original-host",
     "x-rewrite-url", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip", "fastly-client-ip",
@@ -62,10 +62,7 @@ DROPPED_FROM_STRANGERS: Final[frozenset[str]] = DROPPED | SHADOW_FIELDS | {"prox
 """Those, and what only a trusted proxy may say: who asks, in which scheme, and for which other path."""
 
 WRITTEN_ANEW: Final = frozenset({"accept-encoding"})
-METERED: Final[dict[frozenset[str], frozenset[str]]] = {
-    names: names | WRITTEN_ANEW for names in (DROPPED, DROPPED_FROM_SHADOWS, DROPPED_FROM_STRANGERS)
-}
-"""The same of requests to language models: besides, what the gateway says for itself (workers.metering)."""
+"""What the gateway says for itself in requests to language models (workers.metering)."""
 
 DROPPED_FROM_ANSWERS: Final[frozenset[str]] = frozenset({"x-request-id", "x-sentinel-reason"})
 """Ours to say, in answers: an upstream cannot claim that the gateway refused."""

@@ -24,6 +24,7 @@ from shm.layout import JOURNAL_RECORD_BYTES
 from workers.accesslog import FLUSH_BYTES, AccessLog
 from workers.bill import line_of
 from workers.books import open_books
+from workers.passports import line_of_identity
 
 if TYPE_CHECKING:
     from sentinel.core.routes import RouteTable
@@ -90,13 +91,15 @@ class Ledger:
             self._slot, SERIES_NONE if route is None else route.series, status, meaning.number, duration_ns,
             bytes_in, bytes_out,
         )  # fmt: skip
-        tab = exchange.tab
+        more = b"" if exchange.tab is None else line_of(exchange.tab.bill)
+        if request is not None and request.identity is not None:
+            more += line_of_identity(request.identity)
         record = self._write(
             started_ns + self._wall_offset_ns, duration_ns, exchange.request_id, client_ip, head.method, host, path,
             len(query), PROTOCOLS[head.minor], status, meaning.number, meaning.word,
             "" if route is None else route.name, "" if upstream is None else upstream.name, exchange.endpoint_name,
             exchange.attempts, answered_ns, bytes_in, bytes_out, head.first("user-agent"),
-            exchange.downstream.intake.listener.name, exchange.trace.steps, b"" if tab is None else line_of(tab.bill),
+            exchange.downstream.intake.listener.name, exchange.trace.steps, more,
         )  # fmt: skip
         if len(record) <= RECORD_BYTES_MAX:
             self._journal_write(self._slot, record)

@@ -568,12 +568,15 @@ class Tab:
 
 # What a provider's client understands.
 
-OPENAI_TYPES: Final = {400: "invalid_request_error", 404: "invalid_request_error", 408: "invalid_request_error",
-                       413: "invalid_request_error", 429: "rate_limit_exceeded"}  # fmt: skip
-ANTHROPIC_TYPES: Final = {400: "invalid_request_error", 404: "not_found_error", 408: "invalid_request_error",
-                          413: "request_too_large", 429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
-GEMINI_STATES: Final = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED",
-                        504: "DEADLINE_EXCEEDED"}  # fmt: skip
+OPENAI_TYPES: Final = {400: "invalid_request_error", 401: "invalid_request_error", 403: "permission_error",
+                       404: "invalid_request_error", 408: "invalid_request_error", 413: "invalid_request_error",
+                       429: "rate_limit_exceeded"}  # fmt: skip
+OPENAI_CODES: Final = {Reason.MODEL_UNKNOWN: "model_not_found", Reason.KEY_UNKNOWN: "invalid_api_key"}
+ANTHROPIC_TYPES: Final = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
+                          404: "not_found_error", 408: "invalid_request_error", 413: "request_too_large",
+                          429: "rate_limit_error", 503: "overloaded_error"}  # fmt: skip
+GEMINI_STATES: Final = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
+                        413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 504: "DEADLINE_EXCEEDED"}  # fmt: skip
 
 TOLD: Final = frozenset({Reason.INFERENCE_MALFORMED, Reason.UNTRANSLATABLE, Reason.ANSWER_UNTRANSLATABLE})
 """Refusals whose step ends with a place and what is wrong there."""
@@ -599,7 +602,7 @@ def refusal_of(exchange: Exchange, inference: Inference, status: int, reason: Re
             return {"error": f"{reason.word}: {message}"}
         case _:
             kind = OPENAI_TYPES.get(status, "server_error")
-            code = "model_not_found" if reason is Reason.MODEL_UNKNOWN else reason.word
+            code = OPENAI_CODES.get(reason, reason.word)
             if reason is Reason.BUDGET_EXHAUSTED:
                 kind = "insufficient_quota"
             elif reason is Reason.TOKEN_LIMITED:

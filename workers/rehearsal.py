@@ -44,11 +44,13 @@ from sentinel.inference.fault import InferenceFault
 from sentinel.inference.inspection import look_through_request
 from workers import errors
 from workers.calls import call_of, counts_only, dialect_of, named_in_path, read_call, say, translated
-from workers.forwarded import DROPPED, DROPPED_FROM_STRANGERS, canonical_peer, lines_for_stranger
+from workers.forwarded import canonical_peer, lines_for_stranger
 from workers.http1.faults import ClientFault
 from workers.http1.heads import RequestHead, build_request, parse_request, parse_response
+from workers.identities import Identities
 from workers.intake import Intake, said_id
 from workers.outward import Stamp, outward_of, stamp_of
+from workers.passports import Passports
 from workers.zones import offset_of
 
 PORTS: Final = {"http": 80, "https": 443}
@@ -195,6 +197,7 @@ class House:
         self.plan = plan
         self.table = compile_routes(plan)
         self._intakes = {listener.name: Intake(listener) for listener in plan.listeners}
+        self._identities, self._passports = Identities(plan), Passports(plan)
 
     def rehearse(self, listener: Listener, question: Question, peer: str, world: Assumed) -> Rehearsal:
         """Let a request go the way of a real one, up to where it would be forwarded; then it is over."""
@@ -206,6 +209,7 @@ class House:
             answer = _answer(refusal, question.method)
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
+        world.verify = self._identities.identify
         world.dialect_of, world.offset_of, world.named_in_path = dialect_of, offset_of, named_in_path
         world.counts_only = counts_only
         reader = None if question.body is None else _Reader(self.table, world, question.body)
@@ -220,7 +224,7 @@ class House:
             world.let_go(decided.leases)
         return Rehearsal(
             question, listener, request, verdict, tuple(trace.steps), _answer(verdict, request.method),
-            _sent(verdict, visit), table=self.table,
+            _sent(verdict, visit, self._passports), table=self.table,
         )  # fmt: skip
 
 
@@ -278,18 +282,23 @@ def _answer(verdict: Verdict, method: str) -> Fields:
     return tuple(head.headers) if head is not None else ()
 
 
-def _sent(verdict: Verdict, visit: _Visit) -> Fields:
+def _sent(verdict: Verdict, visit: _Visit, passports: Passports) -> Fields:
     """The head that the upstream would read."""
     if not isinstance(verdict, Forward):
         return ()
     head, request = visit.head, visit.request
     assert request is not None, "what was forwarded was read"
-    dropped = DROPPED if visit.is_trusted else DROPPED_FROM_STRANGERS
+    drops, lines = passports.drops, visit.lines
+    passport = None if request.identity is None else passports.of(verdict.route)
+    if passport is not None and request.identity is not None:
+        passport.strip(request)
+        drops, lines = passport.drops, lines + passport.lines(request.identity)
+    dropped = drops.trusted if visit.is_trusted else drops.strangers
     name = verdict.endpoint.name
     authority = visit.authority or ("localhost" if name.startswith("unix:") else name)  # as workers.attempt
     provider = verdict.provider
     if provider is None and verdict.errand is None:
-        written = build_request(head, request.target, authority, visit.lines, dropped, head.chunked)
+        written = build_request(head, request.target, authority, lines, dropped, head.chunked)
     else:
         stamp = stamp_of(provider, verdict.errand, lambda credential: Stamp(credential, is_hidden=True))
         outward = outward_of(
@@ -297,7 +306,7 @@ def _sent(verdict: Verdict, visit: _Visit) -> Fields:
         )
         authority = outward.authority or authority
         written = outward.head(
-            build_request(head, outward.target, authority, visit.lines, dropped, head.chunked)
+            build_request(head, outward.target, authority, lines, dropped, head.chunked)
         )
     read = parse_request(written, 0, ANSWER_BYTES_MAX, ANSWER_HEADERS_MAX, ANSWER_BYTES_MAX)
     return tuple(read.headers) if read is not None else ()

@@ -26,8 +26,10 @@ from shm.counters import Counter
 from workers.accesslog import AccessLog
 from workers.handshakes import Handshakes
 from workers.health import Round
+from workers.identities import Identities
 from workers.ids import RequestIds
 from workers.ledger import Ledger
+from workers.passports import Passports
 from workers.pricing import Prices
 from workers.shadowing import Shadows
 from workers.telling import tell
@@ -56,9 +58,9 @@ class Service:
     """The worker's own state; made once, after the fork."""
 
     __slots__ = (
-        "_tracebacks", "connections", "estimator", "handshakes", "ids", "is_draining", "ledger", "log", "loop",
-        "on_quiet", "open_requests", "open_requests_max", "plan", "prices", "reader", "region", "round", "shadows",
-        "slot", "table", "ticker", "world",
+        "_tracebacks", "connections", "drops", "estimator", "handshakes", "identities", "ids", "is_draining", "ledger",
+        "log", "loop", "on_quiet", "open_requests", "open_requests_max", "passports", "plan", "prices", "reader",
+        "region", "round", "shadows", "slot", "table", "ticker", "world",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +76,9 @@ class Service:
         self.log = AccessLog(plan.system.access_log, plan.system.access_log_buffer_bytes, self._log_dropped)
         self.ledger = Ledger(region, self.log, self.table, slot=slot, generation=generation)
         self.prices = Prices(plan.prices)
+        self.identities = Identities(plan)
+        self.passports = Passports(plan)
+        self.drops = self.passports.drops
         self.handshakes = Handshakes(self)
         self.world = LiveWorld(self, plan)
         self.round = Round(self, self.world.groups(), generation)

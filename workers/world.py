@@ -15,6 +15,8 @@ from sentinel.core.allowances import UNLIMITED, Term, Window, carried, open_wind
 from sentinel.core.appraisal import Appraisal, Reservation, Spending, Translation, priced
 from sentinel.core.budgets import sibling, start_of
 from sentinel.core.drive import Pause, Wanted
+from sentinel.core.gates import Authenticator
+from sentinel.core.identity import Finding
 from sentinel.core.inspection import Inspection
 from sentinel.core.limits import ADMITTED, REFUSED
 from sentinel.core.plan import SECOND, Credential, Endpoint, Plan, Provider, Route, Upstream
@@ -42,8 +44,8 @@ class LiveWorld:
     """Answers for one worker (sentinel.core.world.World)."""
 
     __slots__ = (
-        "_charge", "_crowded", "_groups", "_hold", "_places", "_plain", "_prices", "_region", "_slot", "_stamps",
-        "_take", "_waiting", "_warmed_ns", "_warming", "_windows", "tabs",
+        "_charge", "_crowded", "_groups", "_hold", "_identities", "_places", "_plain", "_prices", "_region", "_slot",
+        "_stamps", "_take", "_waiting", "_warmed_ns", "_warming", "_windows", "tabs",
     )  # fmt: skip
 
     def __init__(self, service: Service, plan: Plan) -> None:
@@ -51,6 +53,7 @@ class LiveWorld:
         self._take = service.region.charge_marked
         self._charge, self._hold = service.region.charge_used, service.region.hold
         self._prices = service.prices
+        self._identities = service.identities
         self._stamps: dict[int, Stamp] = {}
         self.tabs: dict[int, Tab] = {}  # of requests to language models that are under way, by the request's identity
         self._windows: dict[tuple[str, str], Window] = {}  # that were open lately, of the plan's budgets
@@ -68,6 +71,9 @@ class LiveWorld:
 
     def chance(self) -> int:
         return getrandbits(64)
+
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
+        return self._identities.identify(authenticator, request)
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return self._charge(self._slot, monotonic_ns(), keys, terms)

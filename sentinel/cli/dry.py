@@ -39,7 +39,7 @@ from sentinel.config.states import read_state
 from sentinel.core.plan import Plan
 from sentinel.core.state import State
 from sentinel.explain import Node, render_lines
-from sentinel.explain.arrival import call_of
+from sentinel.explain.arrival import call_of, identity_lines
 from sentinel.explain.assumed import Assumed
 from sentinel.explain.tree import node_of
 from workers.rehearsal import House, Misasked, Question, checked_address, choose_listener, document, read_question
@@ -176,11 +176,17 @@ def _recorded(client: Client, request_id: str) -> Asked:
     note = f"request {request_id} of the journal"
     question = replace(question, host=record["host"])
     steps = [(step["reason"], tuple(step["details"])) for step in record["steps"]]
-    return Asked(question, record["client_ip"], record["listener"], note, is_partial=True, call=call_of(steps))
+    return Asked(
+        question, record["client_ip"], record["listener"], note, is_partial=True, call=call_of(steps),
+        who=identity_lines(steps),
+    )  # fmt: skip
 
 
 def _with_call(asked: Asked, lines: tuple[str, ...]) -> tuple[list[Asked], tuple[str, ...]]:
-    """A recorded request, and what it asked a language model for as a line of state, unless one says otherwise."""
+    """A recorded request, and what is known of it as lines of state, unless one says otherwise: who asked, and what a
+    language model was asked for."""
+    if asked.who and not any(line.split()[:1] == ["identity"] for line in lines):
+        lines = (*lines, *asked.who)
     said = asked.call.line
     if not said or any(line.split()[:1] == ["tokens"] for line in lines):
         return [asked], lines

@@ -57,6 +57,7 @@ class Asked:
 
     is_partial: it was recorded without query and headers; `route` is the one that took it then, "" for none, None
     where that is not known. place: where it stands, for people. call: what it asked a language model for, as recorded.
+    who: who asked, as lines of state.
     """
 
     question: Question
@@ -66,6 +67,7 @@ class Asked:
     is_partial: bool = False
     route: str | None = None
     call: RecordedCall = NO_CALL
+    who: tuple[str, ...] = ()
 
 
 def read_traffic(path: str, requests_max: int = REQUESTS_MAX) -> Iterator[Asked]:

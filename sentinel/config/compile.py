@@ -19,6 +19,7 @@ from typing import Any
 
 from sentinel.config.check import Block, meant
 from sentinel.config.guarding import compile_guardrail, unread_guardrails
+from sentinel.config.identities import AUTHENTICATORS, check_who, compile_api_key
 from sentinel.config.pricing import read_book
 from sentinel.config.problem import Problems
 from sentinel.config.providers import check_providers, compile_provider, credentials_of
@@ -64,10 +65,11 @@ class Compiler:
         )
         throttles = tuple(self._token_limit(block) for block in root.one("filters").all("token-limit"))
         guardrails = tuple(compile_guardrail(block, self.problems) for block in root.one("filters").all("guardrail"))
+        api_keys = tuple(compile_api_key(block, self.problems) for block in root.one("filters").all("api-key"))
         self._filter_names(root.one("filters"))
         counted = {one.name for one in budgets} | {one.name for one in throttles}
         filters = {one.name for one in limits} | {one.name for one in ceilings} | counted
-        filters |= {one.name for one in guardrails}
+        filters |= {one.name for one in guardrails} | {one.name for one in api_keys}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, counted
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         self._uncounted(root, (*budgets, *throttles))
@@ -84,12 +86,14 @@ class Compiler:
         check_providers(routes, upstreams, self.problems)
         secrets = secrets | set(credentials_of(routes, upstreams)) | {system.value("ledger") or ""} - {""}
         self._journal_fits(system.one("journal"), {route.name for route in routes})
-        return p.Plan(
+        plan = p.Plan(
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
             concurrency_limits=ceilings, token_budgets=budgets, token_limits=throttles, guardrails=guardrails,
-            prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
+            api_keys=api_keys, prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
+        check_who(root, plan, self.problems)
+        return plan
 
     def _files(self) -> TlsFiles:
         return self.tls_files(self.source, self.problems, self.warnings, self.now_s)
@@ -220,7 +224,7 @@ class Compiler:
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
-            what = "rate-limit, concurrency-limit, token-limit, token-budget or guardrail"
+            what = f"{', '.join(AUTHENTICATORS)}, rate-limit, concurrency-limit, token-limit, token-budget or guardrail"
             self._reference(filters, limits, what, "filters", "rate-limit")
             for wanted, span in zip(filters.args, filters.arg_spans, strict=True):
                 if wanted is not None and filters.args.count(wanted) > 1:

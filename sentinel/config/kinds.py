@@ -24,6 +24,7 @@ from sentinel.core.conditions import host_pattern, path_literal
 from sentinel.core.guard.finders import PHRASE_CHARS_MAX, WORD, WORDS_MAX
 from sentinel.core.guard.guards import REPLACEMENT as PLAIN
 from sentinel.core.host import parse_authority
+from sentinel.core.identity import CLAIM_CHARS_MAX
 from sentinel.core.prices import CURRENCY, PATTERN_CHARS_MAX, PRICE_MAX, is_date, money, read_money
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.regex import BadPattern, compile_pattern
@@ -59,7 +60,16 @@ UNITS_NS: Final = {
     "h": 3600 * 10**9,
     "d": 86_400 * 10**9,
 }
-KEY_WORDS: Final = ("client-ip", "host", "listener", "method", "route", "all")
+KEY_WORDS: Final = ("client-ip", "identity", "host", "listener", "method", "route", "all")
+FRAMING: Final = frozenset({
+    "connection", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer",
+    "transfer-encoding", "upgrade", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+    "x-forwarded-port", "x-forwarded-server", "x-real-ip", "x-request-id", "x-sentinel-reason", "x-sentinel-shadow",
+    "proxy",
+})  # fmt: skip
+"""Fields that have a meaning of their own on the way, or are the gateway's to say."""
+CLAIM_NAME_CHARS_MAX: Final = 128
+SUBJECT_CHARS_MAX: Final = 256
 MONEY_MAX: Final = 10**15
 """Micro-units: a milliard, which is far from the edge of a shared word."""
 RATE_PERIOD_MAX_NS: Final = 30 * UNITS_NS["d"]
@@ -192,11 +202,65 @@ def key_part(value: Any) -> str:
         return f"header:{name.lower()}"
     if kind in ("cookie", "query") and name and name.isprintable():
         return f"{kind}:{name}"
+    if kind == "claim" and is_claim(name):
+        return f"claim:{name}"
     if kind == "path-segment" and re.fullmatch(r"[1-9][0-9]?", name):
         return f"path-segment:{name}"
     known = [f"`{word}`" for word in KEY_WORDS]
-    named = "`header:NAME`, `cookie:NAME`, `query:NAME`, `path-segment:N`"
+    named = "`claim:NAME`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path-segment:N`"
     raise Unfit("not a part of a key", f"one of {', '.join(known)}, {named}")
+
+
+def is_claim(name: str) -> bool:
+    return 0 < len(name) <= CLAIM_NAME_CHARS_MAX and name.isprintable() and not any(mark in name for mark in ' ="')
+
+
+def claim_name(value: Any) -> str:
+    if not is_claim(_text(value)):
+        raise Unfit(f"not the name of a claim: 1 to {CLAIM_NAME_CHARS_MAX} characters without spaces, quotes and `=`")
+    return str(value)
+
+
+def claim_value(value: Any) -> str:
+    if len(_text(value)) > CLAIM_CHARS_MAX or not value.isprintable():
+        raise Unfit(f"the value of a claim has at most {CLAIM_CHARS_MAX} printable characters")
+    return str(value)
+
+
+def subject(value: Any) -> str:
+    if not 0 < len(_text(value)) <= SUBJECT_CHARS_MAX or not value.isprintable():
+        raise Unfit(f"who it is has 1 to {SUBJECT_CHARS_MAX} printable characters")
+    return str(value)
+
+
+def credential_place(value: Any) -> str:
+    """Where a credential is looked for in a request."""
+    kind, _, name = _text(value).partition(":")
+    if value == "bearer":
+        return "bearer"
+    if kind == "header" and FIELD_NAME.read(name):
+        if name.lower() in FRAMING:
+            raise Unfit(f"`{name}` is no place for a key: it has a meaning of its own")
+        return f"header:{name.lower()}"
+    if kind == "query" and re.fullmatch(r"[A-Za-z0-9._~-]{1,128}", name):
+        return f"query:{name}"
+    raise Unfit("not where a key may be", "`bearer` (of Authorization), `header:NAME` or `query:NAME`")
+
+
+def identity_part(value: Any) -> str:
+    """What of an identity an upstream is told."""
+    kind, _, name = _text(value).partition(":")
+    if value in ("subject", "method") or (kind == "claim" and is_claim(name)):
+        return str(value)
+    raise Unfit("not a part of an identity", "`subject`, `method` or `claim:NAME`")
+
+
+def key_digest(value: Any) -> str:
+    """SHA-256 of a key, in hex."""
+    found = re.fullmatch(r"sha256:([0-9a-fA-F]{64})", _text(value))
+    if found is None:
+        raise Unfit("not the hash of a key, `sha256:` and 64 hex digits", "`sentinelctl hash-key` makes it")
+    return found[1].lower()
 
 
 def tenant_part(value: Any) -> str:
@@ -667,6 +731,14 @@ RATE: Final = Kind("rate", 'a rate like "100/s"', rate)
 KEY_PART: Final = Kind("key-part", 'a part of a key like "client-ip" or "header:x-tenant"', key_part)
 TENANT_PART: Final = Kind("tenant-part", 'where a tenant is named, like "header:x-tenant"', tenant_part)
 MODEL_KEY_PART: Final = Kind("key-part", 'a part of a key like "header:x-tenant" or "model"', model_key_part)
+CLAIM_NAME: Final = Kind("claim-name", 'the name of a claim like "tenant"', claim_name)
+CLAIM_VALUE: Final = Kind("claim-value", "the value of a claim", claim_value)
+SUBJECT: Final = Kind("subject", "who it is", subject)
+CREDENTIAL_PLACE: Final = Kind(
+    "credential-place", 'where a key is, like "header:x-api-key", "bearer" or "query:api_key"', credential_place
+)
+IDENTITY_PART: Final = Kind("identity-part", 'what of an identity, like "subject" or "claim:tenant"', identity_part)
+KEY_DIGEST: Final = Kind("key-hash", 'the hash of a key like "sha256:…", by `sentinelctl hash-key`', key_digest)
 METRIC: Final = Kind("metric", 'the name of a metric like "vllm:num_requests_waiting"', metric)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
 LEDGER: Final = Kind("database-url", 'a URL like "postgresql://sentinel@db.internal/ledger"', ledger)

@@ -309,8 +309,8 @@ ROUTE: Final = Directive(
                              (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
                              example='header "cache-control" "no-store"'),),
                   example='respond 404 body="nothing here"'),
-        Directive("filters", "Limits that requests must be within, all of them, and guardrails. A request that a limit refuses is "
-                  "charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
+        Directive("filters", "Who may ask (`api-key`), limits that requests must be within, all of them, and guardrails. A request that a limit "
+                  "refuses is charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
         Directive("split", "Forward to one of several upstreams, by weight. When all endpoints of that upstream fail, the request fails: "
                   "it does not go to another one.", children=(
@@ -580,6 +580,40 @@ UPSTREAM: Final = Directive(
     example='upstream "api" { endpoint "127.0.0.1:9001"; }',
 )  # fmt: skip
 
+PASS_IDENTITY: Final = Directive(
+    "pass-identity", "Tell the upstream who asks, in these headers. Under their names nothing that a client sends ever reaches an upstream, on any "
+    "route, also spelt with `_`. What is not printable ASCII is percent-encoded, and so is `%`.", children=(
+        Directive("header", "A header, and what it says: `subject`, `method` (of finding out who it is) or `claim:NAME`.",
+                  (Argument("name", k.FIELD_NAME), Argument("part", k.IDENTITY_PART)), is_repeatable=True, is_required=True, key="name",
+                  example='header "x-tenant" "claim:tenant"'),
+    ),
+    example='pass-identity { header "x-user" "subject"; header "x-tenant" "claim:tenant"; }',
+)  # fmt: skip
+FORWARD_CREDENTIAL: Final = _one(
+    "forward-credential", k.BOOLEAN, "Send what the client showed to the upstream too. Without it that is left off, wherever a route that names this "
+    "filter forwards to.", "false",
+)  # fmt: skip
+
+API_KEY: Final = Directive(
+    "api-key", "Only who sends one of these keys may use the routes that name this filter; others are answered 401. Of several filters that find out "
+    "who asks any one suffices.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        Directive("key", "A client's key, as its hash; with several, each of them is good. `sentinelctl hash-key` makes both.",
+                  (Argument("client", k.SUBJECT), Argument("hashes", k.KEY_DIGEST, True)),
+                  children=(
+            Directive("claim", "What else is known of this client, for `claim:NAME` of keys and headers.",
+                      (Argument("name", k.CLAIM_NAME), Argument("value", k.CLAIM_VALUE)), is_repeatable=True, key="name",
+                      example='claim "tenant" "acme"'),
+        ), is_repeatable=True, is_required=True, key="client",
+                  example='key "acme-web" "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b" { claim "tenant" "acme"; }'),
+        Directive("read-from", "Where the key is: the first of these that the request has.", (Argument("places", k.CREDENTIAL_PLACE, True),),
+                  default='"header:x-api-key"', example='read-from "header:x-api-key" "bearer"'),
+        FORWARD_CREDENTIAL,
+        PASS_IDENTITY,
+    ),
+    example='api-key "clients" { key "acme" (file)"acme.sha256"; }',
+)  # fmt: skip
+
 RATE_LIMIT: Final = Directive(
     "rate-limit", "A limit that routes share by its name, exact over all workers, and kept over reloads.",
     (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
@@ -587,8 +621,8 @@ RATE_LIMIT: Final = Directive(
         _one("rate", k.RATE, "How many requests in how much time.", is_required=True, example='rate "100/s"'),
         _one("burst", k.integer(1, 1_000_000_000), "How many at once, after a pause. Without it: as many as in the time of "
              "the rate.", example="burst 20"),
-        Directive("key", "What has a bucket of its own: each value of `client-ip`, `header:NAME`, `cookie:NAME`, `query:NAME`, "
-                  "`path-segment:N`, `host`, `listener`, `method`, `route`, or of several together; `all`: one bucket for all. Requests "
+        Directive("key", "What has a bucket of its own: each value of `client-ip`, `identity` or `claim:NAME` (of who asks, see `api-key`), "
+                  "`header:NAME`, `cookie:NAME`, `query:NAME`, `path-segment:N`, `host`, `listener`, `method`, `route`, or of several together; `all`: one bucket for all. Requests "
                   "without the header (cookie, …) share one.", (Argument("parts", k.KEY_PART, True),), default='"client-ip"',
                   example='key "client-ip" "path-segment:1"'),
         _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length share a bucket.", "32"),
@@ -776,6 +810,11 @@ STATE: Final = Directive(
                   (Argument("guardrail", k.NAME_KIND), Argument("kinds", k.NAME_KIND, True, True)),
                   (Property("unreadable", k.BOOLEAN, "It cannot read them.", "false"),),
                   is_repeatable=True, example='found "personal-data" "email"'),
+        Directive("identity", "What a filter that finds out who asks comes to, from here on: who it is, and for some filters claims, each as its name and "
+                  "its value. Without it, what requests show is looked at.",
+                  (Argument("filter", k.NAME_KIND), Argument("subject", k.SUBJECT, is_optional=True), Argument("claims", k.CLAIM_VALUE, True, True)),
+                  (Property("refused", k.REASON, "It lets nobody in, for this reason. Without it, and without a subject: nothing is shown."),),
+                  is_repeatable=True, key="filter", example='identity "clients" "acme-web"'),
         Directive("waiting", "How many requests wait for their turn at a rate limit that delays.",
                   (Argument("limit", k.NAME_KIND), Argument("count", k.integer(0, 1_000_000))),
                   is_repeatable=True, example='waiting "per-client" 100'),
@@ -848,7 +887,7 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
+        Directive("filters", "What routes may ask of requests.", children=(API_KEY, RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
         PRICES,

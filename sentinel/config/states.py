@@ -22,9 +22,12 @@ from sentinel.core.balance import levels
 from sentinel.core.balance.reports import Report
 from sentinel.core.budgets import unit_name, write_key
 from sentinel.core.ceilings import Ceiling
+from sentinel.core.gates import Authenticator, gates_of, method_of, refusals_of
+from sentinel.core.identity import MISSING, Finding, Identity, recognised
 from sentinel.core.keys import network_of
 from sentinel.core.limits import Limiter
 from sentinel.core.plan import ConcurrencyLimit, Endpoint, Guardrail, Plan, RateLimit, TokenBudget, TokenLimit, Upstream
+from sentinel.core.reasons import BY_WORD, Reason
 from sentinel.core.span import Span
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
 from sentinel.core.throttles import token_bucket
@@ -152,6 +155,7 @@ class _Compiler:
                 block.value("untranslatable") or "" if block.has("untranslatable") else before.untranslatable
             ),
             found={**before.found, **self._found(block)},
+            found_out={**before.found_out, **self._found_out(block)},
             waiting={**before.waiting, **self._waiting(block)},
             chance=block.value("chance") if block.has("chance") else before.chance,
             now_s=block.value("at") or 0 if block.has("at") else before.now_s,
@@ -281,6 +285,50 @@ class _Compiler:
                     )
                 spent[write_key(unit_name(budget.name, budget.currency), 0, named)] = one.props[unit] or 0
         return spent
+
+    def _found_out(self, block: Block) -> dict[str, Finding]:
+        """What authenticators come to, as far as it can come to that."""
+        known = gates_of(self._plan)
+        found: dict[str, Finding] = {}
+        for one in block.all("identity"):
+            name, subject, *claims = (*one.args, None)[: max(2, len(one.args))]
+            gate = known.get(name)
+            if gate is None:
+                if name is not None:
+                    remedy = meant(name, sorted(known)) or _known(sorted(known))
+                    self._problems.add(one.arg_spans[0], f"`{name}` finds out nobody's identity", remedy)
+                continue
+            refused = one.props["refused"]
+            if refused is not None and subject is not None:
+                message = "who is refused is nobody"
+                self._problems.add(one.prop_spans["refused"], message, "remove one of the two")
+            elif refused is not None:
+                found[name] = self._refused(one, gate, BY_WORD[refused])
+            elif subject is None:
+                found[name] = MISSING
+            elif not any(part is None for part in claims):
+                found[name] = self._recognised(one, gate, subject, claims)
+        return found
+
+    def _refused(self, block: Block, gate: Authenticator, reason: Reason) -> Finding:
+        possible = refusals_of(gate)
+        if reason not in possible:
+            message = f"`{gate.name}` never refuses for that"
+            self._problems.add(block.prop_spans["refused"], message, _known([one.word for one in possible]))
+        return Finding(reason)
+
+    def _recognised(self, block: Block, gate: Authenticator, subject: str, claims: Sequence[str]) -> Finding:
+        given = next((one for one in gate.keys if one.name == subject), None)
+        if given is None:
+            names = [one.name for one in gate.keys]
+            self._problems.add(
+                block.arg_spans[1], f"`{gate.name}` knows no `{subject}`", meant(subject, names) or _known(names)
+            )
+            return MISSING
+        if claims:
+            message = "the claims of a key are in the configuration"
+            self._problems.add(block.arg_spans[2], message, "remove them")
+        return recognised(Identity(gate.name, method_of(gate), subject, given.claims))
 
     def _found(self, block: Block) -> dict[str, tuple[str, ...] | None]:
         found: dict[str, tuple[str, ...] | None] = {}

@@ -28,6 +28,8 @@ from sentinel.core.conditions import (
     path_has_prefix,
     path_literal,
 )
+from sentinel.core.gates import Gate, gates_of
+from sentinel.core.gates import of_route as gate_of
 from sentinel.core.guard.guards import Guards, guards_of, of_route
 from sentinel.core.limits import Limiter, Tariff, Tell, tell
 from sentinel.core.models import Directory
@@ -91,11 +93,12 @@ class Policies:
     processor's caches whatever route is asked. Where a route is part of a key each has its own.
     """
 
-    __slots__ = ("_limits", "_made", "_tell", "guards")
+    __slots__ = ("_limits", "_made", "_tell", "gates", "guards")
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self._tell = tell
         self.guards = guards_of(plan)
+        self.gates = gates_of(plan)
         self._limits: dict[str, RateLimit | ConcurrencyLimit | TokenBudget | TokenLimit] = {
             limit.name: limit for limit in plan.rate_limits
         }
@@ -107,7 +110,7 @@ class Policies:
     def of(self, route: Route, more: tuple[str, ...] = ()) -> Policy:
         """What a route asks of requests; `more`: names of filters besides its own."""
         filters = route.filters + more
-        wanted = [self._limits[name] for name in filters if name not in self.guards]
+        wanted = [self._limits[name] for name in filters if name in self._limits]
         owner = route.name if any("route" in limit.key for limit in wanted) else ""
         policy = self._made.get((filters, owner))
         if policy is None:
@@ -125,17 +128,18 @@ class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "directory", "failed_steps", "guards", "limits", "purse", "shades",
+        "answer", "answer_step", "ceilings", "directory", "failed_steps", "gate", "guards", "limits", "purse", "shades",
         "split", "step", "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
         self, route: Route, match: Match, upstream: Upstream | None, limits: Tariff | None,
         ceilings: tuple[Ceiling, ...], purse: Purse | None, split: Splitter | None, shades: tuple[Shade, ...],
-        directory: Directory | None, guards: Guards | None,
+        directory: Directory | None, guards: Guards | None, gate: Gate | None,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.guards = guards
+        self.gate = gate
         self.split = split
         self.shades = shades
         self.limits = limits
@@ -158,9 +162,9 @@ class Candidate:
     """One way to be matched. Everything that a decision needs is at hand, nothing is looked up later."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "conditions", "directory", "failed_steps", "guards", "host", "host_kind",
-        "is_limited", "key", "limits", "match", "path", "path_kind", "pattern", "purse", "rank", "route", "shades",
-        "split", "step", "tests", "trials", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "conditions", "directory", "failed_steps", "gate", "guards", "host",
+        "host_kind", "is_limited", "key", "limits", "match", "path", "path_kind", "pattern", "purse", "rank", "route",
+        "shades", "split", "step", "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -188,7 +192,9 @@ class Candidate:
         self.purse = shared.purse
         self.directory = shared.directory
         self.guards = shared.guards
-        self.is_limited = self.limits is not None or bool(self.ceilings) or self.purse is not None
+        self.gate = shared.gate
+        is_governed = self.limits is not None or bool(self.ceilings) or self.purse is not None
+        self.is_limited = is_governed or self.gate is not None
         self.wisher = shared.wisher
         self.answer = shared.answer
         self.answer_step = shared.answer_step
@@ -255,10 +261,10 @@ def candidates_of(route: Route, upstreams: dict[str, Upstream], policies: Polici
     split = None if route.split is None else Splitter(route.split, upstreams)
     shades = shades_of(route.shadows, upstreams)
     directory = _directory(route, upstreams, policies)
-    guards = of_route(route, policies.guards)
+    guards, gate = of_route(route, policies.guards), gate_of(route, policies.gates)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
-        shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades, directory, guards)
+        shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades, directory, guards, gate)
         for host in _hosts(match):
             for path_kind, path in _paths(match):
                 index = len(found)

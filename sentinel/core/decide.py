@@ -5,15 +5,16 @@ ask questions (the world), but never leaves the room. Whoever answers the same
 questions in the same way gets the same verdict and the same reasons. That is
 why a dry run can be believed.
 
-    match → hold → limit → (wait) → (body) → guard → model → tokens → respond               the route answers by itself
-              |      |                         |       |       |    → forward → Forward     the world chose an endpoint
-              |      |                         |       |       |        |     → Reject      it had none
-              |      |                         |       |       |        `→ translate → Reject(400)  it cannot be told so
-              |      |                         |       |       `→ Reject(429)    a limit or budget of tokens is used up
-              |      |                         |       `→ Reject(404)    no line of the route's `models` takes the model
-              |      |                         `→ Reject(400)    a guardrail stops what the request says
-              |      `→ Reject(429)    a rate limit is used up
-              `→ Reject(429)           too many of this key are under way
+    match → identify → hold → limit → (wait) → (body) → guard → model → tokens → respond    the route answers itself
+              |          |      |                         |       |       |    → forward → Forward   an endpoint
+              |          |      |                         |       |       |        |     → Reject    there is none
+              |          |      |                         |       |       |        `→ translate → Reject(400)  unsayable
+              |          |      |                         |       |       `→ Reject(429)    too few tokens are left
+              |          |      |                         |       `→ Reject(404)    no line of `models` takes the model
+              |          |      |                         `→ Reject(400)    a guardrail stops what the request says
+              |          |      `→ Reject(429)    a rate limit is used up
+              |          `→ Reject(429)           too many of this key are under way
+              `→ Reject(401)                      the route is for known clients, and nobody knows who asks
     no match → Reject(404)
 
 Each stage adds its conclusion to the trace, with the place in the
@@ -36,6 +37,7 @@ from sentinel.core.models import Errand, Target
 from sentinel.core.plan import Route
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
+from sentinel.core.stages.authenticate import authenticate
 from sentinel.core.stages.budget import budget
 from sentinel.core.stages.forward import forward, forward_to
 from sentinel.core.stages.guard import guard
@@ -77,6 +79,10 @@ def decide_now(table: RouteTable, request: Request, world: World, trace: Trace) 
         return table.no_route
     if not candidate.is_limited:
         return respond(candidate, trace) or forward(table, candidate, request, world, trace)
+    if candidate.gate is not None:
+        stopped = authenticate(candidate, candidate.gate, request, world, trace)
+        if stopped is not None:
+            return stopped
     if not candidate.ceilings:
         return _within_limits(table, candidate, request, world, trace)
     refusal, leases = hold(candidate, candidate.ceilings, request, world, trace)

@@ -131,6 +131,10 @@ def raw_part_of(key: str) -> Part:
             return lambda request: request.host
         case "method":
             return lambda request: request.method
+        case "identity":
+            return lambda request: "" if request.identity is None else request.identity.name
+        case "claim":
+            return lambda request: "" if request.identity is None else request.identity.claim(name)
         case _:
             raise ValueError(f"no such part of a key: {key!r}")  # a checked plan has none
 

@@ -327,6 +327,33 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """One client's key, as it is kept: SHA-256 of it in hex; several while it is exchanged for another."""
+
+    name: str
+    digests: tuple[str, ...]
+    claims: tuple[tuple[str, str], ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Clients are known by keys that were given to them.
+
+    read_from: where a key is looked for, in order: `header:NAME`, `bearer` (of Authorization) or `query:NAME`.
+    is_forwarded: the upstream gets it too. passed_on: fields by which the upstream is told who asks, and what each
+    says: `subject`, `method` or `claim:NAME`.
+    """
+
+    name: str
+    keys: tuple[IssuedKey, ...]
+    read_from: tuple[str, ...] = ("header:x-api-key",)
+    is_forwarded: bool = False
+    passed_on: tuple[tuple[str, str], ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLimit:
     """How many connections a listener has in the whole fleet; 0: no limit. per_client: of each client's network."""
 
@@ -404,7 +431,7 @@ class Route:
     priority: int = 0
     series: int = 0
     listeners: tuple[str, ...] = ()
-    filters: tuple[str, ...] = ()  # names of limits, in the order in which they are told of
+    filters: tuple[str, ...] = ()  # names of limits and others, in the order in which they are told of
     respond: Respond | None = None
     upstream: str | None = None
     split: Split | None = None
@@ -778,5 +805,6 @@ class Plan:
     token_budgets: tuple[TokenBudget, ...] = ()
     token_limits: tuple[TokenLimit, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
+    api_keys: tuple[ApiKey, ...] = ()
     prices: PriceBook | None = None
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

@@ -130,6 +130,11 @@ class Reason(Enum):
     REPORTS_COMPARED = Meaning(98, "reports-compared", 0, "none", "the balance compared what endpoints report of their queues and caches, and this one has the least load for its weight", "nothing to do; see `sentinelctl endpoints`")
     MODEL_MISSING = Meaning(99, "model-missing", 404, "operator", "none of the upstream's endpoints serves the model that the request asks for, by the lists that they told", "ask for a model that `sentinelctl endpoints` tells, or have it served")
 
+    # Who asks.
+    AUTHENTICATED = Meaning(6, "authenticated", 0, "none", "the request shows who sent it, and that is true", "nothing to do")
+    CREDENTIALS_MISSING = Meaning(7, "credentials-missing", 401, "operator", "the route is for known clients only, and the request does not show who sent it", "send a key, as `WWW-Authenticate` says and in the place that `read-from` of the filter names; a route for everybody names no such filter")
+    KEY_UNKNOWN = Meaning(8, "key-unknown", 401, "operator", "the request shows a key that is none of those that were given out, or two of them", "send one key, whole; `sentinelctl hash-key` shows which line it belongs to")
+
     # Which model, and whose.
     MODEL_ROUTED = Meaning(64, "model-routed", 0, "none", "a line of the route's `models` takes the model that the request names, and no line before it does", "nothing to do")
     MODEL_UNKNOWN = Meaning(65, "model-unknown", 404, "client", "the request names no model that a line of the route's `models` takes", "ask for one of the models that `models` names, add a line, or say `unknown \"forward\"`")

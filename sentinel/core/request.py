@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from sentinel.core.identity import Identity
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -24,9 +26,15 @@ class Fields(Protocol):
 
 
 class Request:
-    """One request's head. Not a dataclass: made once a request, on the hot path."""
+    """One request's head. Not a dataclass: made once a request, on the hot path.
 
-    __slots__ = ("_fields", "_headers", "client_ip", "host", "listener", "method", "path", "query", "scheme", "target")
+    Only `identity` comes later, from the stage that finds it out.
+    """
+
+    __slots__ = (
+        "_fields", "_headers", "client_ip", "host", "identity", "listener", "method", "path", "query", "scheme",
+        "target",
+    )  # fmt: skip
 
     def __init__(
         self, method: str, scheme: str, host: str, path: str, query: str, target: str,
@@ -42,6 +50,7 @@ class Request:
         self._headers: Headers | None = headers if fields is None else None
         self.client_ip = client_ip
         self.listener = listener
+        self.identity: Identity | None = None  # who asks, once the decision has found it out
 
     def values(self, name: str) -> list[str]:
         """All values of a field, in order; `name` in lower case."""

@@ -204,6 +204,7 @@ class RouteTable:
         yield from (limit.span for limit in self.plan.rate_limits)
         yield from (limit.span for limit in self.plan.concurrency_limits)
         yield from (guardrail.span for guardrail in self.plan.guardrails)
+        yield from (one.span for one in self.plan.api_keys)
         yield from (route.retry.span for route in self.plan.routes if route.retry is not None)
         for route in self.plan.routes:
             if route.models is not None:

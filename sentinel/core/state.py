@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from sentinel.core.balance.levels import USABLE
 from sentinel.core.balance.reports import Report
+from sentinel.core.identity import Finding, Identity
 
 ANY_MODEL: Final = "model"
 """What a request is for of which nothing is said."""
@@ -68,8 +69,10 @@ class State:
     budgets; described, under the key of a window that begins at 0 and stands for the open one (core.budgets). tokens:
     what requests to language models ask for, in and out. model: their model. prompt: what stands for its beginning.
     found: kinds of what each guardrail finds in them; None: it cannot read them. untranslatable: the place of what they
-    say and no other dialect can; "": there is none. waiting: requests at each rate limit that delays. chance: where the
-    dice begin; None: they always show 0. now_s: since the epoch, for the age of cookies and for windows.
+    say and no other dialect can; "": there is none. found_out: what each authenticator finds out about who asks.
+    visitor: what any of them does of which nothing is said; None: it looks at what requests show. waiting: requests at
+    each rate limit that delays. chance: where the dice begin; None: they always show 0. now_s: since the epoch, for the
+    age of cookies and for windows.
     """
 
     endpoints: Mapping[PlaceName, EndpointState] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class State:
     prompt: str = ""
     untranslatable: str = ""
     found: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    found_out: Mapping[str, Finding] = field(default_factory=dict)
+    visitor: Identity | None = None
     waiting: Mapping[str, int] = field(default_factory=dict)
     chance: int | None = None
     now_s: int = 0

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple, Protocol
 
 from sentinel.core.allowances import Term, Window
 from sentinel.core.appraisal import Appraisal, Spending, Translation
+from sentinel.core.gates import Authenticator
+from sentinel.core.identity import Finding
 from sentinel.core.inspection import Inspection
 from sentinel.core.plan import Endpoint, Provider, Route, Upstream
 from sentinel.core.reasons import Reason
@@ -51,6 +53,9 @@ class World(Protocol):
 
     def chance(self) -> int:
         """64 bits that nobody can foretell."""
+
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
+        """Who asks, by what the request shows to this authenticator."""
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         """Take from all these buckets, or from none (core.limits.TERM for each, in order).

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sentinel.core.identity import Finding, identity_of, recognised
 from sentinel.core.path import BadTarget, normalise
 from sentinel.core.plan import Plan
-from sentinel.core.reasons import Reason
+from sentinel.core.reasons import BY_WORD, Reason
 from sentinel.core.record import Record
 from sentinel.core.request import Request
 from sentinel.explain.diff import Case, Early
 from sentinel.explain.treatment import Kind
-from sentinel.explain.words import SECRET_FIELDS
+from sentinel.explain.words import SECRET_FIELDS, STOPPED_AT_GATES
 
 BY_MODEL: Final = frozenset({Reason.MODEL_ROUTED.word, Reason.MODEL_UNKNOWN.word, Reason.MODEL_DEFAULTED.word})
 SETTLED: Final = frozenset({Reason.TOKENS_REPORTED.word, Reason.TOKENS_COUNTED.word})
@@ -51,8 +52,11 @@ def recorded(old: Plan, new: Plan, record: Record) -> Case | None:
         for plan in (old, new)
     )
     text = title(record.method, record.host, record.path)
-    model = _model([(step.reason, step.details) for step in record.steps], BY_MODEL)
-    return Case(text, before, after, Kind.RECORDED, route=record.route, model=model)
+    steps = [(step.reason, step.details) for step in record.steps]
+    return Case(
+        text, before, after, Kind.RECORDED, route=record.route, model=_model(steps, BY_MODEL),
+        found_out=found_out_of(steps),
+    )  # fmt: skip
 
 
 Told = Sequence[tuple[str, tuple[str, ...]]]
@@ -94,6 +98,31 @@ def call_of(steps: Told) -> RecordedCall:
         input_tokens = min(max(input_tokens, 0), int(reserved))
         output_tokens = int(reserved) - input_tokens
     return RecordedCall("" if "*" in model else model, input_tokens, output_tokens)
+
+
+def found_out_of(steps: Told) -> dict[str, Finding]:
+    """What the steps of a record say of who asked, by the name of the authenticator that found it out."""
+    found: dict[str, Finding] = {}
+    for word, details in steps:
+        reason = BY_WORD.get(word)
+        if reason is Reason.AUTHENTICATED:
+            identity = identity_of(details)
+            if identity is not None:
+                found[identity.source] = recognised(identity)
+        elif reason in STOPPED_AT_GATES and details:
+            found[details[0]] = Finding(reason, None, details[1] if len(details) > 1 else "")
+    return found
+
+
+def identity_lines(steps: Told) -> tuple[str, ...]:
+    """The same as lines of state."""
+    lines = []
+    for name, found in found_out_of(steps).items():
+        said = [f"refused={found.reason.word}"]
+        if found.identity is not None:
+            said = [found.identity.subject, *(part for claim in found.identity.claims for part in claim)]
+        lines.append(" ".join(shlex.quote(one) for one in ("identity", name, *said)))
+    return tuple(lines)
 
 
 def _model(steps: Told, reasons: frozenset[str]) -> str:

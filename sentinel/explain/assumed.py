@@ -19,6 +19,8 @@ Rules:
    is known (`read`), or is no model, no input and the output of the route's `default-output-tokens`; without a body it
    can be translated, unless `State.untranslatable` says no, and guardrails find in it what `State.found` says. What is
    put aside stays so: nobody answers here.
+6. Who asks is said too (`State.found_out`, `State.visitor`), or seen from what the request shows, where somebody can
+   verify that (`verify`). Without either it shows nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ from sentinel.core.balance.warming import warmed
 from sentinel.core.budgets import Offset, start_of, utc
 from sentinel.core.decide import fall_back
 from sentinel.core.fallbacks import ends_in, falls_on
+from sentinel.core.gates import Authenticator
 from sentinel.core.guard.guards import told
+from sentinel.core.identity import MISSING, Finding, recognised
 from sentinel.core.inspection import CLEAN, Inspection, unread
 from sentinel.core.limits import ADMITTED, REFUSED, charged
 from sentinel.core.plan import SECOND, Endpoint, Plan, Provider, Route, Upstream
@@ -166,6 +170,8 @@ class Assumed:
         self._spent: dict[bytes, int] = {}
         self._others_spent: Ledger = {}
         self._described: dict[bytes, tuple[int, int]] = {}  # of the window that was open at that time
+        self.verify: Callable[[Authenticator, Request], Finding] = lambda authenticator, request: MISSING
+        """Who asks, by what the request shows; who can verify that says so."""
         self.dialect_of: Callable[[Route, Request], str | None] = lambda route, request: ""
         """In which dialect of language models it is, None: in none; who knows them says so."""
         self.named_in_path: Callable[[Route, Request], tuple[str, str]] = lambda route, request: ("", "")
@@ -225,6 +231,14 @@ class Assumed:
         self._asked += 1
         octets = f"{self.state.chance}:{self._asked}".encode()
         return int.from_bytes(blake2b(octets, digest_size=8).digest(), "big")
+
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
+        found = self.state.found_out.get(authenticator.name)
+        if found is not None:
+            return found
+        if self.state.visitor is not None:
+            return recognised(replace(self.state.visitor, source=authenticator.name))
+        return self.verify(authenticator, request)
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         now_ns = START_NS + self.passed_ns

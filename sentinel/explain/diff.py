@@ -18,18 +18,19 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from sentinel.core.candidates import Candidate
 from sentinel.core.decide import decide
 from sentinel.core.drive import run
+from sentinel.core.identity import ANYONE, Finding
 from sentinel.core.plan import Condition, Route
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
-from sentinel.core.state import NOTHING_KNOWN, State
+from sentinel.core.state import ANY_MODEL, State
 from sentinel.core.trace import Step as TraceStep
 from sentinel.core.trace import Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
@@ -47,9 +48,9 @@ REMEMBERED_MAX: Final = 100_000
 HASHED: Final = frozenset({"ip-hash", "maglev", "ring"})
 
 FILTER: Final = 1
-ORDER: Final = {"concurrency-limit": 0, "rate-limit": FILTER, "token-limit": FILTER, "token-budget": FILTER,
-                "guardrail": FILTER, "answer": 2, "split": 2, "model": 2, "upstream": 2, "shadow": 3, "delivery": 4,
-                "listener": 5}  # fmt: skip
+ORDER: Final = {"api-key": -1, "concurrency-limit": 0, "rate-limit": FILTER, "token-limit": FILTER,
+                "token-budget": FILTER, "guardrail": FILTER, "answer": 2, "split": 2, "model": 2, "upstream": 2,
+                "shadow": 3, "delivery": 4, "listener": 5}  # fmt: skip
 """Steps in the order of a treatment: where two differ, the earlier one is there on one side only."""
 
 Class = Literal["differs", "renamed"]
@@ -67,7 +68,8 @@ class Case:
     """One request, as each side reads it. `text` is for people. body_bytes: None where it is not known.
 
     route: the one that took it when it was recorded, "" for none; None where that is not known. model: which one a
-    request to a language model names, "" where that is not known.
+    request to a language model names, "" where that is not known. found_out: what is known of who asked, by the
+    authenticator that found it out; at any other, and where nothing is known, it is somebody who may.
     """
 
     text: str
@@ -77,6 +79,7 @@ class Case:
     body_bytes: int | None = None
     route: str | None = None
     model: str = ""
+    found_out: Mapping[str, Finding] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -193,8 +196,8 @@ class _Comparison:
         return report
 
     def _compare(self, case: Case) -> None:
-        before = self._course(self._old, case.before, case.model)
-        after = self._course(self._new, case.after, case.model)
+        before = self._course(self._old, case.before, case)
+        after = self._course(self._new, case.after, case)
         if case.kind is Kind.RECORDED:
             self._report.recorded += 1
             if case.route is not None and case.route != _name(before):
@@ -209,11 +212,11 @@ class _Comparison:
         if difference is not None:
             self._count(difference, case, before, after)
 
-    def _course(self, side: Side, asked: Request | Early, model: str) -> _Course | Early:
+    def _course(self, side: Side, asked: Request | Early, case: Case) -> _Course | Early:
         if isinstance(asked, Early):
             return asked
         trace = Trace()
-        state = State(model=model) if model else NOTHING_KNOWN
+        state = State(model=case.model or ANY_MODEL, found_out=case.found_out, visitor=ANYONE)
         world = Assumed(side.table.plan, state, pieces=self._pieces[id(side)])
         verdict = run(decide(side.table, asked, world, trace))
         candidate = side.table.find(asked)

@@ -18,6 +18,8 @@ from typing import Any
 
 from sentinel.core.allowances import Term, Window
 from sentinel.core.appraisal import Appraisal, Spending, Translation
+from sentinel.core.gates import Authenticator
+from sentinel.core.identity import Finding, Identity
 from sentinel.core.inspection import Inspection
 from sentinel.core.plan import Endpoint, Plan, Provider, Route, Upstream
 from sentinel.core.reasons import BY_WORD
@@ -43,6 +45,11 @@ class Recorder:
 
     def chance(self) -> int:
         return int(self._keep("chance", [], self._world.chance()))
+
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
+        found = self._world.identify(authenticator, request)
+        self._keep("identify", [authenticator.name], _finding_line(found))
+        return found
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         asked = [[key.hex() for key in keys], terms.hex()]
@@ -123,6 +130,14 @@ class Replay:
     def chance(self) -> int:
         return int(self._answer("chance", []))
 
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
+        word, identity, detail = self._answer("identify", [authenticator.name])
+        if identity is None:
+            return Finding(BY_WORD[word], None, detail)
+        source, method, subject, claims = identity
+        found = Identity(source, method, subject, tuple((name, value) for name, value in claims))
+        return Finding(BY_WORD[word], found, detail)
+
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return tuple(self._answer("charge", [[key.hex() for key in keys], terms.hex()]))
 
@@ -196,6 +211,12 @@ def decode(data: bytes) -> list[Line]:
 def encode_steps(steps: Sequence[Step]) -> bytes:
     """A trace as JSON lines."""
     return encode([_step_line(step) for step in steps])
+
+
+def _finding_line(found: Finding) -> Line:
+    one = found.identity
+    identity = None if one is None else [one.source, one.method, one.subject, [list(claim) for claim in one.claims]]
+    return [found.reason.word, identity, found.detail]
 
 
 def _reserve_asked(keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> list[Any]:

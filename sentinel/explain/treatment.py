@@ -4,7 +4,8 @@ Intuition: a recipe, without the page numbers. Two cooks cook the same dish if t
 steps agree; whether the one has it on page 12 and calls it "Sunday soup" is another question. So a
 treatment has facts (what a client would notice) and names (what the operator calls it), and no places.
 
-    concurrency limits ─▶ rate limits ─▶ answer, split or model ─▶ upstream ─▶ shadows ─▶ delivery ─▶ listener
+    who asks ─▶ concurrency limits ─▶ rate limits ─▶ answer, split or model ─▶ upstream ─▶ shadows ─▶ delivery
+    ─▶ listener
 
 Rules:
 1. Facts are read from the plan's own values, field by field: a field that is new is compared from its first
@@ -77,17 +78,17 @@ APART: Final = {
 }  # fmt: skip
 """Fields that are no facts of their own: names, numbers of shared memory, and what another step tells."""
 NO_FILTERS: Final = frozenset({"routes", "upstreams", "listeners"})
-FIRST: Final = "concurrency-limit"
+FIRST: Final = ("api-key", "concurrency-limit")
 """Asked before all other filters, whatever the order in which a route names them (core.decide)."""
 INTAKE: Final = ("trusted-proxies", "trusted-hops", "path-rules")
 """Facts of a listener that have done their work once a request was read."""
-IN_RECORDS: Final = frozenset({"client-ip", "host", "path-segment", "listener", "method"})
+IN_RECORDS: Final = frozenset({"client-ip", "host", "path-segment", "listener", "method", "identity", "claim"})
 """Parts of keys that the journal knows."""
-HIDDEN: Final = frozenset({"secret", "secrets", "token", "key_pem", "certificate_pem", "ca_pem"})
+HIDDEN: Final = frozenset({"secret", "secrets", "token", "digests", "key_pem", "certificate_pem", "ca_pem"})
 WORDS: Final = {"most": "max", "count": "rate", "is_unsafe_too": "unsafe-methods", "is_secure": "secure",
                 "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list",
                 "left_out": "leave-out", "max_text_bytes": "max-text", "pins": "pin", "is_verified": "verify",
-                "ca_pem": "ca"}  # fmt: skip
+                "ca_pem": "ca", "passed_on": "pass-identity", "is_forwarded": "forward-credential"}  # fmt: skip
 """Fields whose directive has another name; all others are called like it, without the unit."""
 CAMEL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -232,7 +233,7 @@ def _filters(side: Side, route: Route, request: Request, kind: Kind, more: tuple
         if "route" in getattr(one, "key", ()):
             facts["bucket"] = Value(f"of route `{route.name}`")
         found.append(Step(CAMEL.sub("-", type(one).__name__).lower(), name, facts, one.span))
-    yield from sorted(found, key=lambda step: step.what != FIRST)  # stable
+    yield from sorted(found, key=lambda step: FIRST.index(step.what) if step.what in FIRST else len(FIRST))  # stable
 
 
 def _split(side: Side, split: Split) -> Step:

@@ -37,6 +37,9 @@ HANDSHAKE_FAULTS: Final = frozenset({
     Reason.TLS_REFUSED, Reason.TLS_TIMEOUT,
 })  # fmt: skip
 
+STOPPED_AT_GATES: Final = frozenset({Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN})
+"""Why an authenticator finds nobody."""
+
 
 DOUBTS: Final = {
     "not-json": "something in it was no JSON", "wrong-shape": "something in it had another shape",
@@ -55,6 +58,11 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
     match reason:
         case Reason.ROUTE_MATCHED if len(details) == 1:
             return f"route `{details[0]}` matches"
+        case Reason.AUTHENTICATED if len(details) >= 3:
+            return _identity_text(*map(str, details))
+        case _ if reason in STOPPED_AT_GATES and len(details) in (1, 2):
+            why = f" ({details[1]})" if len(details) == 2 else ""
+            return f"`{details[0]}` lets nobody in: {reason.value.text}{why}"
         case Reason.CONDITION_FAILED if len(details) == 3:
             return f"route `{details[0]}`: its condition `{details[2]}` does not hold"
         case Reason.CONDITION_FAILED if len(details) == 1:
@@ -225,6 +233,12 @@ def _guarded(reason: Reason, name: str, side: str, told: str, attached: str = "0
         case Reason.GUARDRAIL_UNREADABLE | Reason.ANSWER_UNREADABLE:
             return f"guardrail `{name}` cannot read {where}: {told}"
     return f"guardrail `{name}` {GUARDED[reason]} {where}: {told}{unread}"
+
+
+def _identity_text(source: str, method: str, subject: str, *claims: str) -> str:
+    """Who asks, as far as the plan wants to know."""
+    more = f", with {', '.join(quoted(one) for one in claims)}" if claims else ""
+    return f"`{source}` knows who asks, by {method}: {quoted(subject)}{more}"
 
 
 def _bucket(key: Any) -> str:

@@ -181,7 +181,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
          400: "a filter is not understood",
          503: UNREADABLE + ", or the ledger"},
         parameters=(
-            Parameter("by", "`budget` (the default), `key`: each key by itself, or `model`: of keys that have one"),
+            Parameter("by", "`budget` (the default), `key`: each by itself, `model` or `tenant`: of keys that have it"),
             Parameter("since", "windows that are open, or ended within `90m`, `24h` (the default), `35d` at most"),
             Parameter("budget", "only this budget"),
             Parameter("last", "how many at most; 100 unless told, 10000 at most", "integer"),

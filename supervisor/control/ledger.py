@@ -39,7 +39,7 @@ from supervisor.control.ledger_file import FileBook
 DATABASES: Final = ("postgresql://", "postgres://")
 """How a home begins that is a database and no directory."""
 PRUNED_EVERY_S: Final = 600.0
-UNKNOWN_MODEL: Final = "(in a hashed key)"
+UNKNOWN_PART: Final = "(in a hashed key)"
 ASKED: Final = """
 CREATE TABLE asked (key TEXT, settled INTEGER, requests INTEGER, start_s INTEGER, until_s INTEGER) STRICT
 """
@@ -55,7 +55,7 @@ SELECT CASE instr(title, ' ') WHEN 0 THEN '' ELSE substr(title, instr(title, ' '
     sum(requests) FROM (SELECT json_extract(key, '$[0]') AS title, * FROM asked WHERE {tenant} IS NOT NULL) GROUP BY 1
 """
 TENANTS: Final = {"budget": "json_array(json_extract(key, '$[0]'))", "key": "json_remove(key, '$[1]')",
-                  "model": "model_of(key)"}  # fmt: skip
+                  "model": "part_of(key)", "tenant": "part_of(key)"}  # fmt: skip
 
 
 class Usage(NamedTuple):
@@ -136,17 +136,17 @@ class Ledger:
 
     def usage(
         self, home: str, windows: Iterable[Spent], *, by: str, since_s: int, name: str, most: int,
-        models: Mapping[str, int] | None = None,
+        parts: Mapping[str, int] | None = None,
     ) -> Report:  # fmt: skip
         """Who spent most in windows that end after `since_s`, by `windows` and the ledger; raises LedgerFault.
 
-        windows: what shared memory has, which is newer. models: of each budget whose keys have one, which of their
-        parts the model is.
+        windows: what shared memory has, which is newer. parts: of each budget whose keys have a model or a tenant,
+        which of their parts it is.
         """
         lately = {one.key: one for one in windows}
         tenant = TENANTS[by]
         with contextlib.closing(sqlite3.connect(":memory:")) as sums:
-            sums.create_function("model_of", 1, _models_of(models or {}), deterministic=True)
+            sums.create_function("part_of", 1, _part_of(parts or {}), deterministic=True)
             sums.execute(ASKED)
             sums.executemany(ASK, _asked(lately.values(), since_s, name))
             if home:
@@ -191,14 +191,14 @@ def _asked(windows: Iterable[Spent], since_s: int, name: str) -> Iterator[tuple[
             yield one.key, one.settled, one.requests, one.start_s, one.until_s
 
 
-def _models_of(models: Mapping[str, int]) -> Callable[[str], str | None]:
-    """Makes of a window's key the budget and the model; None where its keys have none."""
+def _part_of(parts_at: Mapping[str, int]) -> Callable[[str], str | None]:
+    """Makes of a window's key the budget and one part; None where its keys have no such part."""
 
-    def model_of(key: str) -> str | None:
+    def part_of(key: str) -> str | None:
         title, _, *parts = json.loads(key)
-        at = models.get(title.partition(" ")[0], -1)
+        at = parts_at.get(title.partition(" ")[0], -1)
         if at < 0:
             return None
-        return json.dumps([title, parts[at] if at < len(parts) else UNKNOWN_MODEL], ensure_ascii=False)
+        return json.dumps([title, parts[at] if at < len(parts) else UNKNOWN_PART], ensure_ascii=False)
 
-    return model_of
+    return part_of

@@ -153,7 +153,7 @@ def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dic
     home = home_of(plan.system)
     report = ledger.usage(
         home, windows, by=asked.by, since_s=since_s, name=asked.budget, most=asked.last,
-        models={one.name: one.key.index("model") for one in plan.token_budgets if "model" in one.key},
+        parts=_parts(plan, asked.by),
     )  # fmt: skip
     rows = []
     for row in report.rows:
@@ -172,6 +172,18 @@ def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dic
         ],
         "prices": None if book is None else {"currency": book.currency, "version": book.version}, "usage": rows,
     }  # fmt: skip
+
+
+def _parts(plan: Plan, by: str) -> dict[str, int]:
+    """Of each budget whose keys tell it, which of their parts the model or the tenant is."""
+    said = [route.inference.tenant for route in plan.routes if route.inference is not None]
+    wanted = ("model",) if by == "model" else (*filter(None, said), "claim:tenant", "identity")
+    found: dict[str, int] = {}
+    for budget in plan.token_budgets:
+        part = next((one for one in wanted if one in budget.key), None)
+        if part is not None:
+            found[budget.name] = budget.key.index(part)
+    return found
 
 
 def stamp(moment_s: int) -> str:

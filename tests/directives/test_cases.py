@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sentinel.cli.keys import hashed
 from sentinel.config import encode_plan, load_text, render_problems
 from sentinel.core.balance.sticky import Tags
 from sentinel.explain.cases import CaseResult, failed_text, run_case
@@ -61,6 +62,7 @@ routes {{
     route "peak" {{ matches {{ path "/peak"; }}; upstream "peak"; }}
     route "lot" {{ matches {{ path "/lot"; }}; split {{ upstream "api"; upstream "peak"; }}; }}
     route "sticky" {{ matches {{ path "/sticky"; }}; upstream "sticky"; }}
+    route "keyed" {{ matches {{ path "/keyed"; }}; filters "each" "clients"; upstream "api"; }}
     route "rest" {{ matches {{ path-prefix "/"; }}; respond 404; }}
 }}
 filters {{
@@ -72,6 +74,12 @@ filters {{
     token-limit "tpm" {{ tokens "1000/m"; key "header:x-t" "model"; }}
     guardrail "guard" {{ detect "email"; }}
     guardrail "strict" {{ detect "us-ssn"; action "block"; }}
+    api-key "clients" {{
+        key "acme" "{digest}" {{ claim "tenant" "t"; }}
+        key "beta" "sha256:{nobodys}" {{ claim "tenant" "u"; }}
+        pass-identity {{ header "x-user" "subject"; }}
+    }}
+    rate-limit "each" {{ rate "1/h"; burst 1; key "claim:tenant"; }}
     token-budget "purse" {{ money "1.00"; key "all"; }}
 }}
 prices {{ currency "USD"; price "m" {{ input "1"; output "2"; }}; }}
@@ -97,8 +105,12 @@ tests {{
 SECRET = "a-secret-of-16-characters"
 
 
+def text_of(lines: str) -> str:
+    return TEXT.format(lines=lines, secret=SECRET, digest=hashed(SECRET), nobodys="0" * 64)
+
+
 def ran(lines: str) -> CaseResult:
-    loaded = load_text(TEXT.format(lines=lines, secret=SECRET))
+    loaded = load_text(text_of(lines))
     assert loaded.plan is not None, render_problems(loaded.problems)
     return run_case(loaded.cases[0], loaded.plan, ask_in(House(loaded.plan)))
 
@@ -109,7 +121,7 @@ def holds(lines: str) -> bool:
 
 
 def refused(lines: str) -> str:
-    loaded = load_text(TEXT.format(lines=lines, secret=SECRET))
+    loaded = load_text(text_of(lines))
     assert loaded.problems and not loaded.cases
     return render_problems(loaded.problems)
 
@@ -288,6 +300,33 @@ def test_how_many_wait_already() -> None:
     assert holds(f'state {{ {used}; waiting "patient" 5; }}; request "/slow"; expect {{ status 429; }}')
 
 
+@pytest.mark.directive("case/state/identity", "case/state/identity@refused")
+def test_who_asks_is_described_or_seen() -> None:
+    asked = 'request "/keyed"'
+    assert holds(f'{asked}; expect {{ status 401; reason "credentials-missing"; }}')
+    shown = f'request "/keyed" {{ header "x-api-key" "{SECRET}"; }}'
+    told = 'step "authenticated"; upstream-header "x-user" "acme"; no-upstream-header "x-api-key"'
+    assert holds(f"{shown}; expect {{ {told}; }}"), "what is shown is looked at"
+    described = 'state { identity "clients" "acme"; }'
+    assert holds(f"{described}; {asked}; expect {{ {told}; }}")
+    assert holds(f'state {{ identity "clients"; }}; {shown}; expect {{ reason "credentials-missing"; }}')
+    unknown = 'state { identity "clients" refused="key-unknown"; }'
+    assert holds(f'{unknown}; {shown}; expect {{ status 401; reason "key-unknown"; header "www-authenticate"; }}')
+    used = 'limit "each" "t"'
+    both = f'state {{ identity "clients" "acme"; {used}; }}'
+    assert holds(f'{both}; {asked}; expect {{ reason "rate-limited"; }}'), "its claims are those of its key"
+    assert holds(f'{both}; state {{ identity "clients" "beta"; }}; {asked}; expect {{ step "within-limit"; }}')
+    for line, said in (
+        ('identity "client" "acme"', "did you mean `clients`?"),
+        ('identity "rate" "acme"', "finds out nobody's identity"),
+        ('identity "clients" "acne"', "did you mean `acme`?"),
+        ('identity "clients" "acme" "tenant" "x"', "the claims of a key are in the configuration"),
+        ('identity "clients" "acme" refused="key-unknown"', "who is refused is nobody"),
+        ('identity "clients" refused="rate-limited"', "never refuses for that"),
+    ):
+        assert said in refused(f"state {{ {line}; }}; {asked}; expect {{ status 401; }}"), line
+
+
 @pytest.mark.directive("case/state/chance")
 def test_the_same_dice_lead_to_the_same_upstream_and_others_elsewhere() -> None:
     line = 'state {{ chance {}; }}; request "/lot"; expect {{ upstream "{}"; }}'
@@ -309,7 +348,7 @@ def test_cookies_age() -> None:
 
 
 def test_tests_are_no_part_of_the_plan() -> None:
-    plans = [load_text(TEXT.format(lines=lines, secret=SECRET)).plan for lines in (
+    plans = [load_text(text_of(lines)).plan for lines in (
         API + '; expect { route "api"; }', 'request "/x"; expect { route "rest"; }',
     )]  # fmt: skip
     assert plans[0] is not None and plans[1] is not None

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from hypothesis import strategies as st
 
 from sentinel.core.balance import levels
 from sentinel.core.balance.reports import Report
+from sentinel.core.identity import MISSING, Finding, Identity, recognised
 from sentinel.core.plan import (
     SECOND,
+    ApiKey,
     Balance,
     Breaker,
     ConcurrencyLimit,
@@ -22,6 +25,7 @@ from sentinel.core.plan import (
     Guardrail,
     HealthCheck,
     Inference,
+    IssuedKey,
     LoadReport,
     Model,
     Models,
@@ -40,6 +44,7 @@ from sentinel.core.plan import (
     Upstream,
 )
 from sentinel.core.prices import read_prices
+from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.span import Span
 from sentinel.core.state import EndpointState, State, UpstreamState
@@ -50,7 +55,9 @@ from tests.property.test_routes import MATCHES, PATHS
 LAW_EXAMPLES = int(os.environ.get("SENTINEL_LAW_EXAMPLES", "2000"))
 """Over all laws together; their shares are in test_laws."""
 
-KEYS = st.sampled_from([("client-ip",), ("header:x-a",), ("client-ip", "route"), ("method",), ()])
+KEYS = st.sampled_from([
+    ("client-ip",), ("header:x-a",), ("client-ip", "route"), ("method",), (), ("identity",), ("claim:tenant", "method"),
+])  # fmt: skip
 PLACE = Span("s.kdl", 7, 7)
 LIMITS = st.builds(
     RateLimit, name=st.just(""), period_ns=st.sampled_from([SECOND, 60 * SECOND, 7]), count=st.integers(1, 5),
@@ -84,6 +91,16 @@ GUARDRAILS = st.builds(
     on=st.sampled_from([("request",), ("response",), ("request", "response")]),
     when_unreadable=st.sampled_from(["block", "pass"]), span=st.just(PLACE),
 )  # fmt: skip
+ISSUED = tuple(
+    IssuedKey(name, (sha256(name.encode()).hexdigest(),), (("tenant", tenant),))
+    for name, tenant in (("one", "t"), ("two", "t"), ("three", "u"))
+)  # fmt: skip
+"""Clients whose keys are their names."""
+GATES = st.builds(
+    ApiKey, name=st.just(""), keys=st.sampled_from([ISSUED[:2], ISSUED[1:], ISSUED]), span=st.just(PLACE),
+    read_from=st.sampled_from([("header:x-api-key",), ("bearer",), ("bearer", "header:x-api-key")]),
+)  # fmt: skip
+FOUND_OUT = st.sampled_from([MISSING, Finding(Reason.KEY_UNKNOWN), recognised(Identity("gate-0", "api-key", "one"))])
 BALANCES = st.one_of(
     st.builds(
         Balance, kind=st.sampled_from(["round-robin", "random", "least-request", "power-of-two", "peak-ewma",
@@ -91,8 +108,8 @@ BALANCES = st.one_of(
     ),
     st.builds(Balance, kind=st.just("prefix-affinity"), max_load=st.just(1250)),
     st.builds(
-        Balance, kind=st.sampled_from(["maglev", "ring"]), key=st.sampled_from([("client-ip",), ("header:x-a",)]),
-        max_load=st.sampled_from([0, 1250]),
+        Balance, kind=st.sampled_from(["maglev", "ring"]),
+        key=st.sampled_from([("client-ip",), ("header:x-a",), ("identity",)]), max_load=st.sampled_from([0, 1250]),
     ),
 )  # fmt: skip
 MODELS = st.builds(
@@ -159,7 +176,8 @@ def plans(draw: st.DrawFn) -> Plan:
     budgets = tuple(replace(draw(budgets_of_all_kinds()), name=f"budget-{at}") for at in range(draw(st.integers(0, 3))))
     throttles = tuple(replace(draw(TOKEN_LIMITS), name=f"tokens-{at}") for at in range(draw(st.integers(0, 1))))
     guards = tuple(replace(draw(GUARDRAILS), name=f"guard-{at}") for at in range(draw(st.integers(0, 2))))
-    names = [one.name for one in rates] + [one.name for one in ceilings]
+    gates = tuple(replace(draw(GATES), name=f"gate-{at}") for at in range(draw(st.integers(0, 2))))
+    names = [one.name for one in (*rates, *ceilings, *gates)]
     purses = [one.name for one in budgets] + [one.name for one in throttles]
     routes: list[Route] = []
     for order in range(draw(st.integers(1, 4))):
@@ -184,7 +202,7 @@ def plans(draw: st.DrawFn) -> Plan:
         routes.append(found)
     return replace(
         plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings, token_budgets=budgets,
-        token_limits=throttles, guardrails=guards, prices=draw(st.sampled_from([None, PRICES, PRICES])),
+        token_limits=throttles, guardrails=guards, api_keys=gates, prices=draw(st.sampled_from([None, PRICES, PRICES])),
     )  # fmt: skip
 
 
@@ -192,8 +210,9 @@ REQUESTS = st.builds(
     request, PATHS, host=st.sampled_from(["a.example", "b.a.example"]), method=st.sampled_from(["GET", "PUT", "POST"]),
     query=st.sampled_from(["", "p=1"]),
     headers=st.lists(
-        st.sampled_from([("x-a", "1"), ("x-a", "2"), ("x-b", "1"), ("cookie", "srv=1.0.0"), ("cookie", "a=b")]),
-        max_size=2, unique=True,
+        st.sampled_from([("x-a", "1"), ("x-a", "2"), ("x-b", "1"), ("cookie", "srv=1.0.0"), ("cookie", "a=b"),
+                         ("x-api-key", "one"), ("x-api-key", "two"), ("authorization", "Bearer three")]),
+        max_size=3, unique=True,
     ),
 )  # fmt: skip
 
@@ -222,6 +241,7 @@ def gateways(draw: st.DrawFn) -> Gateway:
     state = State(
         endpoints, whole, chance=7, now_s=1_700_000_000, model=draw(st.sampled_from(["", "m", "mm", "o", "x"])),
         found={one.name: draw(st.sampled_from([(), (), ("email",), None])) for one in plan.guardrails},
+        found_out=draw(st.sampled_from([{}, {}, {"gate-0": draw(FOUND_OUT)}])),
     )  # fmt: skip
     routes = [route.name for route in plan.routes]
     used = tuple(

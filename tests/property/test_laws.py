@@ -49,6 +49,7 @@ from supervisor.control import rehearsing
 from tests.property.governed import LAW_EXAMPLES, Gateway, gateways, requests
 from workers import places, world
 from workers.attempt import FOR_ALL, FULL
+from workers.identities import Identities
 from workers.pricing import Prices
 from workers.world import LiveWorld
 
@@ -75,6 +76,7 @@ def assumed(plan: Plan, state: State = NOTHING_KNOWN) -> Assumed:
     """A described world in which somebody knows dialects."""
     described = Assumed(plan, state)
     described.translated = interpreted
+    described.verify = Identities(plan).identify
     return described
 
 
@@ -104,7 +106,11 @@ class Fleet:
         )  # fmt: skip
         told = assumed(plan, gateway.state)
         monkeypatch.setattr(LiveWorld, "inspect", lambda _, route, asked: told.inspect(route, asked))
-        service = cast(Any, SimpleNamespace(region=region, slot=self.slot, prices=Prices(plan.prices)))
+        if gateway.state.found_out:
+            monkeypatch.setattr(LiveWorld, "identify", lambda _, gate, asked: told.identify(gate, asked))
+        service = cast(Any, SimpleNamespace(
+            region=region, slot=self.slot, prices=Prices(plan.prices), identities=Identities(plan),
+        ))  # fmt: skip
         self.world = LiveWorld(service, self.plan)
         for group in self.world.groups():
             group._turn = -1
@@ -245,7 +251,7 @@ def test_a_dry_run_against_the_fleet_decides_what_the_fleet_decides(
             for group in live.world.groups():
                 group._turn, group.purse = -1, [0] * len(group.purse)
             seen = replace(rehearsing.snapshot(live.plan, live.region), chance=7, model=gateway.state.model,
-                           found=gateway.state.found)  # fmt: skip
+                           found=gateway.state.found, found_out=gateway.state.found_out)  # fmt: skip
             first = rehearsed(table, one, assumed(live.plan, seen))
             assert rehearsed(table, one, assumed(live.plan, seen)) == first, "the first dry run charged something"
             with pytest.MonkeyPatch.context() as monkeypatch:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sentinel.cli.keys import hashed
 from sentinel.config import load
 from sentinel.config.states import read_state
 from sentinel.core.reasons import Reason
@@ -46,6 +47,11 @@ ROUTES = """
         filters "wide"
         respond 204
     }
+    route "keyed" {
+        matches { path-prefix "/keyed"; }
+        filters "each" "clients" "others"
+        split { upstream "pair"; upstream "origin"; key "identity"; }
+    }
     route "strict" { matches { host "strict.example.com"; path-prefix "/"; method "GET"; }; respond 200 body="ok"; }
 """
 UPSTREAMS = """
@@ -59,8 +65,16 @@ filters {{
     rate-limit "tight" {{ rate "1/h"; burst 4; }}
     rate-limit "watch" {{ rate "1/h"; burst 2; key "method"; on-limit "observe"; }}
     rate-limit "wide" {{ rate "1/h"; burst 30; key "header:x-tenant"; }}
+    rate-limit "each" {{ rate "1/h"; burst 3; key "claim:tenant"; }}
+    api-key "clients" {{
+        key "acme" "{acme}" {{ claim "tenant" "one"; }}
+        key "beta" "{beta}" {{ claim "tenant" "one"; }}
+        pass-identity {{ header "x-user" "subject"; }}
+    }}
+    api-key "others" {{ key "gamma" "{gamma}" {{ claim "tenant" "two"; }}; read-from "bearer"; }}
     concurrency-limit "few" {{ max 2; key "client-ip"; }}
 """
+KEYS = {name: f"sk-sentinel-{name}-0123456789" for name in ("acme", "beta", "gamma")}
 LISTENER = 'trusted-proxies "127.0.0.0/8"'
 
 
@@ -68,7 +82,8 @@ def corpus(seed: int) -> list[tuple[str, tuple[str, ...], int]]:
     """Requests as (method and path, headers, octets of body): most are good, some are malformed."""
     dice = random.Random(seed)
     paths = [
-        "/v1/a", "/v1", "/v12", "/lot/7", "/lot/x", "/down", "/fixed", "/fixed?no=1", "/x/../v1/b", "/a%2Fb", "//v1",
+        "/v1/a", "/v1", "/v12", "/keyed", "/keyed/a", "/lot/7", "/lot/x", "/down", "/fixed", "/fixed?no=1",
+        "/x/../v1/b", "/a%2Fb", "//v1",
     ]  # fmt: skip
     found = []
     for _ in range(CORPUS):
@@ -79,6 +94,8 @@ def corpus(seed: int) -> list[tuple[str, tuple[str, ...], int]]:
             headers.append(f"x-beta: {dice.choice(['yes', 'no'])}")
         if dice.random() < 0.5:
             headers.append(f"x-tenant: {dice.choice('ab')}")
+        shown = dice.choice([*KEYS.values(), "nobodys"])
+        headers += dice.choice([[], [f"x-api-key: {shown}"], [f"authorization: Bearer {shown}"]])
         body = dice.choice([0, 0, 8, 9]) if method == "POST" else -1
         found.append((f"{method} {dice.choice(paths)}", tuple(headers), body))
     return found
@@ -139,7 +156,9 @@ def comparable(steps: list[dict[str, Any]]) -> list[tuple[str, str, tuple[str, .
 @pytest.mark.timeout(300)
 def test_every_live_record_is_what_the_dry_runs_say(origin_port: int, capsys: pytest.CaptureFixture[str]) -> None:
     with running_origin() as one, running_origin() as other, running_origin() as out, TemporaryDirectory() as place:
-        upstreams = UPSTREAMS.format(one=one, other=other, out=out)
+        upstreams = UPSTREAMS.format(
+            one=one, other=other, out=out, **{name: hashed(key) for name, key in KEYS.items()}
+        )
         fleet = Fleet(Path(place), origin_port, routes=ROUTES, upstreams=upstreams, listener=LISTENER).start()
         try:
             for upstream in ("pair", "down"):
@@ -155,7 +174,8 @@ def test_every_live_record_is_what_the_dry_runs_say(origin_port: int, capsys: py
         share = 100 * (len(compared) - len(wrong)) / len(compared)
         print(f"\n{len(compared)} live records, {share:.1f} % equal to both dry runs; {', '.join(sorted(kinds))}")
     assert not wrong, "\n".join(str(part) for part in wrong[0])
-    wanted = {"proxied", "responded", "rate-limited", "none-usable", "body-too-large", "bad-path", "method-refused"}
+    wanted = {"proxied", "responded", "rate-limited", "none-usable", "body-too-large", "bad-path", "method-refused",
+              "credentials-missing", "key-unknown"}  # fmt: skip
     assert wanted <= kinds, "the corpus meets all of these"
     words = {step[0] for one in compared for step in one[0]["steps"]}
     assert {"would-be-limited", "within-concurrency", "split-chosen", "endpoint-passed-over"} <= words

@@ -18,7 +18,7 @@
 
 #include "reader.h"
 
-enum { HEAD_MAX = 1 << 24, SMALL = 8192, METHODS = 9, SETS = 8, FILTER_WORDS = 4 };
+enum { HEAD_MAX = 1 << 24, SMALL = 8192, METHODS = 9, SETS = 32, FILTER_WORDS = 4 };
 
 _Static_assert((uint64_t)HEAD_MAX < UINT32_MAX, "places inside a head are 32 bits wide");
 

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sentinel.cli.fleet import COMMANDS
+from sentinel.cli.keys import hashed
 from sentinel.core.budgets import write_key
 from shm.region import Role
 from supervisor.control.spending import Asked, Misread, stamp
@@ -79,7 +80,7 @@ def test_usage_by_budget_and_by_key(spent: Stage) -> None:
     assert (document["count"], document["totals"][0]["settled"]) == (3, 120)
 
 
-@pytest.mark.parametrize("query", [{"by": "tenant"}, {"since": "1y"}, {"since": "36d"}, {"since": "0s"}, {"last": "0"}])
+@pytest.mark.parametrize("query", [{"by": "client"}, {"since": "1y"}, {"since": "36d"}, {"since": "0s"}, {"last": "0"}])
 def test_questions_that_are_not_understood_are_told(spent: Stage, query: dict[str, str]) -> None:
     assert spent.get("usage", **query).status == 400
     with pytest.raises(Misread):
@@ -153,6 +154,32 @@ def test_money_is_told_in_its_currency_and_never_added_to_tokens(stage: Stage) -
         ("EUR", "1.500007", '["m"]'), ("EUR", "0.25", '["n"]'),
     ]  # fmt: skip
     assert f"prices {document['prices']['version']} in EUR" in run(stage, "config").output
+
+
+def test_what_each_tenant_spent_is_added_up_over_models_and_clients(stage: Stage) -> None:
+    digests = [hashed(f"a-key-of-{name}-that-nobody-guesses") for name in ("acme", "beta")]
+    with stage.config.open("a") as file:
+        file.write(f'''filters {{
+            api-key "clients" {{
+                key "web" "{digests[0]}" {{ claim "tenant" "acme"; }}
+                key "app" "{digests[1]}" {{ claim "tenant" "acme"; }}
+            }}
+            token-budget "both" {{ tokens 1000; key "claim:tenant" "model"; }}
+            token-budget "each" {{ tokens 1000; key "identity"; }}
+            token-budget "none" {{ tokens 1000; }}
+        }}\n''')
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    for tenant, model, amount in (("acme", "m", 30), ("acme", "n", 5), ("zoo", "m", 7)):
+        spend(stage.region, slot, write_key("both", START_S, (tenant, model)), amount)
+    spend(stage.region, slot, write_key("each", START_S, ("clients:web",)), 9)
+    spend(stage.region, slot, write_key("none", START_S, ("192.0.2.1/32",)), 99)
+    document = stage.get("usage", by="tenant").document
+    assert [(one["budget"], one["key"], one["settled"]) for one in document["usage"]] == [
+        ("both", ["acme"], 35), ("each", ["clients:web"], 9), ("both", ["zoo"], 7),
+    ]  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(run(stage, "usage", "both", "--by", "tenant", "--csv").stdout)))
+    assert [(row["key"], row["settled"]) for row in rows] == [('["acme"]', "35"), ('["zoo"]', "7")]
 
 
 def test_a_threshold_is_told_once_for_a_window(stage: Stage) -> None:

@@ -1,0 +1,130 @@
+"""Who may ask, as operators write it: from the blocks of authenticators to their part of the plan.
+
+Intuition: the list at the gate, read before the gate opens. A key that two clients share, a badge that somebody is to
+wear and nobody is given, a limit for each member where no member is ever known: whoever wrote it would believe that it
+holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sentinel.config.check import Block, meant
+from sentinel.config.kinds import FRAMING
+from sentinel.config.problem import Problems
+from sentinel.core import plan as p
+from sentinel.core.gates import Authenticator, gates_of
+from sentinel.core.span import Span
+
+DASHES_MAX: Final = 6
+"""Of a header's name: each may be sent as `_`, and all spellings are left off."""
+OWN: Final = FRAMING | {"authorization", "cookie", "proxy-authorization", "accept-encoding"}
+"""Fields that say something else."""
+AUTHENTICATORS: Final = ("api-key",)
+"""Directives of filters that find out who asks."""
+WHO: Final = ("identity", "claim")
+"""Parts of keys that need somebody who finds it out."""
+
+
+def compile_api_key(block: Block, problems: Problems) -> p.ApiKey:
+    keys = tuple(_issued(one) for one in block.all("key"))
+    seen: dict[str, Span] = {}
+    for one in block.all("key"):
+        for digest, span in zip(one.args[1:], one.arg_spans[1:], strict=True):
+            if digest is not None and digest in seen:
+                problems.add(
+                    span, "this key is given out twice", "give each client a key of his own",
+                    [(seen[digest], "the other one")],
+                )  # fmt: skip
+            seen.setdefault(digest, span)
+    return p.ApiKey(
+        name=block.args[0] if block.args and block.args[0] else "", keys=keys,
+        read_from=tuple(dict.fromkeys(one for one in block.one("read-from").args if one)),
+        is_forwarded=bool(block.value("forward-credential")), passed_on=_passed_on(block, problems), span=block.span,
+    )  # fmt: skip
+
+
+def _issued(block: Block) -> p.IssuedKey:
+    name, *digests = block.args or ("",)
+    claims = tuple((one.args[0], one.args[1]) for one in block.all("claim") if len(one.args) == 2 and all(one.args))
+    return p.IssuedKey(name or "", tuple(one for one in digests if one), claims, block.span)
+
+
+def _passed_on(block: Block, problems: Problems) -> tuple[tuple[str, str], ...]:
+    found = []
+    for one in block.one("pass-identity").all("header"):
+        name, part = (*one.args, None, None)[:2]
+        if name is None or part is None:
+            continue
+        if name in OWN:
+            problems.add(one.arg_spans[0], f"`{name}` says something else", 'take a name like "x-user"')
+        elif name.count("-") + name.count("_") > DASHES_MAX:
+            problems.add(one.arg_spans[0], f"a name has at most {DASHES_MAX} dashes here", "take a shorter one")
+        found.append((name, part))
+    return tuple(found)
+
+
+def claims_of(one: Authenticator) -> frozenset[str] | None:
+    """The claims that it may find; None: any."""
+    return frozenset(name for key in one.keys for name, _ in key.claims)
+
+
+Keyed = p.RateLimit | p.ConcurrencyLimit | p.TokenBudget | p.TokenLimit
+
+
+def check_who(root: Block, plan: p.Plan, problems: Problems) -> None:
+    """Whoever asks for an identity must be behind somebody who finds it out, and who knows the claims."""
+    gates = gates_of(plan)
+    for one in gates.values():
+        known = claims_of(one)
+        for name, part in one.passed_on:
+            if known is not None and part.startswith("claim:") and part[6:] not in known:
+                _unclaimed(part[6:], one.span, [one], problems, f" for `{name}`")
+    blocks = {block.args[0]: block for block in root.one("filters").children if block.args}
+    lines = [line for route in plan.routes if route.models is not None for line in route.models.lines]
+    for route, block in zip(plan.routes, root.one("routes").all("route"), strict=True):
+        found = [gates[name] for name in route.filters if name in gates]
+        named = (*route.filters, *(name for line in lines if route.models and line in route.models.lines
+                                   for name in line.filters))  # fmt: skip
+        asked: list[tuple[str, Span]] = []
+        for name in named:
+            limit = blocks.get(name)
+            if limit is not None and limit.directive.child("key") is not None and name not in gates:
+                asked += _who_of(limit.one("key"))
+        asked += _who_of(block.one("split").one("key")) if block.has("split") else []
+        for upstream in root.one("upstreams").all("upstream"):
+            if upstream.args and upstream.args[0] in route.upstream_names:
+                asked += _who_of(upstream.one("balance").one("key"))
+        if block.has("inference"):
+            asked += _who_of(block.one("inference").one("tenant"))
+        _known_to(route, found, asked, problems)
+
+
+def _known_to(
+    route: p.Route, found: Sequence[Authenticator], asked: Sequence[tuple[str, Span]], problems: Problems
+) -> None:
+    for part, span in dict.fromkeys(asked):
+        if not found:
+            problems.add(
+                span, f"route \"{route.name}\" finds out nobody's identity, so `{part}` would be the same for all",
+                "name an `api-key` in its `filters`, or key by something else", [(route.span, "the route")],
+            )  # fmt: skip
+        elif part.startswith("claim:"):
+            known = [claims_of(one) for one in found]
+            if all(one is not None and part[6:] not in one for one in known):
+                _unclaimed(part[6:], span, found, problems, f" (route \"{route.name}\")")
+
+
+def _unclaimed(name: str, span: Span, found: Sequence[Authenticator], problems: Problems, where: str) -> None:
+    names = sorted({claim for one in found for claim in claims_of(one) or ()})
+    remedy = meant(name, names) or f'give clients one: `claim "{name}" "…"`'
+    gates = ", ".join(f"`{one.name}`" for one in found)
+    problems.add(span, f"nobody that {gates} lets in has a claim `{name}`{where}", remedy)
+
+
+def _who_of(block: Block) -> Iterator[tuple[str, Span]]:
+    """Parts of a key that are of who asks."""
+    for part, span in zip(block.args, block.arg_spans, strict=True):
+        if isinstance(part, str) and part.partition(":")[0] in WHO:
+            yield part, span
