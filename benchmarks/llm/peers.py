@@ -69,6 +69,7 @@ class Sentinel:
     """The real fleet with one worker: a token budget, accounting, metrics, log and journal."""
 
     name = "sentinel"
+    workers = 1
     fields: Final[dict[str, str]] = {}
 
     def __init__(self, site: Site) -> None:
@@ -77,7 +78,7 @@ class Sentinel:
         self.version, self.port, self.log = self._peer.version, self._peer.port, self._peer.log
 
     def start(self) -> None:
-        self._peer.serve(system=SYSTEM, routes=INFERENCE, filters=FILTERS)
+        self._peer.serve(system=SYSTEM, routes=INFERENCE, filters=FILTERS, workers=self.workers)
 
     def pids(self) -> tuple[int, ...]:
         return self._peer.pids()

@@ -46,12 +46,12 @@ class Pace:
         self.at = (self.at + 1) % PHASES
         streams = self.phases[self.at]
         for stream, at in list(streams.items()):
-            if at == len(stream.pieces):
+            stream.transport.write(stream.pieces[at])
+            if at + 1 < len(stream.pieces):
+                streams[stream] = at + 1
+            else:  # whoever asks again at once need not wait for its next turn
                 del streams[stream]
                 stream.next()
-            else:
-                stream.transport.write(stream.pieces[at])
-                streams[stream] = at + 1
 
 
 class Provider(asyncio.Protocol):

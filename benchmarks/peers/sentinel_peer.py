@@ -36,7 +36,7 @@ from supervisor.rundir import region_name
 CONFIG: Final = """\
 schema-version "1.0"
 system {{
-    workers 1
+    workers {workers}
     run-dir "{room}/run"
     access-log "{room}/access.log"
     drain-deadline "2s"
@@ -107,13 +107,17 @@ class Sentinel:
             routes="".join(ROUTE.format(number=number, asked=asked) for number in range(self._routes)),
         )
 
-    def serve(self, *, system: str = "", routes: str = "", filters: str = "", upstream: str = "") -> None:
+    def serve(
+        self, *, system: str = "", routes: str = "", filters: str = "", upstream: str = "", workers: int = 1
+    ) -> None:
         """Serve what these parts of a configuration say; `upstream`: without it one endpoint, the site's."""
         config = self._room / "sentinel.kdl"
         config.write_text(CONFIG.format(
             room=self._room, admin_port=free_port(), port=self.port, system=system, filters=filters, routes=routes,
+            workers=workers,
             upstream=upstream or f'endpoint "127.0.0.1:{self._site.upstream_port}"',
         ))  # fmt: skip
+        self._count = workers
         self._child = self._site.start(
             [sys.executable, "-m", "sentinel", "run", "-c", str(config)],
             cores=self._site.load_cores, room=self._room, directory=ROOT,
@@ -123,10 +127,10 @@ class Sentinel:
             gauge.pin(pid, self._site.core)
 
     def pids(self) -> tuple[int, ...]:
-        """The one worker that serves."""
+        """The workers that serve: one, unless more were asked for."""
         serving = tuple(worker["pid"] for worker in self._workers() if worker["state"] == "serving")
-        if len(serving) != 1:
-            raise Broken(f"one worker should serve, not {len(serving)}\n{self._child.last_words()}")
+        if len(serving) != self._count:
+            raise Broken(f"{self._count} workers should serve, not {len(serving)}\n{self._child.last_words()}")
         return serving
 
     def fill(self, clients: int) -> LimitsStatistics:
