@@ -1,4 +1,4 @@
-"""The five native kernels, and what is compiled besides where that is wanted; all else is in pyproject.toml.
+"""The six native kernels, and what is compiled besides where that is wanted; all else is in pyproject.toml.
 
 `SENTINEL_COMPILED=1` has mypyc translate the modules that a request goes through, at four to five tenths less
 (ADR 29). It needs mypy where the build runs. Not for a tree that is worked in: what was compiled would be run for what
@@ -60,6 +60,12 @@ BLANKS = Extension(
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
 )
+TICKETS = Extension(
+    "workers._native.tickets",
+    ["workers/_native/tickets.c"],
+    extra_compile_args=FLAGS,
+    extra_link_args=LINK,
+)
 
 # The way of a request, and whoever holds what stands by it. All at once, so that they see each other's classes.
 COMPILED = [
@@ -96,7 +102,7 @@ def compiled() -> list[Extension]:
 
 setup(
     ext_modules=[
-        CELLS, HTTP1, BOOKS, TELLING, BLANKS,
+        CELLS, HTTP1, BOOKS, TELLING, BLANKS, TICKETS,
         *(compiled() if os.environ.get("SENTINEL_COMPILED") else []),
     ],
 )  # fmt: skip

@@ -84,6 +84,7 @@ class Counter(IntEnum):
     TLS_12_RESUMED = 48
     TLS_TIMEOUT = 49
     TLS_UNKNOWN_NAME = 50
+    TLS_CLIENT_CERTIFICATE = 51
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from shm.ratchet import Ratchet
     from shm.region import Region
 
 
@@ -32,6 +33,7 @@ class Heritage:
     `sockets`: the address of a listener, "host:port", to its listening descriptors,
     the own lane's first, then those that no lane owns any more.
     `plan_path`, `fingerprint`: the plan's file, and the SHA-256 (hex) that its octets must have.
+    `tickets`: of what keys of TLS sessions are made, so that all workers have the same.
     """
 
     region: Region
@@ -43,6 +45,7 @@ class Heritage:
     sockets: dict[str, tuple[int, ...]]
     leash_fd: int
     cpu: int | None
+    tickets: Ratchet | None = None
 
     def descriptors(self) -> frozenset[int]:
         """All descriptors that the worker keeps, besides the three standard ones."""

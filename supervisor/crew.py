@@ -26,6 +26,7 @@ from sentinel.core.machines.worker import FRESH, Order
 from shm.faults import RegionDamaged
 from shm.heritage import Heritage
 from shm.mapping import place
+from shm.ratchet import Ratchet
 from shm.region import Region, RegionFault, RegionFull, Role
 from supervisor.fleet import Death, Fleet, Generation, Member
 from supervisor.roster import LEAVING
@@ -50,6 +51,7 @@ class Crew:
         self._sockets = sockets
         self._worker_main = worker_main
         self._say = say
+        self._tickets = Ratchet.drawn(time.monotonic_ns())
         self._children: dict[int, Child] = {}
         self._killed_because: dict[int, str] = {}
 
@@ -69,11 +71,13 @@ class Crew:
         else:
             sockets = self._sockets.heritage(terms.addresses, lane, terms.workers)
 
+        self._tickets = self._tickets.at(time.monotonic_ns())
+
         def heritage(leash_fd: int) -> Heritage:
             return Heritage(
                 region=self._region, slot=slot, lane=lane, generation=generation.number, plan_path=terms.plan_path,
                 fingerprint=terms.fingerprint, sockets=sockets, leash_fd=leash_fd,
-                cpu=cpu_of(lane) if terms.cpu_affinity else None,
+                cpu=cpu_of(lane) if terms.cpu_affinity else None, tickets=self._tickets,
             )  # fmt: skip
 
         try:

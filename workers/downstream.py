@@ -47,8 +47,10 @@ from workers.pool import WRITE_HIGH_BYTES, WRITE_LOW_BYTES
 from workers.timers import NEVER, SLACK_NS
 
 if TYPE_CHECKING:
+    from workers.guests import Guest
     from workers.intake import Intake
     from workers.service import Service
+    from workers.tls import Choice
 
 PREFACE, HEAD, BODY, ANSWER, TUNNEL, LINGER, GONE = range(7)
 
@@ -61,7 +63,8 @@ class Downstream:
 
     __slots__ = (
         "_discarded_bytes", "_is_serving", "_max_bytes", "_max_headers", "_max_uri", "_stall_ns", "_waiting_bytes",
-        "begun_ns", "buffer", "deadline_ns", "exchange", "intake", "is_trusted", "is_write_paused", "leases", "peer",
+        "begun_ns", "buffer", "choice", "deadline_ns", "exchange", "guest", "intake", "is_trusted", "is_write_paused",
+        "leases", "peer",
         "phase", "served", "service", "stranger_lines", "transport", "turned_away",
     )  # fmt: skip
 
@@ -71,6 +74,8 @@ class Downstream:
         self.intake = intake
         self.turned_away = turned_away
         self.leases: tuple[int, ...] = ()  # of the listener's turnstile
+        self.choice: Choice | None = None  # over TLS: what the client is served
+        self.guest: Guest | None = None  # and what it has shown
         self.transport: asyncio.Transport | None = None
         self.phase = HEAD if listener.proxy_protocol == "off" else PREFACE
         self.buffer = b""
@@ -102,6 +107,8 @@ class Downstream:
         if self.turned_away is not None:
             self._turn_away(self.turned_away)
             return
+        if self.choice is not None:
+            self.guest = self.intake.receive(self.choice, transport)
         listener = self.intake.listener
         first_ns = listener.header_timeout_ns if self.phase == PREFACE else listener.idle_timeout_ns
         self.deadline_ns = self.service.ticker.after(first_ns)

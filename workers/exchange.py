@@ -194,6 +194,9 @@ class Exchange:
                 head, downstream.peer, is_trusted, downstream.stranger_lines, self.id_line
             )
             self.request = request
+            guest = downstream.guest
+            if guest is not None:
+                guest.ask(request, self.trace, downstream.served)
             if not self.body_done:
                 self.kept = []
                 downstream.take_body(self)

@@ -31,7 +31,11 @@ from workers.ids import is_acceptable
 from workers.timers import NEVER
 
 if TYPE_CHECKING:
+    import asyncio
+
+    from workers.guests import Guest, Reception
     from workers.http1.heads import RequestHead
+    from workers.tls import Choice
     from workers.turnstile import Turnstile
 
 Host = tuple[str, str, bytes]
@@ -48,8 +52,8 @@ class Intake:
     """What one listener makes of heads; shared by its connections."""
 
     __slots__ = (
-        "_hosts", "_targets", "listener", "name", "open_count", "open_requests", "open_requests_max", "scheme", "trust",
-        "turnstile",
+        "_hosts", "_targets", "listener", "name", "open_count", "open_requests", "open_requests_max", "reception",
+        "scheme", "trust", "turnstile",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
@@ -58,6 +62,7 @@ class Intake:
         self.scheme = "https" if listener.tls is not None else "http"
         self.trust = forwarded.Trust(listener.trusted_proxies, listener.trusted_hops)
         self.turnstile: Turnstile | None = None  # of a listener whose connections are counted over the fleet
+        self.reception: Reception | None = None  # of a listener that serves TLS
         self.open_count = 0  # connections
         self.open_requests = 0
         self.open_requests_max = listener.max_open_requests or NEVER
@@ -69,6 +74,12 @@ class Intake:
         if route is not None and route.max_body_bytes >= 0:
             return route.max_body_bytes or NEVER
         return self.listener.max_body_bytes or NEVER
+
+    def receive(self, choice: Choice, transport: asyncio.BaseTransport) -> Guest:
+        """What is known of a client that has shaken hands."""
+        assert self.reception is not None, "a choice is made by what the listener serves"
+        session, peer = transport.get_extra_info("ssl_object"), transport.get_extra_info("peercert")
+        return self.reception.receive(session, peer or {}, choice.server_name, choice.terms)
 
     def take(
         self, head: RequestHead, peer: str, is_trusted: bool, stranger_lines: bytes, id_line: bytes

@@ -94,6 +94,9 @@ class Ledger:
         more = b"" if exchange.tab is None else line_of(exchange.tab.bill)
         if request is not None and request.identity is not None:
             more += line_of_identity(request.identity)
+        guest = exchange.downstream.guest
+        if guest is not None:
+            more += guest.line
         record = self._write(
             started_ns + self._wall_offset_ns, duration_ns, exchange.request_id, client_ip, head.method, host, path,
             len(query), PROTOCOLS[head.minor], status, meaning.number, meaning.word,

@@ -39,7 +39,7 @@ from workers.hello import HELLO_BYTES_MAX, Hello, read_hello
 from workers.intake import Intake
 from workers.pool import EXHAUSTED
 from workers.service import Service
-from workers.tls import CONNECTION, ServerContexts
+from workers.tls import CONNECTION, Choice, ServerContexts
 
 ACCEPTS_PER_TURN: Final = 64
 BACK_OFF_S: Final = 0.1
@@ -50,6 +50,7 @@ SHORT_S: Final = 0.02
 GONE: Final = select.POLLHUP | select.POLLERR | select.POLLRDHUP
 UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
 """A record of TLS with the alert of that name, fatal (RFC 6066)."""
+NO_CERTIFICATE: Final = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
 COMPLETED: Final = {
     ("TLSv1.2", False): Counter.TLS_12, ("TLSv1.2", True): Counter.TLS_12_RESUMED,
     ("TLSv1.3", False): Counter.TLS_13, ("TLSv1.3", True): Counter.TLS_13_RESUMED,
@@ -68,8 +69,8 @@ class Acceptor:
     """The doorman of one listener in one worker."""
 
     __slots__ = (
-        "_contexts", "_intake", "_peeking", "_resting", "_service", "_sockets", "_tasks", "accepted_count",
-        "connections_max",
+        "_intake", "_peeking", "_resting", "_service", "_sockets", "_tasks", "accepted_count", "connections_max",
+        "contexts", "name",
     )  # fmt: skip
 
     def __init__(
@@ -78,7 +79,8 @@ class Acceptor:
     ) -> None:  # fmt: skip
         self._service = service
         self._intake = intake
-        self._contexts = contexts
+        self.contexts = contexts
+        self.name = intake.name
         self.connections_max = connections_max
         self._sockets = [socket.socket(fileno=fd) for fd in fds]
         for listening in self._sockets:
@@ -160,7 +162,7 @@ class Acceptor:
             return
         protocol = Downstream(service, self._intake)
         protocol.leases = leases
-        if self._contexts is not None:
+        if self.contexts is not None:
             self._peek(connection, protocol)
         else:
             self._start(connection, protocol, None)
@@ -169,7 +171,7 @@ class Acceptor:
         service = self._service
         protocol = Downstream(service, self._intake, reason)
         protocol.peer = peer
-        if self._contexts is None and open_count < self.connections_max + TURNED_AWAY_MAX:
+        if self.contexts is None and open_count < self.connections_max + TURNED_AWAY_MAX:
             self._start(connection, protocol, None)
         else:
             service.ledger.enter_bare(protocol, reason, service.ids.new(), 0, 0)
@@ -199,8 +201,7 @@ class Acceptor:
                 service.region.add(service.slot, completed)
         except OSError as fault:  # ssl.SSLError, a reset, a timeout: the peer's affair
             if context is not None:
-                is_late = isinstance(fault, ConnectionAbortedError) and fault.errno is None  # the loop's word for it
-                service.region.add(service.slot, Counter.TLS_TIMEOUT if is_late else Counter.TLS_FAILED)
+                service.region.add(service.slot, _counted(fault))
             if protocol not in service.connections:
                 service.never_began(protocol)
         except Exception as fault:
@@ -234,10 +235,10 @@ class Acceptor:
         if isinstance(hello, int):
             self._wait_for(connection, hello)
             return
-        assert self._contexts is not None
-        context = self._contexts.serving(hello.server_name if isinstance(hello, Hello) else "")
-        if context is not None:
-            self._serve(connection, context)
+        assert self.contexts is not None
+        choice = self.contexts.choice(hello.server_name if isinstance(hello, Hello) else "")
+        if choice is not None:
+            self._serve(connection, choice)
         else:
             with suppress(OSError):  # seven octets that nobody waits to be taken
                 connection.send(UNRECOGNIZED_NAME)
@@ -261,13 +262,12 @@ class Acceptor:
         if connection in self._peeking:
             self._service.loop.add_reader(connection.fileno(), self._peeked, connection)
 
-    def _serve(
-        self, connection: socket.socket, context: ssl.SSLContext | None, turned_away: Reason | None = None
-    ) -> None:
+    def _serve(self, connection: socket.socket, choice: Choice | None, turned_away: Reason | None = None) -> None:
         protocol = self._unpeek(connection)
         protocol.turned_away = turned_away
+        protocol.choice = choice
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        self._start(connection, protocol, context)
+        self._start(connection, protocol, None if choice is None else choice.context)
 
     def _drop(self, connection: socket.socket, counter: Counter | None) -> None:
         """Close what never came as far as a handshake."""
@@ -283,3 +283,12 @@ class Acceptor:
         coming = self._peeking.pop(connection)
         coming.expiry.cancel()
         return coming.protocol
+
+
+def _counted(fault: OSError) -> Counter:
+    """How a handshake failed."""
+    if isinstance(fault, ConnectionAbortedError) and fault.errno is None:  # the loop's word for it
+        return Counter.TLS_TIMEOUT
+    if isinstance(fault, ssl.SSLCertVerificationError) or getattr(fault, "reason", "") == NO_CERTIFICATE:
+        return Counter.TLS_CLIENT_CERTIFICATE
+    return Counter.TLS_FAILED

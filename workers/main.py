@@ -20,7 +20,9 @@ import gc
 import os
 import resource
 import signal
+import ssl
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 import uvloop
@@ -34,7 +36,8 @@ from workers.planload import PlanFault, load_plan
 from workers.resolver import Resolver
 from workers.service import Service
 from workers.shadowing import SHADOWS_MAX
-from workers.tls import server_contexts
+from workers.tickets import Tickets
+from workers.tls import ServerContexts
 from workers.turnstile import Turnstile
 
 FDS_RESERVED: Final = 64
@@ -79,6 +82,8 @@ def _warm_up(loop: asyncio.AbstractEventLoop, plan: Plan, heritage: Heritage) ->
         reserved = FDS_RESERVED + (SHADOWS_MAX if any(route.shadows for route in plan.routes) else 0)
         connections_max = min(plan.system.max_worker_connections, _connections_that_fit(reserved))
         acceptors = [_acceptor(service, listener, heritage, connections_max) for listener in plan.listeners]
+        if any(listener.tls is not None for listener in plan.listeners):
+            service.ticker.add(Tickets(heritage, _contexts(acceptors)).turn)
     except OSError as fault:
         raise WarmUpFault(f"the worker cannot warm up: {fault}") from None
     return Life(service, heritage, acceptors, Resolver(service.world.groups()))
@@ -89,13 +94,23 @@ def _acceptor(service: Service, listener: Listener, heritage: Heritage, connecti
     if fds is None:
         raise WarmUpFault(f"no socket was inherited for listener `{listener.name}` ({listener.address})")
     try:
-        contexts = server_contexts(listener.tls) if listener.tls is not None else None
+        is_discreet = "host" in service.plan.system.journal.redacted
+        contexts = ServerContexts(listener.tls, is_discreet=is_discreet) if listener.tls is not None else None
     except (OSError, ValueError) as fault:
         raise WarmUpFault(f"the certificate of listener `{listener.name}` cannot be used: {fault}") from None
     intake = Intake(listener)
+    if contexts is not None:
+        intake.reception = contexts.reception
     if listener.connection_limit is not None:
         intake.turnstile = Turnstile(service, listener, listener.connection_limit, intake.trust)
     return Acceptor(service, intake, fds, contexts, connections_max)
+
+
+def _contexts(acceptors: list[Acceptor]) -> Iterator[tuple[str, ssl.SSLContext]]:
+    """All contexts that serve somebody, each with what tells it from the others."""
+    for acceptor in acceptors:
+        for name, context in acceptor.contexts.named() if acceptor.contexts is not None else ():
+            yield f"{acceptor.name}/{name}", context
 
 
 def _connections_that_fit(reserved: int) -> int:

@@ -33,6 +33,7 @@ from sentinel.core.prices import date_of
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable, compile_routes
+from sentinel.core.server_names import ServerTerms
 from sentinel.core.trace import Step, Trace
 from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.explain import Node
@@ -120,7 +121,20 @@ class Rehearsal:
         if isinstance(self.verdict, Reject) and not any(step[0] is self.verdict.reason for step in self.steps):
             children = (*children[:-1], _refusal(self.verdict.reason, "", ""))  # refused after the decision
         origin = Node("note", f"from {self.request.client_ip} at listener `{self.listener.name}`")
-        return Node(tree.kind, tree.text, children=(*told, origin, *children))
+        return Node(tree.kind, tree.text, children=(*told, origin, *self._shown(self.request.host), *children))
+
+    def _shown(self, host: str) -> tuple[Node, ...]:
+        """On which terms a connection for this host is accepted, which is before a request and so taken for granted."""
+        tls = self.listener.tls
+        terms = -1 if tls is None else ServerTerms(tls.client_certificates).of(host)
+        if tls is None or terms < 0:
+            return ()
+        asked = tls.client_certificates[terms]
+        if asked.mode == "optional":
+            said = "taken for granted: the client shows no certificate, or one that is admitted"
+        else:
+            said = "taken for granted: the client shows a certificate that is admitted"
+        return (Node("note", said, place=str(asked.span) if asked.span.line else ""),)
 
     def outcome(self) -> Outcome:
         """The same in the words of a policy test."""

@@ -18,14 +18,14 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sentinel.core.plan import Certificate, Tls, UpstreamTls
+from sentinel.core.plan import Certificate, ClientCertificates, Tls, UpstreamTls
 from sentinel.core.server_names import Served, ServerNames
+from workers.guests import Reception
 
 CIPHERS_12: Final = ":".join((
     "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -68,28 +68,46 @@ class _Context(ssl.SSLContext):
         return session
 
 
-@dataclass(frozen=True, slots=True)
+class Choice(NamedTuple):
+    """What a client is served that has asked for a name. terms: by their position in the plan; -1: none."""
+
+    server_name: str
+    context: ssl.SSLContext
+    terms: int
+
+
 class ServerContexts:
-    """What one listener serves over TLS: a context for each choice of certificates."""
+    """What one listener serves over TLS: a context for each choice of certificates and terms."""
 
-    names: ServerNames
-    contexts: Mapping[Served, ssl.SSLContext]
+    __slots__ = ("_contexts", "_names", "reception")
 
-    def serving(self, server_name: str) -> ssl.SSLContext | None:
-        """The context for a client that asks for this name; None: it is refused."""
-        served = self.names.serving(server_name)
-        return None if served is None else self.contexts[served]
+    def __init__(self, tls: Tls, *, is_discreet: bool = False) -> None:
+        """Raises OSError (ssl.SSLError is one) when chain and key do not fit. is_discreet: as of Reception."""
+        self._names = ServerNames(tls)
+        self.reception = Reception(tls, is_discreet=is_discreet)
+        self._contexts: dict[tuple[Served, int], ssl.SSLContext] = {
+            (served, terms): _server_context(
+                tls, [tls.certificates[index] for index in served],
+                None if terms < 0 else tls.client_certificates[terms],
+            )
+            for served in self._names.all() for terms in self.reception.terms.all()
+        }  # fmt: skip
+
+    def choice(self, server_name: str) -> Choice | None:
+        """For a client that asks for this name; None: it is refused."""
+        served = self._names.serving(server_name)
+        if served is None:
+            return None
+        terms = self.reception.terms.of(server_name)
+        return Choice(server_name, self._contexts[served, terms], terms)
+
+    def named(self) -> Iterator[tuple[str, ssl.SSLContext]]:
+        """All contexts, each with what tells it from the others of the listener."""
+        for (served, terms), context in self._contexts.items():
+            yield f"{'+'.join(map(str, served))}/{terms}", context
 
 
-def server_contexts(tls: Tls) -> ServerContexts:
-    """The contexts of one listener; raises OSError (ssl.SSLError is one) when chain and key do not fit."""
-    names = ServerNames(tls)
-    return ServerContexts(
-        names, {served: _server_context(tls, [tls.certificates[index] for index in served]) for served in names.all()}
-    )
-
-
-def _server_context(tls: Tls, certificates: list[Certificate]) -> ssl.SSLContext:
+def _server_context(tls: Tls, certificates: list[Certificate], terms: ClientCertificates | None) -> ssl.SSLContext:
     """Of several certificates, each of another kind of key, TLS takes what the client knows."""
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = _Session
@@ -101,6 +119,14 @@ def _server_context(tls: Tls, certificates: list[Certificate]) -> ssl.SSLContext
     context.set_alpn_protocols(["http/1.1"])
     for one in certificates:
         _load(context, one.chain_pem, one.key_pem)
+    if terms is not None:
+        context.verify_mode = ssl.CERT_REQUIRED if terms.mode == "require" else ssl.CERT_OPTIONAL
+        # Whom the operator names is trusted, also an authority that another one has signed.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if terms.crl_pem:
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        with _file(f"{terms.ca_pem}\n{terms.crl_pem}\n") as path:
+            context.load_verify_locations(path)
     return context
 
 
@@ -129,10 +155,18 @@ def client_context(tls: UpstreamTls) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, certificate_pem: str, key_pem: str) -> None:
+    with _file(f"{certificate_pem}\n{key_pem}\n") as path:
+        context.load_cert_chain(path, password=_no_password)
+
+
+@contextmanager
+def _file(text: str) -> Iterator[str]:
+    """The path of a file that is on no disk, and gone afterwards."""
     fd = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
-        os.write(fd, f"{certificate_pem}\n{key_pem}\n".encode())
-        context.load_cert_chain(f"/proc/self/fd/{fd}", password=_no_password)
+        with open(fd, "w", encoding="utf-8", closefd=False) as file:
+            file.write(text)
+        yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
 

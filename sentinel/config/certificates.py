@@ -16,6 +16,7 @@ serves what was checked even if the files have changed since.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -42,6 +43,8 @@ SECURITY_LEVEL: Final = 2
 """Debian's default, and OpenSSL's since 3.2: 112 bits, so RSA of 2048 bits at least, and no SHA-1 signatures."""
 KEY_KINDS: Final = ((EllipticCurvePublicKey, "ec"), (Ed25519PublicKey, "ed25519"), (Ed448PublicKey, "ed448"))
 """What OpenSSL has a place for in a context, besides RSA."""
+CRL_WARN_S: Final = 2 * DAY_S
+LIST: Final = re.compile(r"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 NO_ISSUER: Final = frozenset({2, 20})  # X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, and the same of the local one
 
 
@@ -80,6 +83,13 @@ class Files:
             _trusted(ca, text, self.problems, self.warnings, self.now_s)
         return text
 
+    def revoked(self, crl: Block, ca_pem: str) -> str | None:
+        """Lists of what those in `ca_pem` have taken back."""
+        text = _text(crl, self.source, self.problems)
+        if text is not None:
+            _lists(crl, text, ca_pem, self.problems, self.warnings, self.now_s)
+        return text
+
 
 def _names(certificate: x509.Certificate) -> Iterator[str]:
     """In whom it is made out; the common name has not counted for clients for ten years."""
@@ -109,6 +119,46 @@ def _trusted(block: Block, text: str, problems: Problems, warnings: Problems, no
             warnings.add(
                 block.arg_spans[0], f"the certificate of {_name(last)} expires in {int(left_s / DAY_S)} days, and then "
                 "nobody is trusted", "add the next one",
+            )  # fmt: skip
+
+
+def _lists(
+    block: Block, text: str, ca_pem: str, problems: Problems, warnings: Problems, now_s: float
+) -> None:  # fmt: skip
+    """OpenSSL admits nobody of whose issuer it has no list, or one that is older than it says."""
+    where = block.arg_spans[0]
+    try:
+        found = [x509.load_pem_x509_crl(one[0].encode()) for one in LIST.finditer(text)]
+        authorities = x509.load_pem_x509_certificates(ca_pem.encode())
+    except ValueError as fault:
+        problems.add(where, f"there is a list that cannot be read: {_line(fault)}", "it must be PEM")
+        return
+    if not found:
+        problems.add(where, "there is no list of revoked certificates in it", "it must be PEM: `X509 CRL`")
+    for one in found:
+        issuer = next((above for above in authorities if above.subject == one.issuer), None)
+        if issuer is None or not one.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]  # of any kind
+            problems.add(
+                where, f"the list of {_named(one.issuer)} is not signed by any of those who are trusted",
+                "name the file of the list's issuer as `ca`",
+            )  # fmt: skip
+        end_s = now_s + CRL_WARN_S if one.next_update_utc is None else one.next_update_utc.timestamp()
+        if end_s <= now_s:
+            problems.add(
+                where, f"the list of {_named(one.issuer)} was to be replaced on {one.next_update_utc:%Y-%m-%d}: nobody "
+                "would be admitted", "fetch the new one",
+            )  # fmt: skip
+        elif end_s < now_s + CRL_WARN_S:
+            warnings.add(
+                where, f"the list of {_named(one.issuer)} is to be replaced in {int((end_s - now_s) / 3600)} hours, "
+                "and then nobody is admitted", "fetch the new one, and reload",
+            )  # fmt: skip
+    listed = {one.issuer for one in found}
+    for authority in authorities if found else ():
+        if authority.subject not in listed:
+            warnings.add(
+                where, f"there is no list of {_name(authority)}: nobody whom it vouches for itself is admitted",
+                "add its list to the file",
             )  # fmt: skip
 
 

@@ -642,6 +642,15 @@ def phrase(value: Any) -> str:
     return str(value)
 
 
+def san(value: Any) -> str:
+    """A pattern for names in certificates."""
+    if not 0 < len(_text(value)) <= PATTERN_CHARS_MAX or not value.isprintable() or " " in value:
+        raise Unfit(f"a name in a certificate has 1 to {PATTERN_CHARS_MAX} characters", 'for example "*.internal.test"')
+    if "**" in value:
+        raise Unfit("two wildcards side by side say no more than one", "write one")
+    return str(value) if "://" in value or "@" in value else str(value).lower()
+
+
 def replacement(value: Any) -> str:
     if not PLAIN.fullmatch(_text(value)):
         raise Unfit("up to 64 characters of ASCII are expected", 'without `"` and `\\`: it may stand within JSON')
@@ -722,6 +731,7 @@ SEARCH: Final = Kind(
     "pattern", "a regular expression with bounds (linear time; no look-around, no back-references)", search
 )
 PHRASE: Final = Kind("phrase", "a word, or a few", phrase)
+SAN: Final = Kind("san", 'a name in a certificate like "spiffe://example.org/*" or "*.internal.test"', san)
 REPLACEMENT: Final = Kind("replacement", "up to 64 plain characters", replacement)
 PATTERN: Final = Kind("pattern", "a regular expression (linear time; no look-around, no back-references)", pattern)
 METHOD: Final = Kind("method", 'a method like "GET"', method)

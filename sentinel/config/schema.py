@@ -219,6 +219,18 @@ LISTENER: Final = Directive(
             _one("profile", k.one_of("modern", "intermediate"), "Mozilla's: `intermediate` is TLS 1.2 and 1.3 with forward secrecy and "
                  "authenticated ciphers, for clients of the last ten years; `modern` is TLS 1.3 alone.", '"intermediate"'),
             _one("min-version", k.one_of("1.2", "1.3"), "The oldest version that is spoken. Without it: the profile's.", example='min-version "1.3"'),
+            Directive("client-certificates", "Whether clients have to show a certificate (`require`), or may (`optional`): one that is valid now and vouched for by "
+                      "somebody who is trusted. Several are for different `names`. A request for a host on other terms than the name that its connection asked "
+                      "for is answered 421.", (Argument("mode", k.one_of("require", "optional")),), children=(
+                _one("ca", k.FILE, "PEM file with the certificates of those who are trusted.", is_required=True, example='ca "tls/clients-ca.pem"'),
+                _one("crl", k.FILE, "PEM file with lists of what they have taken back, one of each of them that issues certificates for clients. Read at each "
+                     "reload; when a list is older than it says, nobody is admitted.", example='crl "tls/clients.crl"'),
+                Directive("san", "One of the certificate's names (DNS, URI, e-mail or IP address) must be like one of these, else its requests are answered "
+                          "403. `*` stands for any characters; with `://` it is for URIs, such as SPIFFE's, alone.", (Argument("patterns", k.SAN, True),),
+                          example='san "spiffe://example.org/ns/web/*"'),
+                Directive("names", "Only for clients that ask for one of these names. Without it: for all that have no terms of their own.",
+                          (Argument("hosts", k.HOST, True),), example='names "admin.example.com"'),
+            ), is_repeatable=True, example='client-certificates "require" { ca "tls/clients-ca.pem"; }'),
         )),
         Directive("limits", "Bounds for what clients may send, and how slowly.", children=(
             _one("max-header-size", k.size("1KiB", "16MiB"), "Octets of a request's head; more is answered 431.", '"32KiB"'),

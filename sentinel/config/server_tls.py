@@ -18,6 +18,7 @@ from sentinel.core.server_names import ServerNames
 
 CERTIFICATES_MAX: Final = 1000
 """Of a listener: each is a context of OpenSSL's in each worker, some tens of kilobytes."""
+CONTEXTS_MAX: Final = 4000
 UNCOVERED_MAX: Final = 10
 """Of a listener's hosts that no certificate names, so many are told one by one."""
 
@@ -28,6 +29,8 @@ class TlsFiles(Protocol):
     def certificate(self, chain: Block, key: Block) -> p.Certificate | None: ...
 
     def authorities(self, ca: Block) -> str | None: ...
+
+    def revoked(self, crl: Block, ca_pem: str) -> str | None: ...
 
 
 MakeTlsFiles = Callable[[Source, Problems, Problems, float], TlsFiles]
@@ -53,6 +56,9 @@ class _Lazily:
 
     def authorities(self, ca: Block) -> str | None:
         return self._files().authorities(ca)
+
+    def revoked(self, crl: Block, ca_pem: str) -> str | None:
+        return self._files().revoked(crl, ca_pem)
 
 
 def compile_server_tls(block: Block, files: TlsFiles, problems: Problems) -> p.Tls | None:
@@ -80,7 +86,40 @@ def compile_server_tls(block: Block, files: TlsFiles, problems: Problems) -> p.T
         return None
     _rivals(certificates, problems)
     unknown: Any = block.value("unknown-name")
-    return p.Tls(certificates, unknown_name=unknown, profile=profile, min_version=minimum, span=block.span)
+    terms = list(block.all("client-certificates"))
+    if len(certificates) * (len(terms) + 1) > CONTEXTS_MAX:
+        problems.add(
+            terms[0].span, f"more than {CONTEXTS_MAX} pairs of a certificate and of terms on one listener",
+            "give those names a listener of their own",
+        )  # fmt: skip
+    clients = tuple(_client_certificates(one, files) for one in terms)
+    _divided(clients, problems)
+    return p.Tls(
+        certificates, unknown_name=unknown, profile=profile, min_version=minimum, client_certificates=clients,
+        span=block.span,
+    )  # fmt: skip
+
+
+def _client_certificates(block: Block, files: TlsFiles) -> p.ClientCertificates:
+    mode: Any = block.args[0]
+    trusted = files.authorities(block.one("ca")) or ""
+    revoked = (files.revoked(block.one("crl"), trusted) or "") if block.has("crl") and trusted else ""
+    sans, names = (tuple(one for one in block.one(name).args if one) for name in ("san", "names"))
+    return p.ClientCertificates(mode, trusted, revoked, sans, names, block.span)
+
+
+def _divided(clients: Sequence[p.ClientCertificates], problems: Problems) -> None:
+    """Each name has one set of terms."""
+    seen: dict[str, p.ClientCertificates] = {}
+    for one in clients:
+        for name in dict.fromkeys(one.names) or ("",):
+            first = seen.setdefault(name, one)
+            if first is not one:
+                what = f"`{name}`" if name else "all other names"
+                problems.add(
+                    one.span, f"there are two `client-certificates` for {what}", "give each of them other `names`",
+                    [(first.span, "the other one")],
+                )  # fmt: skip
 
 
 def _has_keys(block: Block, written: Sequence[Block], problems: Problems) -> bool:

@@ -654,16 +654,34 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCertificates:
+    """Who may ask for these names: whoever one of `ca_pem` vouches for, and `crl_pem` does not take back.
+
+    mode: "optional": who shows no certificate may ask too. sans: patterns (core.globs) of which one has to be a
+    name of the certificate; none: any. names: hosts as in Match; none: whatever no other terms are for.
+    """
+
+    mode: Literal["require", "optional"]
+    ca_pem: str
+    crl_pem: str = ""
+    sans: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """What a listener serves over TLS. The first certificate is for whoever names nobody, or somebody unknown.
 
-    profile: which versions and ciphers there are (workers.tls); min_version: "": the profile's.
+    profile: which versions and ciphers there are (workers.tls); min_version: "": the profile's. client_certificates:
+    terms on which names are served; on none that have not any.
     """
 
     certificates: tuple[Certificate, ...]
     unknown_name: Literal["default", "refuse"] = "default"
     profile: Literal["modern", "intermediate"] = "intermediate"
     min_version: Literal["", "1.2", "1.3"] = ""
+    client_certificates: tuple[ClientCertificates, ...] = ()
     span: Span = NOWHERE
 
 

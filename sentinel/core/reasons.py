@@ -151,6 +151,11 @@ class Reason(Enum):
     HEDGE_FAILED = Meaning(104, "hedge-failed", 0, "none", "of two tries under way one failed, and the other went on", "look at the endpoint that failed")
     SHADOWED = Meaning(105, "shadowed", 0, "none", "the route's `shadow` sends a copy of the request to another upstream, whose answer is thrown away", "nothing to do; what became of copies is in `sentinel_shadow_requests_total`")
 
+    # Over TLS from a client.
+    CLIENT_SECURED = Meaning(140, "client-secured", 0, "none", "the client's connection is encrypted; how, which name it asked for, and whose certificate it showed", "nothing to do")
+    MISDIRECTED = Meaning(141, "misdirected", 421, "client", "the request is for a host that is served on other terms (client certificates) than the name that its connection asked for", "ask for the host over a connection of its own, whose SNI names it")
+    CERTIFICATE_REFUSED = Meaning(142, "certificate-refused", 403, "client", "the client's certificate is vouched for, and has none of the names that `san` of `client-certificates` admits, or has expired since the session began", "use a certificate with such a name, or add the name to `san`")
+
     # What the trace measures.
     ATTEMPTED = Meaning(110, "attempted", 0, "none", "one try at an endpoint: over which connection, when, for how long, and how it ended", "nothing to do; if tries fail or are slow, look at the endpoint")
     LOAD_COMPARED = Meaning(111, "load-compared", 0, "none", "the balance compared what the endpoints are doing, and this one has least to do", "nothing to do; see `sentinelctl endpoints`")

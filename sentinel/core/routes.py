@@ -194,6 +194,10 @@ class RouteTable:
 
     def spans(self) -> Iterator[Span]:
         """Walk over the places that steps name which are made on the spot, with what was measured."""
+        for listener in self.plan.listeners:
+            if listener.tls is not None:
+                yield listener.tls.span
+                yield from (one.span for one in listener.tls.client_certificates)
         for upstream in self.plan.upstreams:
             yield upstream.span
             yield from (endpoint.span for endpoint in upstream.endpoints)

@@ -126,6 +126,14 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
             return _attempt_text(*map(str, details))
         case Reason.OVER_TLS if len(details) == 3:
             return f"over TLS, as `{details[0]}`: {_trust_text(*map(str, details[1:]))}"
+        case Reason.CLIENT_SECURED if len(details) == 6:
+            version, cipher, name, how, whom, fingerprint = map(str, details)
+            asked = f", as `{quoted(name)[1:-1]}`" if name else ", without a name"
+            shown = f"; its certificate is that of {quoted(whom)} (SHA-256 {fingerprint}…)" if fingerprint else ""
+            return f"{version} with {cipher}{asked}{', by a session that was resumed' if how else ''}{shown}"
+        case Reason.CLIENT_SECURED if len(details) == 2:
+            whom = f", with the certificate of {quoted(str(details[1]))}" if details[1] else ""
+            return f"{details[0]}, since an earlier request{whom}"
         case Reason.TLS_SECURED if len(details) == 6:
             version, cipher, whom, issuer, until, proof = map(str, details)
             by = f", issued by {quoted(issuer)}, valid until {until}" if issuer else ""

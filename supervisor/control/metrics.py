@@ -75,7 +75,7 @@ CLIENT_HANDSHAKES: Final[dict[Counter, tuple[str, str, str]]] = {
     Counter.TLS_12: ("completed", "1.2", "no"), Counter.TLS_12_RESUMED: ("completed", "1.2", "yes"),
     Counter.TLS_13: ("completed", "1.3", "no"), Counter.TLS_13_RESUMED: ("completed", "1.3", "yes"),
     Counter.TLS_FAILED: ("failed", "", ""), Counter.TLS_TIMEOUT: ("timeout", "", ""),
-    Counter.TLS_UNKNOWN_NAME: ("unknown-name", "", ""),
+    Counter.TLS_UNKNOWN_NAME: ("unknown-name", "", ""), Counter.TLS_CLIENT_CERTIFICATE: ("client-certificate", "", ""),
 }  # fmt: skip
 """The same of handshakes with clients: outcome, version, and whether a session was resumed."""
 

@@ -71,7 +71,10 @@ def written(directory: Path, port: int, *, origin: int = 0, **parts: str) -> str
 def serving(directory: Path, **parts: Any) -> Iterator[Worker]:
     """A worker that serves what the text says, in a directory of its own."""
     directory.mkdir(parents=True, exist_ok=True)
-    worker = Worker(upstream_of(1), directory, plan_at=lambda port: plan_from(written(directory, port, **parts)))
+    born = {name: parts.pop(name) for name in ("tickets", "generation") if name in parts}
+    worker = Worker(
+        upstream_of(1), directory, plan_at=lambda port: plan_from(written(directory, port, **parts)), **born
+    )
     worker.start()
     try:
         yield worker

@@ -49,6 +49,14 @@ class Identity:
         return context
 
 
+    def client(self, trusted: str) -> ssl.SSLContext:
+        """To connect with, and to be known by."""
+        context = ssl.create_default_context(cadata=trusted)
+        with _file(self) as path:
+            context.load_cert_chain(path)
+        return context
+
+
 class Authority:
     """Vouches for whom the test wants; `parent`: it is itself vouched for."""
 
@@ -74,6 +82,20 @@ class Authority:
             made = made.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
         made = made.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
         return _identity(made.sign(self._key, hashes.SHA256()), key, self.pem if sends_chain else "")
+
+
+    def revoked(self, *identities: Identity, days: tuple[float, float] = (-1, 9)) -> str:
+        """The list of what it has taken back, as PEM."""
+        now = datetime.datetime.now(datetime.UTC)
+        made = (
+            x509.CertificateRevocationListBuilder().issuer_name(self._name)
+            .last_update(now + datetime.timedelta(days=days[0])).next_update(now + datetime.timedelta(days=days[1]))
+        )  # fmt: skip
+        for one in identities:
+            number = x509.load_pem_x509_certificate(one.certificate.encode()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+            made = made.add_revoked_certificate(entry)
+        return made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def self_signed(name: str) -> Identity:
@@ -116,6 +138,8 @@ def _name(text: str) -> x509.Name:
 
 
 def _alternative(name: str) -> x509.GeneralName:
+    if "://" in name:
+        return x509.UniformResourceIdentifier(name)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -36,6 +36,7 @@ from sentinel.core.plan import (
     Upstream,
 )  # fmt: skip
 from shm.heritage import Heritage
+from shm.ratchet import Ratchet
 from shm.region import Counter, Region, Role
 from supervisor.main import limits_for, places_for
 from workers.main import run
@@ -78,9 +79,12 @@ class Worker:
     """One forked worker; `plan_at` makes another plan for its port than `plan_of` would."""
 
     def __init__(
-        self, upstream: Upstream, directory: Path, *, plan_at: Callable[[int], Plan] | None = None, **parts: Any
-    ) -> None:
+        self, upstream: Upstream, directory: Path, *, plan_at: Callable[[int], Plan] | None = None,
+        tickets: Ratchet | None = None, generation: int = 7, **parts: Any
+    ) -> None:  # fmt: skip
         self.directory = directory
+        self.generation = generation
+        self.tickets = tickets
         self.listening = socket.socket()
         self.listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listening.bind(("127.0.0.1", 0))
@@ -96,8 +100,8 @@ class Worker:
         self.content = msgspec.json.encode(self.plan)
         self.plan_path = directory / "plan.json"
         self.plan_path.write_bytes(self.content)
-        self.region.publish(7)
-        self.slot = self.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=7, lane=0)
+        self.region.publish(generation)
+        self.slot = self.region.claim_slot(pid=0, birth_ns=0, role=Role.WORKER, generation=generation, lane=0)
         self.pid = 0
         self.leash: socket.socket | None = None
         self.exit_status: int | None = None
@@ -106,9 +110,10 @@ class Worker:
         ours, theirs = socket.socketpair()
         self.leash = ours
         heritage = Heritage(
-            region=self.region, slot=self.slot, lane=0, generation=7, plan_path=str(self.plan_path),
+            region=self.region, slot=self.slot, lane=0, generation=self.generation, plan_path=str(self.plan_path),
             fingerprint=fingerprint or hashlib.sha256(self.content).hexdigest(),
             sockets={f"127.0.0.1:{self.port}": (self.listening.fileno(),)}, leash_fd=theirs.fileno(), cpu=None,
+            tickets=self.tickets,
         )  # fmt: skip
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,0 +1,51 @@
+"""What TLS has found out about a client: facts of a connection, which all of its requests have.
+
+Facts, and no judgement: that a certificate was shown means that somebody vouched for it whom the listener trusts for
+the name that was asked for. Whose request it is, is for authentication to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sentinel.core.reasons import Reason
+from sentinel.core.span import Span
+from sentinel.core.trace import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A client's certificate. sans: its names with their kind before them ("dns:", "uri:", "email:", "ip:").
+
+    fingerprint: SHA-256 of the certificate, in hexadecimal. until_s: when it expires, in seconds since the epoch.
+    """
+
+    subject: str
+    sans: tuple[str, ...]
+    fingerprint: str
+    until_s: int
+
+    @property
+    def name(self) -> str:
+        """By which people know it: its first name, else its subject."""
+        return self.sans[0] if self.sans else self.subject
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """How a client's connection is secured. server_name: the one that it asked for; "": none."""
+
+    version: str
+    cipher: str
+    server_name: str
+    is_resumed: bool = False
+    shown: Shown | None = None
+
+    def step(self, span: Span) -> Step:
+        """What the first request of a connection is told by; later ones say the name alone."""
+        shown = ("", "") if self.shown is None else (self.shown.name, self.shown.fingerprint[:16])
+        how = "resumed" if self.is_resumed else ""
+        return (Reason.CLIENT_SECURED, span, (self.version, self.cipher, self.server_name, how, *shown))
+
+    def later_step(self, span: Span) -> Step:
+        return (Reason.CLIENT_SECURED, span, (self.version, "" if self.shown is None else self.shown.name))
