@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
 from workers import attempt, falling, guarding, hedging, interpreting, retrying
-from workers.forwarded import DROPPED_FROM_ANSWERS
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import (
@@ -104,7 +103,7 @@ def _interim(exchange: Exchange, head: ResponseHead) -> None:
     request = exchange.head
     if request.minor == 0 or (head.status == 100 and not request.expect_continue):
         return
-    raw, _ = build_response(head, b"", True, request.minor, DROPPED_FROM_ANSWERS)
+    raw, _ = build_response(head, b"", True, request.minor, exchange.downstream.intake.dropped_from_answers)
     exchange.bytes_out += len(raw)
     exchange.downstream.write(raw)
 
@@ -141,7 +140,8 @@ def final(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
             is_whole = have >= head.content_length >= 0
             exchange.answer_lines += tab.answer_lines(data[size : size + head.content_length] if is_whole else None)
     keep = exchange.may_keep_alive()
-    raw, framing = build_response(head, exchange.answer_lines, keep, request.minor, DROPPED_FROM_ANSWERS)
+    dropped = downstream.intake.dropped_from_answers
+    raw, framing = build_response(head, exchange.answer_lines, keep, request.minor, dropped)
     exchange.answer_started = True
     exchange.answer_head = head
     exchange.status = head.status
@@ -325,7 +325,8 @@ def _tunnel(exchange: Exchange, head: ResponseHead, data: bytes) -> None:
     if not exchange.head.upgrade or not exchange.body_done:
         exchange.fail(Reason.UPSTREAM_MALFORMED)
         return
-    raw, _ = build_response(head, exchange.answer_lines, True, exchange.head.minor, DROPPED_FROM_ANSWERS)
+    dropped = exchange.downstream.intake.dropped_from_answers
+    raw, _ = build_response(head, exchange.answer_lines, True, exchange.head.minor, dropped)
     raw += data[head.size :]
     exchange.answered_ns = time.monotonic_ns()
     exchange.is_tunnel = True

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 PREFACE, HEAD, BODY, ANSWER, TUNNEL, LINGER, GONE = range(7)
 
+HANDSHAKE: Final = b"\x16\x03"
+"""How a connection over TLS begins, which no request does."""
 LINGER_NS: Final = 2_000_000_000
 LINGER_BYTES: Final = 1 << 20
 
@@ -219,7 +221,8 @@ class Downstream:
                 head = parse_request(data, 0, self._max_bytes, self._max_headers, self._max_uri)
             except ClientFault as fault:
                 self.buffer = data
-                self._refuse_head(fault.reason)
+                is_tls = self.served == 0 and data.startswith(HANDSHAKE)
+                self._refuse_head(Reason.TLS_ON_PLAIN_HTTP if is_tls else fault.reason)
                 break
             if head is None:
                 self._wait_for_head(data)
@@ -257,7 +260,8 @@ class Downstream:
         """There is no exchange, since there is no request: answer, and write it down."""
         request_id = self.service.ids.new()
         raw = errors.refusal(
-            reason.status, reason, request_id, as_json=False, keep_alive=False, minor=1, head_only=False
+            reason.status, reason, request_id, as_json=False, keep_alive=False, minor=1, head_only=False,
+            fields=self.intake.promised,
         )
         self.write(raw)
         self.service.ledger.enter_bare(self, reason, request_id, len(self.buffer), len(raw))

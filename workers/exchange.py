@@ -181,6 +181,8 @@ class Exchange:
         """Give it the id that upstream, client and log shall see."""
         self.request_id = request_id
         self.id_line = self.answer_lines = f"x-request-id: {request_id}\r\n".encode()
+        if promise := self.downstream.intake.promise:
+            self.answer_lines += promise
 
     def begin(self) -> None:
         """Decide, and act on the verdict."""
@@ -349,7 +351,7 @@ class Exchange:
         head, keep = self.head, self.may_keep_alive()
         raw = errors.fixed(
             said, self.request_id, keep_alive=keep, minor=head.minor, head_only=head.method == "HEAD",
-            fields=fields,
+            fields=fields + self.downstream.intake.promised,
         )
         self._say(raw, said.status)
         self.end(Reason.RESPONDED, keep)
@@ -474,6 +476,7 @@ class Exchange:
         if not self.request_id:
             self.name(self.downstream.service.ids.new())
         keep = reason.value.culprit != "client" and self.may_keep_alive()
+        fields += self.downstream.intake.promised
         document = None
         if self.route is not None and self.route.inference is not None:
             document = metering.refusal_of(self, self.route.inference, status or reason.status, reason)

@@ -211,4 +211,4 @@ def _take_back(exchange: Exchange) -> None:
     exchange.tried, exchange.tried_pools = (), ()
     exchange.pool = None
     exchange.deadline_ns = exchange.try_ns = NEVER
-    exchange.answer_lines = exchange.id_line
+    exchange.answer_lines = exchange.id_line + exchange.downstream.intake.promise

@@ -66,6 +66,7 @@ WRITTEN_ANEW: Final = frozenset({"accept-encoding"})
 
 DROPPED_FROM_ANSWERS: Final[frozenset[str]] = frozenset({"x-request-id", "x-sentinel-reason"})
 """Ours to say, in answers: an upstream cannot claim that the gateway refused."""
+TRANSPORT_SECURITY: Final = "strict-transport-security"
 
 
 class Trust:

@@ -52,8 +52,8 @@ class Intake:
     """What one listener makes of heads; shared by its connections."""
 
     __slots__ = (
-        "_hosts", "_targets", "listener", "name", "open_count", "open_requests", "open_requests_max", "reception",
-        "scheme", "trust", "turnstile",
+        "_hosts", "_targets", "dropped_from_answers", "listener", "name", "open_count", "open_requests",
+        "open_requests_max", "promise", "promised", "reception", "scheme", "trust", "turnstile",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
@@ -63,6 +63,13 @@ class Intake:
         self.trust = forwarded.Trust(listener.trusted_proxies, listener.trusted_hops)
         self.turnstile: Turnstile | None = None  # of a listener whose connections are counted over the fleet
         self.reception: Reception | None = None  # of a listener that serves TLS
+        # What its answers have besides, as fields and as lines, in the place of what an upstream says.
+        said = listener.transport_security
+        self.promised = ((forwarded.TRANSPORT_SECURITY, said),) if said else ()
+        self.promise = f"{forwarded.TRANSPORT_SECURITY}: {said}\r\n".encode() if said else b""
+        self.dropped_from_answers = forwarded.DROPPED_FROM_ANSWERS
+        if said:
+            self.dropped_from_answers |= {forwarded.TRANSPORT_SECURITY}
         self.open_count = 0  # connections
         self.open_requests = 0
         self.open_requests_max = listener.max_open_requests or NEVER

@@ -26,7 +26,6 @@ from sentinel.inference.dialect import Dialect
 from sentinel.inference.fault import InferenceFault
 from sentinel.inference.translate.pairs import Pair
 from sentinel.inference.translate.streams import Stream
-from workers.forwarded import DROPPED_FROM_ANSWERS
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import RESPONSE_BYTES_MAX, RESPONSE_HEADERS_MAX, ResponseHead, build_response, parse_response
@@ -216,7 +215,8 @@ def send(exchange: Exchange, tab: Tab, head: ResponseHead, body: bytes, *, is_cl
     if tab.has_headers:
         exchange.answer_lines += tab.answer_lines(b"")
     keep, status = exchange.may_keep_alive(), head.status
-    raw, framing = build_response(head, exchange.answer_lines, keep, exchange.head.minor, DROPPED_FROM_ANSWERS)
+    dropped = exchange.downstream.intake.dropped_from_answers
+    raw, framing = build_response(head, exchange.answer_lines, keep, exchange.head.minor, dropped)
     exchange.answer_started = True
     exchange.status, exchange.framing, exchange.keep_alive = status, framing, keep
     exchange.bytes_out += len(raw) + len(body)

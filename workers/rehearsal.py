@@ -220,7 +220,7 @@ class House:
             visit, head = _arrived(intake, question, peer)
         except ClientFault as fault:
             refusal = Reject(fault.reason.status, fault.reason, None)
-            answer = _answer(refusal, question.method)
+            answer = _answer(refusal, question.method) + intake.promised
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
         world.verify = self._identities.identify
@@ -236,8 +236,9 @@ class House:
             verdict = world.carry_out(self.table, request, decided, trace)
         if not isinstance(decided, Reject):
             world.let_go(decided.leases)
+        answer = _answer(verdict, request.method) + intake.promised
         return Rehearsal(
-            question, listener, request, verdict, tuple(trace.steps), _answer(verdict, request.method),
+            question, listener, request, verdict, tuple(trace.steps), answer,
             _sent(verdict, visit, self._passports), table=self.table,
         )  # fmt: skip
 

@@ -25,6 +25,7 @@ from sentinel.config.problem import Problems
 from sentinel.config.providers import check_providers, compile_provider, credentials_of
 from sentinel.config.server_tls import MakeTlsFiles, TlsFiles, checked_files, compile_server_tls, uncovered_hosts
 from sentinel.config.source import Source
+from sentinel.config.to_https import redirect_routes, transport_security
 from sentinel.config.upstreams import compile_upstream
 from sentinel.core import plan as p
 from sentinel.core.budgets import is_name, unit_name
@@ -72,6 +73,7 @@ class Compiler:
         filters |= {one.name for one in guardrails} | {one.name for one in api_keys}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, counted
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
+        routes += tuple(redirect_routes(root.one("listeners").all("listener"), len(routes), self.problems))
         self._uncounted(root, (*budgets, *throttles))
         unread_guardrails(root, guardrails, self.problems)
         self._unweighed(root, routes)
@@ -190,7 +192,7 @@ class Compiler:
                 encoded_slash=paths.value("encoded-slash"), double_slash=paths.value("double-slash"),
                 dot_segments=paths.value("dot-segments"), parameters=paths.value("parameters"),
             ),
-            span=block.span,
+            transport_security=transport_security(block, self.problems), span=block.span,
         )  # fmt: skip
 
     def _route(

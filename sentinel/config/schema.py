@@ -232,6 +232,17 @@ LISTENER: Final = Directive(
                           (Argument("hosts", k.HOST, True),), example='names "admin.example.com"'),
             ), is_repeatable=True, example='client-certificates "require" { ca "tls/clients-ca.pem"; }'),
         )),
+        Directive("redirect-to-https", "Send every request to the same place over HTTPS (308), before any route.", children=(
+            _one("port", k.integer(1, 65535), "Where HTTPS is served.", "443"),
+            _one("status", k.integer(301, 308), "How it is said: 308 or 301 for good, 307 or 302 for now. With 301 and 302 clients may ask again by GET.", "308"),
+            Directive("exempt", "Paths that begin with one of these, up to a border between segments, go to the routes.",
+                      (Argument("prefixes", k.PATH, True),), default='"/.well-known/acme-challenge"', example='exempt "/.well-known/acme-challenge" "/healthz"'),
+        )),
+        Directive("hsts", "Tell browsers to come by HTTPS only (Strict-Transport-Security), in every answer of this listener; what an upstream says of it is left off.",
+                  (), (Property("max-age", k.duration("0s"), "For how long they shall remember it.", '"365d"'),
+                       Property("include-subdomains", k.BOOLEAN, "For all names below the host too.", "false"),
+                       Property("preload", k.BOOLEAN, "That browsers may have it built in: hard to take back. Needs a year, and `include-subdomains`.", "false")),
+                  example='hsts max-age="365d"'),
         Directive("limits", "Bounds for what clients may send, and how slowly.", children=(
             _one("max-header-size", k.size("1KiB", "16MiB"), "Octets of a request's head; more is answered 431.", '"32KiB"'),
             _one("max-headers", k.integer(1, 1000), "Header fields of a request; more are answered 431.", "100"),

@@ -128,8 +128,8 @@ class Shared:
     """What all candidates of one match have in common: compiled conditions, verdicts and steps."""
 
     __slots__ = (
-        "answer", "answer_step", "ceilings", "directory", "failed_steps", "gate", "guards", "limits", "purse", "shades",
-        "split", "step", "tests", "trials", "upstream", "wisher",
+        "answer", "answer_step", "ceilings", "directory", "failed_steps", "gate", "guards", "https_port", "limits",
+        "purse", "shades", "split", "step", "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
 
     def __init__(
@@ -153,7 +153,9 @@ class Shared:
         self.wisher = Wisher.of(upstream)
         self.answer: Respond | None = None
         self.answer_step: Step | None = None
+        self.https_port = 0
         if route.respond is not None:
+            self.https_port = route.respond.https_port
             self.answer = Respond(route)
             self.answer_step = (Reason.RESPONDED, route.respond.span, (route.respond.status,))
 
@@ -163,7 +165,8 @@ class Candidate:
 
     __slots__ = (
         "answer", "answer_step", "ceilings", "conditions", "directory", "failed_steps", "gate", "guards", "host",
-        "host_kind", "is_limited", "key", "limits", "match", "path", "path_kind", "pattern", "purse", "rank", "route",
+        "host_kind", "https_port", "is_limited", "key", "limits", "match", "path", "path_kind", "pattern", "purse",
+        "rank", "route",
         "shades", "split", "step", "tests", "trials", "upstream", "wisher",
     )  # fmt: skip
 
@@ -198,6 +201,7 @@ class Candidate:
         self.wisher = shared.wisher
         self.answer = shared.answer
         self.answer_step = shared.answer_step
+        self.https_port = shared.https_port
 
     def host_holds(self, request: Request) -> bool:
         return self.host_kind is HostKind.ANY or host_matches(request.host, self.host)

@@ -78,7 +78,7 @@ def decide_now(table: RouteTable, request: Request, world: World, trace: Trace) 
     if candidate is None:
         return table.no_route
     if not candidate.is_limited:
-        return respond(candidate, trace) or forward(table, candidate, request, world, trace)
+        return respond(candidate, request, trace) or forward(table, candidate, request, world, trace)
     if candidate.gate is not None:
         stopped = authenticate(candidate, candidate.gate, request, world, trace)
         if stopped is not None:
@@ -121,9 +121,9 @@ def _admitted(
     if errand is not None:
         verdict = forward_to(table, candidate, errand, request, world, trace, appraisal)
     else:
-        verdict = respond(candidate, trace) or forward(table, candidate, request, world, trace, appraisal)
+        verdict = respond(candidate, request, trace) or forward(table, candidate, request, world, trace, appraisal)
     if type(verdict) is Respond:  # the route's own, which all its requests share
-        return Respond(verdict.route, fields)
+        return Respond(verdict.route, verdict.fields + fields)
     verdict.fields = fields
     return verdict
 

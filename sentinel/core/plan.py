@@ -69,12 +69,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Respond:
-    """A fixed answer; header names lower case."""
+    """A fixed answer; header names lower case. https_port: where the same is to be asked for over HTTPS; 0: nowhere."""
 
     status: int
     body: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     span: Span = NOWHERE
+    https_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -722,6 +723,7 @@ class Listener:
     trusted_hops: int = 0  # how many X-Forwarded-For entries from the right may be believed; 0: all trusted ones
     proxy_protocol: Literal["off", "v1", "v2", "any"] = "off"
     path_rules: PathRules = PathRules()
+    transport_security: str = ""  # what answers have as Strict-Transport-Security; "": nothing
     span: Span = NOWHERE
 
     @property

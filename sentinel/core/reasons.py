@@ -155,6 +155,7 @@ class Reason(Enum):
     CLIENT_SECURED = Meaning(140, "client-secured", 0, "none", "the client's connection is encrypted; how, which name it asked for, and whose certificate it showed", "nothing to do")
     MISDIRECTED = Meaning(141, "misdirected", 421, "client", "the request is for a host that is served on other terms (client certificates) than the name that its connection asked for", "ask for the host over a connection of its own, whose SNI names it")
     CERTIFICATE_REFUSED = Meaning(142, "certificate-refused", 403, "client", "the client's certificate is vouched for, and has none of the names that `san` of `client-certificates` admits, or has expired since the session began", "use a certificate with such a name, or add the name to `san`")
+    TLS_ON_PLAIN_HTTP = Meaning(143, "tls-on-plain-http", 400, "client", "a TLS handshake was sent to a listener that serves plain HTTP", "use http:// for this port, or give the listener a `tls` block")
 
     # What the trace measures.
     ATTEMPTED = Meaning(110, "attempted", 0, "none", "one try at an endpoint: over which connection, when, for how long, and how it ended", "nothing to do; if tries fail or are slow, look at the endpoint")

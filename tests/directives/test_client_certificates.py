@@ -107,8 +107,13 @@ def test_who_shows_no_certificate_or_a_strangers_is_refused(tmp_path: Path, pape
 @pytest.mark.directive("listener/tls/client-certificates/crl")
 def test_a_certificate_that_was_taken_back_is_refused(tmp_path: Path, papers: Path) -> None:
     with serving(tmp_path, listener=listener(papers, f'require crl "{papers}/crl.pem"')) as worker:
-        assert get(connected(worker, context_of(ANNE))) == (200, "")
+        anne = connected(worker, context_of(ANNE))
+        assert get(anne) == get(anne) == (200, "")
         assert "CERTIFICATE_REVOKED" in alert(worker, BERT)
+        wait_until(lambda: len(list(worker.region.journal_read())) == 2, "both are recorded")
+        steps = [decode(one).steps[0] for one in worker.region.journal_read()]
+        assert {step.reason_number for step in steps} == {Reason.CLIENT_SECURED.number}
+        assert sorted(len(step.details) for step in steps) == [2, 6], "the second time it is said in brief"
 
 
 @pytest.mark.directive("listener/tls/client-certificates/san")

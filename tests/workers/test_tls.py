@@ -12,6 +12,7 @@ from shm.region import Counter
 from tests.workers.authority import self_signed
 from tests.workers.child import MS, Client, Worker, upstream_of, wait_until, working
 from tests.workers.origin import Conversation, echo, fields_of, scripted
+from tests.workers.test_hello import hello_of
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,15 @@ def test_plain_http_on_a_tls_port_is_told_so(tmp_path: Path, tls: Tls) -> None:
         assert client.is_closed()
         assert worker.log(1)[0]["reason"] == "plain-http-on-tls"
         assert secure(worker, tls).get("/fixed").status == 200
+
+
+def test_tls_on_a_port_of_plain_http_is_told_so(tmp_path: Path) -> None:
+    with working(upstream_of(1), tmp_path) as worker:
+        answer = Client(worker.port).send(hello_of("localhost")).answer()
+        assert (answer.status, answer.fields["x-sentinel-reason"]) == (400, "tls-on-plain-http")
+        with pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
+            ssl.create_default_context().wrap_socket(Client(worker.port).socket, server_hostname="localhost")
+        assert [line["reason"] for line in worker.log(2)] == ["tls-on-plain-http"] * 2
 
 
 def test_handshakes_that_fail_or_never_begin_are_ended_and_counted(tmp_path: Path, tls: Tls) -> None:
