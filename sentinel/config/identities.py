@@ -83,7 +83,8 @@ def check_who(root: Block, plan: p.Plan, problems: Problems) -> None:
                 _unclaimed(part[6:], one.span, [one], problems, f" for `{name}`")
     blocks = {block.args[0]: block for block in root.one("filters").children if block.args}
     lines = [line for route in plan.routes if route.models is not None for line in route.models.lines]
-    for route, block in zip(plan.routes, root.one("routes").all("route"), strict=True):
+    # Behind those that were written are those that stand for something else, and ask for nobody (config.to_https).
+    for route, block in zip(plan.routes, root.one("routes").all("route"), strict=False):
         found = [gates[name] for name in route.filters if name in gates]
         named = (*route.filters, *(name for line in lines if route.models and line in route.models.lines
                                    for name in line.filters))  # fmt: skip
