@@ -219,6 +219,8 @@ LISTENER: Final = Directive(
             _one("profile", k.one_of("modern", "intermediate"), "Mozilla's: `intermediate` is TLS 1.2 and 1.3 with forward secrecy and "
                  "authenticated ciphers, for clients of the last ten years; `modern` is TLS 1.3 alone.", '"intermediate"'),
             _one("min-version", k.one_of("1.2", "1.3"), "The oldest version that is spoken. Without it: the profile's.", example='min-version "1.3"'),
+            _one("watch", k.BOOLEAN, "Look after all files of this block, and reload by itself when they have changed, with the same checks: new connections get the "
+                 "new certificates. What is not accepted is told, and what served serves on. A configuration that has changed besides is left alone.", "false"),
             Directive("client-certificates", "Whether clients have to show a certificate (`require`), or may (`optional`): one that is valid now and vouched for by "
                       "somebody who is trusted. Several are for different `names`. A request for a host on other terms than the name that its connection asked "
                       "for is answered 421.", (Argument("mode", k.one_of("require", "optional")),), children=(

@@ -7,10 +7,12 @@ could ever be served, and hosts that are routed to while no certificate names th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from typing import Any, Final, Protocol
 
-from sentinel.config.check import Block
+from sentinel.config.check import Block, beside
 from sentinel.config.problem import Problems
 from sentinel.config.source import Source
 from sentinel.core import plan as p
@@ -96,8 +98,28 @@ def compile_server_tls(block: Block, files: TlsFiles, problems: Problems) -> p.T
     _divided(clients, problems)
     return p.Tls(
         certificates, unknown_name=unknown, profile=profile, min_version=minimum, client_certificates=clients,
-        span=block.span,
+        watched=_watched(block, certificates, clients) if block.value("watch") else (), span=block.span,
     )  # fmt: skip
+
+
+def _watched(
+    block: Block, certificates: Sequence[p.Certificate], clients: Sequence[p.ClientCertificates]
+) -> tuple[p.WatchedFile, ...]:
+    """All files of the block, and what was in them."""
+    found: dict[str, str] = {}
+    shared = block.one("key")
+    for written, one in zip(block.all("certificate"), certificates, strict=True):
+        found[_path(written)] = one.chain_pem
+        found[_path(written.one("key") if written.has("key") else shared)] = one.key_pem
+    for written, terms in zip(block.all("client-certificates"), clients, strict=True):
+        found[_path(written.one("ca"))] = terms.ca_pem
+        if written.has("crl"):
+            found[_path(written.one("crl"))] = terms.crl_pem
+    return tuple(p.WatchedFile(path, sha256(text.encode()).hexdigest()) for path, text in found.items())
+
+
+def _path(named: Block) -> str:
+    return os.path.abspath(beside(named.span.file, named.args[0]))
 
 
 def _client_certificates(block: Block, files: TlsFiles) -> p.ClientCertificates:

@@ -671,6 +671,14 @@ class ClientCertificates:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedFile:
+    """A file of certificates that control looks after, and the SHA-256 (hex) of what was in it."""
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """What a listener serves over TLS. The first certificate is for whoever names nobody, or somebody unknown.
 
@@ -683,6 +691,7 @@ class Tls:
     profile: Literal["modern", "intermediate"] = "intermediate"
     min_version: Literal["", "1.2", "1.3"] = ""
     client_certificates: tuple[ClientCertificates, ...] = ()
+    watched: tuple[WatchedFile, ...] = ()
     span: Span = NOWHERE
 
 

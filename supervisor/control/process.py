@@ -49,6 +49,7 @@ from supervisor.control.running import PlanFault, RunningPlan
 from supervisor.control.serving import Serving
 from supervisor.control.store import PlanStore
 from supervisor.control.thresholds import Thresholds
+from supervisor.control.watching import Concierge
 
 BREATH_S = 2.0
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
@@ -82,6 +83,7 @@ class ControlProcess:
         self.reloader = Reloader(
             self.fleet, self.running, PlanStore(environment.run_dir), compiler.compile, Gate(self.journal)
         )
+        self.concierge = Concierge(self.reloader, self.audit, lambda: self.running.plan)
 
     async def run(self) -> int:
         """Work until told to end, or until the supervisor is gone; returns the exit status."""
@@ -104,6 +106,7 @@ class ControlProcess:
             self._start(self.retention.run())
             self._start(self.books.run())
             self._start(self.thresholds.run())
+            self._start(self.concierge.run())
             self._start(self._end_with_supervisor(serving))
             await serving.wait()
         for task in self._tasks:

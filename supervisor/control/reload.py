@@ -12,7 +12,8 @@ Rule 3: every way to end has one word (`Outcome.outcome`), one HTTP status and o
     counter, and nothing changes unless the word is `serving` or `canary`.
 Rule 4: a gate (gate.py), if what runs has one, is asked before the supervisor is; nobody passes it but by
     `force`, and that is in the answer and in the audit log.
-Rule 5: the same content again is a reload like any other (an operator who asks
+Rule 5: a renewal (watching.py) is a reload that may change certificates, and nothing else.
+Rule 6: the same content again is a reload like any other (an operator who asks
     for new workers gets them), unless `if_changed` was said.
 """
 
@@ -38,6 +39,7 @@ from supervisor.control.store import PlanStore
 
 WAITING_MAX = 16
 PREVIEWS_MAX = 4
+CHANGED_BESIDES: Final = "the configuration has changed besides; `sentinelctl reload` takes both"
 
 Word = Literal[
     "serving", "canary", "accepted", "valid", "unchanged",
@@ -119,6 +121,17 @@ class Reloader:
         finally:
             self._waiting_count -= 1
 
+    async def renew(self, kept: Callable[[Plan], Plan]) -> Outcome:
+        """A reload by itself, of what has changed beside what is `kept` of a plan, which must be as it runs."""
+        if self._waiting_count >= WAITING_MAX:
+            return self._count(Outcome(outcome="busy", why=f"{WAITING_MAX} reloads are waiting already"))
+        self._waiting_count += 1
+        try:
+            async with self._turn:
+                return self._count(await self._try(Options(if_changed=True), kept))
+        finally:
+            self._waiting_count -= 1
+
     async def hang_up(self) -> Outcome | None:
         """What SIGHUP does: a reload, or nothing when one that was asked for by SIGHUP still waits."""
         if self._is_hangup_waiting:
@@ -133,15 +146,15 @@ class Reloader:
         finally:
             self._turn.release()
 
-    async def _try(self, options: Options) -> Outcome:
+    async def _try(self, options: Options, kept: Callable[[Plan], Plan] | None = None) -> Outcome:
         """A fault of ours ends this reload, and neither the fleet nor the next reload."""
         try:
-            return await self._take_turn(options)
+            return await self._take_turn(options, kept)
         except Exception as error:
             traceback.print_exc()
             return Outcome(outcome="internal", why=f"a fault in the control process: {type(error).__name__}: {error}")
 
-    async def _take_turn(self, options: Options) -> Outcome:
+    async def _take_turn(self, options: Options, kept: Callable[[Plan], Plan] | None) -> Outcome:
         compiled = await asyncio.to_thread(self._compile_now, options.dry)
         if isinstance(compiled, Invalid):
             return _invalid(compiled)
@@ -151,6 +164,10 @@ class Reloader:
         if options.dry:
             return about
         try:
+            if kept is not None:
+                running = await self._running.follow(await self._fleet.status())
+                if running is None or kept(running) != kept(compiled.plan):
+                    return _replace(about, outcome="refused", why=CHANGED_BESIDES)
             finding = await self._judged(compiled.plan, is_forced=options.force)
             if finding is not None and not options.force:
                 diff = finding.report.to_dict()
