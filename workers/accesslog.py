@@ -136,7 +136,7 @@ class AccessLog:
         if self._destination == "-":
             fd = os.dup(1)
         else:
-            fd = os.open(self._destination, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            fd = os.open(self._destination, _way_of(self._destination) | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd
@@ -179,3 +179,11 @@ class AccessLog:
                 self._torn = start > 0 and chunk[start - 1 : start] != b"\n"
                 return
         self._torn = False
+
+
+def _way_of(path: str) -> int:
+    """A named pipe is opened for reading as well: so it is there before its reader is, and while he is away."""
+    try:
+        return os.O_RDWR if stat.S_ISFIFO(os.stat(path).st_mode) else os.O_WRONLY
+    except OSError:
+        return os.O_WRONLY

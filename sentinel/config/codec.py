@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
+from sentinel.core.conditions import SECRET_FIELDS
 from sentinel.core.plan import Plan
 
 REDACTED: Final = "(redacted)"
@@ -53,10 +54,20 @@ def redacted(plan: Plan) -> dict[str, Any]:
         if upstream["sticky"]:
             upstream["sticky"]["secrets"] = [REDACTED] * len(upstream["sticky"]["secrets"])
     for route in document["routes"]:
+        for match in route["matches"]:
+            _redact_conditions(match["conditions"])
         for line in route["models"]["lines"] if route["models"] else ():
             _redact(line["provider"])
     shown: dict[str, Any] = hide(document, hidden)
     return shown
+
+
+def _redact_conditions(conditions: list[dict[str, Any]]) -> None:
+    """Without what a request has to show as a password or a key."""
+    for one in conditions:
+        if one["kind"] in ("header", "header-regex") and one["name"] in SECRET_FIELDS:
+            one["values"] = [REDACTED] * len(one["values"])
+        _redact_conditions(one["parts"])
 
 
 def _redact(provider: dict[str, Any] | None) -> None:

@@ -31,6 +31,10 @@ from sentinel.core.request import Request
 Test = Callable[[Request], bool]
 """The compiled form of a condition."""
 
+SECRET_FIELDS: Final = frozenset({
+    "authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token",
+})  # fmt: skip
+"""What their values say is nobody's to read: they are shown to no one, whoever said them."""
 ESCAPES: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sentinel.core.conditions import SECRET_FIELDS
 from sentinel.core.identity import Finding, identity_of, recognised
 from sentinel.core.path import BadTarget, normalise
 from sentinel.core.plan import Plan
@@ -19,7 +20,7 @@ from sentinel.core.record import Record
 from sentinel.core.request import Request
 from sentinel.explain.diff import Case, Early
 from sentinel.explain.treatment import Kind
-from sentinel.explain.words import SECRET_FIELDS, STOPPED_AT_GATES
+from sentinel.explain.words import STOPPED_AT_GATES
 
 BY_MODEL: Final = frozenset({Reason.MODEL_ROUTED.word, Reason.MODEL_UNKNOWN.word, Reason.MODEL_DEFAULTED.word})
 SETTLED: Final = frozenset({Reason.TOKENS_REPORTED.word, Reason.TOKENS_COUNTED.word})

@@ -10,16 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sentinel.core.balance.reports import said
-from sentinel.core.conditions import compile_condition, field_values, query_values
+from sentinel.core.conditions import SECRET_FIELDS, compile_condition, field_values, query_values
 from sentinel.core.plan import Condition
 from sentinel.core.reasons import BY_NUMBER, Reason
 from sentinel.core.request import Request
 
 SHOWN_MAX: Final = 80  # characters of one value
 VALUES_MAX: Final = 6  # alternatives that are listed
-SECRET_FIELDS: Final = frozenset({
-    "authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token",
-})  # fmt: skip
 
 
 GUARDED: Final = {

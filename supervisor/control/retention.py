@@ -18,7 +18,9 @@ Rule 4: whether a record is in the sample follows from its request id alone: of 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import stat
 import sys
 import time
 import zlib
@@ -132,8 +134,12 @@ class Retention:
         if not lines:
             return
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            # Not to be kept waiting by a pipe that nobody reads; what is no file is not written to.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(path, flags, 0o640)
             try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise OSError(errno.EINVAL, "this is no file, so records cannot be kept in it")
                 written = self._write(descriptor, lines)
             finally:
                 os.close(descriptor)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinel.config import encode_plan, fingerprint, load_text
+from sentinel.config import encode_plan, fingerprint, load_text, redacted
 from sentinel.core import plan as p
 from workers.planload import PlanFault, load_plan
 
@@ -58,6 +58,17 @@ def test_another_version_and_a_changed_file_are_refused(tmp_path: Path) -> None:
     for broken in (b"", b"{}", b'{"version":1}', content[: len(content) // 2]):
         with pytest.raises(PlanFault):
             load_plan(stored(tmp_path, broken), fingerprint(broken))
+
+
+def test_what_a_request_has_to_show_is_not_shown() -> None:
+    plan = plan_of(
+        'schema-version "1.0"\nlisteners { listener "web" { address "127.0.0.1:8080"; }; }\n'
+        'routes { route "r" { matches { header "Authorization" "Bearer xyzzy"; header "x-a" "seen"; '
+        'any { not { header "x-api-key" regex="plugh.*"; }; header "cookie"; }; }; respond 200; }; }'
+    )
+    shown = str(redacted(plan))
+    assert "xyzzy" not in shown and "plugh" not in shown and "seen" in shown and "x-api-key" in shown
+    assert "xyzzy" in str(plan), "what decides knows it"
 
 
 def test_what_nobody_wrote_is_what_the_plan_assumes() -> None:

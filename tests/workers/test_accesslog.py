@@ -47,6 +47,18 @@ def test_no_octet_can_forge_a_line(tmp_path: Path, text: str) -> None:
     assert b"\x1b" not in lines[0] and b"\x00" not in lines[0]
 
 
+def test_a_named_pipe_is_there_before_its_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    log = AccessLog(str(tmp_path / "log"), 1 << 20, lambda count: None)
+    put(log, entry("/1"))
+    with open(tmp_path / "log", "rb", buffering=0) as reader:
+        assert json.loads(reader.read(65536))["path"] == "/1"
+    put(log, entry("/2"))  # between two readers
+    with open(tmp_path / "log", "rb", buffering=0) as reader:
+        assert json.loads(reader.read(65536))["path"] == "/2"
+        log.close(5)
+
+
 def test_a_full_pipe_drops_lines_counts_them_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

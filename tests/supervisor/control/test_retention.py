@@ -152,6 +152,20 @@ def test_a_full_disk_costs_lines_which_are_counted(
     assert capsys.readouterr().err.count("\n") == 1, "it is said, but not with every batch"
 
 
+def test_a_pipe_keeps_nobody_waiting(region: Region, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slot = claimed(region)
+    os.mkfifo(tmp_path / "pipe")
+    retention = clerk(region, tmp_path)
+    write(region, slot, 1)
+    retention.turn(keeping(tmp_path / "pipe"))
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write(region, slot, 1)
+    retention.turn(keeping(tmp_path / "pipe"))
+    assert os.read(reader, 100) == b"" and retention.statistics() == Kept(0, 0, 2)
+    os.close(reader)
+    assert "pipe" in capsys.readouterr().err
+
+
 def test_a_line_that_was_cut_off_is_taken_back(
     region: Region, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
