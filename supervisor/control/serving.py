@@ -10,14 +10,17 @@ in the queue for the next control process.
 uvicorn's handling of signals is turned off: there is one handler, and it stops both.
 
 Whoever connects and says nothing holds one of few places. uvicorn waits for ever for a head and
-for a body; `Impatient` does not.
+for a body; `Impatient` does not. It also logs each request that it refuses or cannot read; `Seldom` lets one
+such line a minute through, so that nobody fills a log by knocking.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
+import time
 from collections.abc import Generator, Iterable
 from types import TracebackType
 
@@ -37,6 +40,33 @@ REQUEST_S = 10.0
 KEEP_ALIVE_S = 30
 GRACE_S = 3
 """Answers in flight get this long at the end. Whoever waits for a reload then asks the next control process."""
+
+
+SELDOM_S = 60.0
+MESSAGES_MAX = 64
+
+
+class Seldom(logging.Filter):
+    """Lets a warning through once in a while, with how many were held back since; what is worse always passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[object, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            return True
+        now_s = time.monotonic()
+        told_s, held = self._told.get(record.msg, (-SELDOM_S, 0))
+        if now_s - told_s < SELDOM_S:
+            self._told[record.msg] = told_s, held + 1
+            return False
+        if len(self._told) >= MESSAGES_MAX:
+            self._told.clear()
+        self._told[record.msg] = now_s, 0
+        if held:
+            record.msg = f"{record.msg} ({held} more of these in the meantime)"
+        return True
 
 
 class Impatient(H11Protocol):
@@ -83,9 +113,11 @@ class Serving:
     def __init__(self, doors: Iterable[tuple[socket.socket, ASGIApp]]) -> None:
         self._doors = [(connection, _server(app)) for connection, app in doors]
         self._tasks: list[asyncio.Task[None]] = []
+        self._seldom = Seldom()
 
     async def __aenter__(self) -> Serving:
         loop = asyncio.get_running_loop()
+        logging.getLogger("uvicorn.error").addFilter(self._seldom)
         self._tasks = [loop.create_task(server.serve([connection])) for connection, server in self._doors]
         return self
 
@@ -94,6 +126,7 @@ class Serving:
     ) -> None:
         self.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        logging.getLogger("uvicorn.error").removeFilter(self._seldom)
 
     def stop(self) -> None:
         """Accept no more, finish what is in flight."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import Any
 
 import pytest
 
 from supervisor.control import serving
-from supervisor.control.serving import Serving
+from supervisor.control.serving import Seldom, Serving
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -65,3 +66,33 @@ def test_a_whole_request_is_answered_and_its_connection_kept(monkeypatch: pytest
             return seen
 
     assert asyncio.run(scene()) == [b"HTTP/1.1 200 OK"] * 2
+
+
+def test_whoever_knocks_again_and_again_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        door = socket.create_server(("127.0.0.1", 0))
+        async with Serving([(door, app)]):
+            for _ in range(20):
+                assert b"400 Bad Request" in await talk(door.getsockname()[1], b"what\r\n\r\n")
+
+    asyncio.run(scene())
+    assert [one.getMessage() for one in caplog.records] == ["Invalid HTTP request received."]
+
+
+def test_what_was_held_back_is_told_with_the_next_and_errors_always() -> None:
+    seldom, said = Seldom(), []
+
+    def log(level: int, text: object) -> None:
+        record = logging.LogRecord("uvicorn.error", level, "", 0, text, (), None)
+        if seldom.filter(record):
+            said.append(record.getMessage())
+
+    for _ in range(3):
+        log(logging.WARNING, "refused")
+        log(logging.ERROR, "broken")
+    seldom._told = {text: (told_s - serving.SELDOM_S, held) for text, (told_s, held) in seldom._told.items()}
+    log(logging.WARNING, "refused")
+    assert said == ["refused", *["broken"] * 3, "refused (2 more of these in the meantime)"]
+    for number in range(10_000):
+        log(logging.WARNING, number)
+    assert len(seldom._told) <= serving.MESSAGES_MAX
