@@ -85,6 +85,8 @@ class Counter(IntEnum):
     TLS_TIMEOUT = 49
     TLS_UNKNOWN_NAME = 50
     TLS_CLIENT_CERTIFICATE = 51
+    JWKS_FETCHES = 52
+    JWKS_FAILURES = 53
 
 
 assert max(Counter) < COUNTERS_MAX, "every counter has a cell"

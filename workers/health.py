@@ -38,6 +38,7 @@ from workers.asking import Found, ask_inference, ask_load
 from workers.handshakes import HandshakeFault, Handshaker, open_streams
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import parse_response
+from workers.keyrings import Keyring
 from workers.pool import EXHAUSTED
 
 if TYPE_CHECKING:
@@ -132,15 +133,21 @@ class Round:
             (group.upstream.load_report, place)
             for group in groups if group.upstream.load_report is not None for place in group.places
         ]  # fmt: skip
+        by_name = {group.upstream.name: group for group in groups}
+        self._keyrings = [
+            Keyring(service, one, one.keys_from, by_name[one.keys_from.upstream])
+            for one in service.plan.jwts if one.keys_from is not None
+        ]  # fmt: skip
         self._compared = [(group.upstream.outlier, group) for group in groups if group.upstream.outlier is not None]
         self._seats = asyncio.Semaphore(AT_ONCE)
+        self._has_work = bool(self._checked or self._compared or self._read or self._keyrings)
         self._tasks: list[asyncio.Task[None]] = []
         self._renewed_ns = 0
 
     def tick(self, now_ns: int) -> None:
         """Lead, if nobody of this generation does, and begin or end the round accordingly."""
         service = self._service
-        if now_ns - self._renewed_ns < RENEW_NS or not (self._checked or self._compared or self._read):
+        if now_ns - self._renewed_ns < RENEW_NS or not self._has_work:
             return
         self._renewed_ns = now_ns
         region = service.region
@@ -154,6 +161,7 @@ class Round:
             create = service.loop.create_task
             self._tasks = [create(self._keep_asking(check, place)) for check, place in self._checked]
             self._tasks += [create(self._keep_reading(rule, place)) for rule, place in self._read]
+            self._tasks += [create(one.keep_fetching()) for one in self._keyrings]
             self._tasks += [create(self._keep_comparing(rule, group)) for rule, group in self._compared]
 
     def stop(self) -> None:

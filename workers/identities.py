@@ -10,6 +10,7 @@ Rules:
 2. One credential is one value: a field that comes twice, or a key with a comma in it, is no key. What is presented in
    two places is read in the first of them that the filter names.
 3. Of what was refused nothing is remembered and nothing is written down.
+4. Tokens are workers.tokens' affair. Here they are only found.
 """
 
 from __future__ import annotations
@@ -21,37 +22,62 @@ from typing import Final
 from sentinel.core.conditions import query_values
 from sentinel.core.gates import Authenticator, gates_of
 from sentinel.core.identity import MISSING, Finding, Identity, recognised
-from sentinel.core.plan import ApiKey, Plan
+from sentinel.core.plan import ApiKey, Jwt, Plan
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
+from workers.keyrings import want
+from workers.tokens import TokenBook
 
 KEY_CHARS_MAX: Final = 4096
 """A longer one is no key; the head is bounded, and hashing it would still be work."""
 TWICE: Final = Finding(Reason.KEY_UNKNOWN, None, "there are two of them")
 TOO_LONG: Final = Finding(Reason.KEY_UNKNOWN, None, "it is too long")
 STRANGE: Final = Finding(Reason.KEY_UNKNOWN)
+TWO_TOKENS: Final = Finding(Reason.TOKEN_MALFORMED, None, "there are two of them")
+WANT_NS: Final = 1_000_000_000
+"""How often a worker says that it needs other keys."""
 
 
 class Identities:
     """Finds out who asks, for all authenticators of a plan. `secret`: of this process, and of nobody else."""
 
-    __slots__ = ("_books", "_secret")
+    __slots__ = ("_books", "_secret", "_tokens", "_wanted_ns")
 
     def __init__(self, plan: Plan, secret: bytes = b"") -> None:
         self._secret = secret or os.urandom(32)
-        self._books = {name: self._book(one) for name, one in gates_of(plan).items()}
+        gates = gates_of(plan).values()
+        self._books = {one.name: self._book(one) for one in gates if isinstance(one, ApiKey)}
+        run_dir = plan.system.run_dir
+        self._tokens = {one.name: TokenBook(one, self._secret, run_dir) for one in gates if isinstance(one, Jwt)}
+        self._wanted_ns = 0
 
-    def identify(self, one: Authenticator, request: Request) -> Finding:
-        """Who asks, by what the request shows to this authenticator."""
+    def identify(self, one: Authenticator, request: Request, now_s: float = 0) -> Finding:
+        """Who asks, by what the request shows to this authenticator. now_s 0: at the present time."""
         shown = presented(one.read_from, request)
         if shown is None:
             return MISSING
+        if type(one) is Jwt:
+            return self._tokens[one.name].identify(shown, now_s) if shown else TWO_TOKENS
         if not shown:
             return TWICE
         if len(shown) > KEY_CHARS_MAX:
             return TOO_LONG
         digest = sha256(shown.encode("latin-1", "replace")).digest()
         return self._books[one.name].get(self._kept(digest), STRANGE)
+
+    def tick(self, now_ns: int) -> None:
+        """Say which keys are needed that are not there."""
+        if now_ns - self._wanted_ns < WANT_NS:
+            return
+        self._wanted_ns = now_ns
+        for book in self._tokens.values():
+            if book.is_wanted and book.path:
+                book.is_wanted = False
+                want(book.path)
+
+    @property
+    def has_tokens(self) -> bool:
+        return bool(self._tokens)
 
     def _book(self, one: ApiKey) -> dict[bytes, Finding]:
         book: dict[bytes, Finding] = {}

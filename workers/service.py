@@ -94,6 +94,8 @@ class Service:
         self._tracebacks = TRACEBACKS_PER_TICK
         for chore in (self.log.tick, self.ledger.tick, self.world.sweep, self.round.tick, self._expire):
             self.ticker.add(chore)
+        if self.identities.has_tokens:
+            self.ticker.add(self.identities.tick)
         if any(route.shadows for route in plan.routes):
             self.ticker.add(self.shadows.tick)
         loop.set_exception_handler(self._loop_fault)

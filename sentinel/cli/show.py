@@ -67,6 +67,9 @@ def status(document: Document) -> None:
     if last.get("outcome") in ("refused", "rolled-back", "invalid", "internal"):
         text = Text.assemble("last reload ", _state(last["outcome"]), f": {last.get('why', '')}")
         console.print(text, soft_wrap=True)
+    for name, age_s in (document.get("keys") or {}).items():
+        told = "were never fetched" if age_s is None else f"were fetched {duration(age_s * 1000)} ago"
+        console.print(Text(f"keys of {name} {told}", style=MEDIUM if age_s is None else ""), soft_wrap=True)
     workers(document.get("workers") or [])
     for obituary in (document.get("obituaries") or [])[-5:]:
         console.print(Text(f"died: {_flat(obituary)}"), soft_wrap=True)

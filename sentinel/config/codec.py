@@ -53,6 +53,9 @@ def redacted(plan: Plan) -> dict[str, Any]:
             upstream["tls"]["key_pem"] = REDACTED
         if upstream["sticky"]:
             upstream["sticky"]["secrets"] = [REDACTED] * len(upstream["sticky"]["secrets"])
+    for gate in document["api_keys"]:
+        for key in gate["keys"]:
+            key["digests"] = [REDACTED] * len(key["digests"])
     for route in document["routes"]:
         for match in route["matches"]:
             _redact_conditions(match["conditions"])

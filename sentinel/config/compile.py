@@ -19,7 +19,7 @@ from typing import Any
 
 from sentinel.config.check import Block, meant
 from sentinel.config.guarding import compile_guardrail, unread_guardrails
-from sentinel.config.identities import AUTHENTICATORS, check_who, compile_api_key
+from sentinel.config.identities import AUTHENTICATORS, check_who, compile_api_key, compile_jwt, with_claims
 from sentinel.config.pricing import read_book
 from sentinel.config.problem import Problems
 from sentinel.config.providers import check_providers, compile_provider, credentials_of
@@ -67,10 +67,14 @@ class Compiler:
         throttles = tuple(self._token_limit(block) for block in root.one("filters").all("token-limit"))
         guardrails = tuple(compile_guardrail(block, self.problems) for block in root.one("filters").all("guardrail"))
         api_keys = tuple(compile_api_key(block, self.problems) for block in root.one("filters").all("api-key"))
+        jwts = with_claims(root, tuple(
+            compile_jwt(block, {one.name for one in upstreams}, self.source, self.problems)
+            for block in root.one("filters").all("jwt")
+        ))  # fmt: skip
         self._filter_names(root.one("filters"))
         counted = {one.name for one in budgets} | {one.name for one in throttles}
         filters = {one.name for one in limits} | {one.name for one in ceilings} | counted
-        filters |= {one.name for one in guardrails} | {one.name for one in api_keys}
+        filters |= {one.name for one in guardrails} | {one.name for one in api_keys} | {one.name for one in jwts}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, counted
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         routes += tuple(redirect_routes(root.one("listeners").all("listener"), len(routes), self.problems))
@@ -92,7 +96,7 @@ class Compiler:
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
             concurrency_limits=ceilings, token_budgets=budgets, token_limits=throttles, guardrails=guardrails,
-            api_keys=api_keys, prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
+            api_keys=api_keys, jwts=jwts, prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
         check_who(root, plan, self.problems)
         return plan
@@ -634,6 +638,7 @@ class Compiler:
     def _unused(self, root: Block, listeners: tuple[p.Listener, ...], routes: tuple[p.Route, ...]) -> None:
         """What is allowed and probably not meant."""
         used = {name for route in routes for name in route.upstream_names}
+        used |= {keys.value("upstream") for one in root.one("filters").all("jwt") for keys in one.all("keys")}
         used |= {shadow.upstream for route in routes for shadow in route.shadows}
         for block in root.one("upstreams").all("upstream"):
             if block.args and block.args[0] not in used:

@@ -7,22 +7,27 @@ holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
-from sentinel.config.check import Block, meant
+from sentinel.config.check import Block, beside, meant
 from sentinel.config.kinds import FRAMING
 from sentinel.config.problem import Problems
+from sentinel.config.source import Source, why
 from sentinel.core import plan as p
 from sentinel.core.gates import Authenticator, gates_of
+from sentinel.core.jwks import read_jwks
 from sentinel.core.span import Span
 
 DASHES_MAX: Final = 6
 """Of a header's name: each may be sent as `_`, and all spellings are left off."""
 OWN: Final = FRAMING | {"authorization", "cookie", "proxy-authorization", "accept-encoding"}
 """Fields that say something else."""
-AUTHENTICATORS: Final = ("api-key",)
+AUTHENTICATORS: Final = ("api-key", "jwt")
 """Directives of filters that find out who asks."""
+CLAIMING: Final = ("key", "tenant", "header")
+"""Directives whose arguments name claims."""
 WHO: Final = ("identity", "claim")
 """Parts of keys that need somebody who finds it out."""
 
@@ -43,6 +48,75 @@ def compile_api_key(block: Block, problems: Problems) -> p.ApiKey:
         read_from=tuple(dict.fromkeys(one for one in block.one("read-from").args if one)),
         is_forwarded=bool(block.value("forward-credential")), passed_on=_passed_on(block, problems), span=block.span,
     )  # fmt: skip
+
+
+def compile_jwt(block: Block, upstreams: Collection[str], source: Source, problems: Problems) -> p.Jwt:
+    keys = block.one("keys")
+    said = [name for name in ("file", "upstream") if keys.has(name)]
+    text, fetched = "", None
+    if not block.has("keys") and not block.is_faulty:
+        remedy = 'add `keys { upstream "login"; }`, or `keys { file "keys.json"; }`'
+        problems.add(block.span, "nobody knows the issuer's keys", remedy)
+    elif len(said) != 1 and not keys.is_faulty:
+        problems.add(keys.span, "keys come from a `file` or from an `upstream`", "name one of the two")
+    elif said == ["file"]:
+        text = _keys_json(keys, source, problems)
+        for name in ("path", "every", "timeout"):
+            if keys.has(name):
+                problems.add(keys.one(name).span, f"`{name}` has no effect where nothing is fetched", "remove it")
+    elif said == ["upstream"]:
+        name = keys.value("upstream")
+        if name is not None and name not in upstreams:
+            remedy = meant(name, sorted(upstreams)) or f'add `upstream "{name}" {{ … }}` to `upstreams`'
+            problems.add(keys.one("upstream").arg_spans[0], f"there is no upstream `{name}`", remedy)
+        path, every_ns, timeout_ns = (keys.value(one) for one in ("path", "every", "timeout"))
+        fetched = p.KeysFrom(name or "", path or "/", every_ns or 1, timeout_ns or 1)
+    return p.Jwt(
+        name=block.args[0] if block.args and block.args[0] else "", issuer=block.value("issuer") or "",
+        audiences=_listed(block, "audience"), algorithms=_listed(block, "algorithms"), keys_json=text,
+        keys_from=fetched, leeway_ns=block.value("leeway") or 0, subject_claim=block.value("subject") or "sub",
+        read_from=_listed(block, "read-from"), is_forwarded=bool(block.value("forward-credential")),
+        passed_on=_passed_on(block, problems), span=block.span,
+    )  # fmt: skip
+
+
+def with_claims(root: Block, jwts: tuple[p.Jwt, ...]) -> tuple[p.Jwt, ...]:
+    """Each with the claims that the configuration uses anywhere: those are read, recorded, and no others."""
+    used = {part[6:] for block in _walk(root) for part in block.args if isinstance(part, str) and part[:6] == "claim:"}
+    return tuple(replace(one, claims=tuple(sorted(used))) for one in jwts)
+
+
+def _walk(block: Block) -> Iterator[Block]:
+    for child in block.children:
+        if child.directive.name in CLAIMING:
+            yield child
+        if child.directive.name != "tests":
+            yield from _walk(child)
+
+
+def _listed(block: Block, name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one for one in block.one(name).args if one))
+
+
+def _keys_json(keys: Block, source: Source, problems: Problems) -> str:
+    """The set in the file, if a worker can use it."""
+    named = keys.one("file")
+    if not named.args or named.args[0] is None:
+        return ""
+    path = beside(named.span.file, named.args[0])
+    try:
+        octets = source.read(path)
+    except OSError as fault:
+        problems.add(named.arg_spans[0], f"{path} cannot be read: {why(fault)}", "check path and permissions")
+        return ""
+    _, wrong = read_jwks(octets)
+    if wrong:
+        problems.add(
+            named.arg_spans[0], f"{path} is no set of keys that verify tokens: {wrong}",
+            "it is what the issuer serves at its `jwks_uri`",
+        )  # fmt: skip
+        return ""
+    return octets.decode("utf-8", "replace")
 
 
 def _issued(block: Block) -> p.IssuedKey:
@@ -67,6 +141,8 @@ def _passed_on(block: Block, problems: Problems) -> tuple[tuple[str, str], ...]:
 
 def claims_of(one: Authenticator) -> frozenset[str] | None:
     """The claims that it may find; None: any."""
+    if isinstance(one, p.Jwt):
+        return None
     return frozenset(name for key in one.keys for name, _ in key.claims)
 
 
@@ -109,7 +185,8 @@ def _known_to(
         if not found:
             problems.add(
                 span, f"route \"{route.name}\" finds out nobody's identity, so `{part}` would be the same for all",
-                "name an `api-key` in its `filters`, or key by something else", [(route.span, "the route")],
+                "name an authenticator (`api-key`, `jwt`) in its `filters`, or key by something else",
+                [(route.span, "the route")],
             )  # fmt: skip
         elif part.startswith("claim:"):
             known = [claims_of(one) for one in found]

@@ -21,6 +21,7 @@ from typing import Any, Final
 from sentinel.config import kinds as k
 from sentinel.config.kinds import Kind
 from sentinel.core.guard.finders import built_in
+from sentinel.core.jwks import ALGORITHMS
 
 VERSION: Final = "1.0"
 FOUND_KINDS: Final = tuple(sorted(built_in()))
@@ -334,7 +335,7 @@ ROUTE: Final = Directive(
                              (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
                              example='header "cache-control" "no-store"'),),
                   example='respond 404 body="nothing here"'),
-        Directive("filters", "Who may ask (`api-key`), limits that requests must be within, all of them, and guardrails. A request that a limit "
+        Directive("filters", "Who may ask (`api-key`, `jwt`), limits that requests must be within, all of them, and guardrails. A request that a limit "
                   "refuses is charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
         Directive("split", "Forward to one of several upstreams, by weight. When all endpoints of that upstream fail, the request fails: "
@@ -639,6 +640,33 @@ API_KEY: Final = Directive(
     example='api-key "clients" { key "acme" (file)"acme.sha256"; }',
 )  # fmt: skip
 
+JWT: Final = Directive(
+    "jwt", "Only who sends a token that this issuer has signed may use the routes that name this filter; others are answered 401. A token must be a JWT with a "
+    "signature, `exp`, and the claim that says whom it is of.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        _one("issuer", k.CLAIM_VALUE, "What its `iss` must be, to the letter.", is_required=True, example='issuer "https://login.example.com"'),
+        Directive("audience", "One of these must be in its `aud`.", (Argument("names", k.CLAIM_VALUE, True),), is_required=True,
+                  example='audience "https://api.example.com"'),
+        Directive("algorithms", "By which it may be signed. `none` and shared secrets are never accepted.",
+                  (Argument("names", k.one_of(*sorted(ALGORITHMS)), True),), is_required=True, example='algorithms "RS256" "ES256"'),
+        Directive("keys", "The issuer's public keys, as a JWK set: from a file, or fetched by one worker for the fleet.", children=(
+            _one("file", k.FILE, "This file, relative to the one that says it. It is read at each reload.", example='file "issuer-keys.json"'),
+            _one("upstream", k.NAME_KIND, "From this upstream, as the upstream says: over TLS, from several endpoints. As long as nobody answers "
+                 "the last set stays in use, over reloads too.", example='upstream "login"'),
+            _one("path", k.TARGET, "With `upstream`: where.", '"/.well-known/jwks.json"'),
+            _one("every", k.duration("100ms"), "With `upstream`: how often. A token of a key that is not there has the set fetched soon, at most once in ten seconds.", '"5m"'),
+            _one("timeout", k.duration("1ms"), "With `upstream`: how long one attempt may take.", '"5s"'),
+        ), example='keys { upstream "login"; path "/.well-known/jwks.json"; }'),
+        _one("leeway", k.duration("0s"), "By how much clocks may differ: so much longer, and so much earlier, a token is valid.", '"30s"'),
+        _one("subject", k.CLAIM_NAME, "The claim that says whom it is of.", '"sub"'),
+        Directive("read-from", "Where the token is: the first of these that the request has.", (Argument("places", k.CREDENTIAL_PLACE, True),),
+                  default='"bearer"', example='read-from "bearer" "query:access_token"'),
+        FORWARD_CREDENTIAL,
+        PASS_IDENTITY,
+    ),
+    example='jwt "tokens" { issuer "https://login.example.com"; audience "api"; algorithms "RS256"; keys { file "keys.json"; }; }',
+)  # fmt: skip
+
 RATE_LIMIT: Final = Directive(
     "rate-limit", "A limit that routes share by its name, exact over all workers, and kept over reloads.",
     (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
@@ -912,7 +940,7 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(API_KEY, RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
+        Directive("filters", "What routes may ask of requests.", children=(API_KEY, JWT, RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
         PRICES,

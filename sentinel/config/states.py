@@ -26,7 +26,17 @@ from sentinel.core.gates import Authenticator, gates_of, method_of, refusals_of
 from sentinel.core.identity import MISSING, Finding, Identity, recognised
 from sentinel.core.keys import network_of
 from sentinel.core.limits import Limiter
-from sentinel.core.plan import ConcurrencyLimit, Endpoint, Guardrail, Plan, RateLimit, TokenBudget, TokenLimit, Upstream
+from sentinel.core.plan import (
+    ConcurrencyLimit,
+    Endpoint,
+    Guardrail,
+    Jwt,
+    Plan,
+    RateLimit,
+    TokenBudget,
+    TokenLimit,
+    Upstream,
+)
 from sentinel.core.reasons import BY_WORD, Reason
 from sentinel.core.span import Span
 from sentinel.core.state import NOTHING_KNOWN, EndpointState, State, UpstreamState
@@ -318,6 +328,8 @@ class _Compiler:
         return Finding(reason)
 
     def _recognised(self, block: Block, gate: Authenticator, subject: str, claims: Sequence[str]) -> Finding:
+        if isinstance(gate, Jwt):
+            return self._by_token(block, gate, subject, claims)
         given = next((one for one in gate.keys if one.name == subject), None)
         if given is None:
             names = [one.name for one in gate.keys]
@@ -329,6 +341,18 @@ class _Compiler:
             message = "the claims of a key are in the configuration"
             self._problems.add(block.arg_spans[2], message, "remove them")
         return recognised(Identity(gate.name, method_of(gate), subject, given.claims))
+
+    def _by_token(self, block: Block, gate: Jwt, subject: str, claims: Sequence[str]) -> Finding:
+        if len(claims) % 2:
+            self._problems.add(block.arg_spans[-1], "a claim is a name and a value", "give both")
+            return MISSING
+        said = dict(zip(claims[::2], claims[1::2], strict=True))
+        for name, span in zip(claims[::2], block.arg_spans[2::2], strict=False):
+            if name not in gate.claims:
+                remedy = meant(name, gate.claims) or _known(gate.claims)
+                self._problems.add(span, f"nothing in the configuration asks for a claim `{name}`", remedy)
+        given = tuple((name, said[name]) for name in gate.claims if name in said)
+        return recognised(Identity(gate.name, method_of(gate), subject, given))
 
     def _found(self, block: Block) -> dict[str, tuple[str, ...] | None]:
         found: dict[str, tuple[str, ...] | None] = {}

@@ -7,35 +7,45 @@ outside, and is told which locks there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Final
 
 from sentinel.core.identity import Finding
-from sentinel.core.plan import ApiKey, Plan, Route
+from sentinel.core.plan import ApiKey, Jwt, Plan, Route
 from sentinel.core.reasons import Reason
 from sentinel.core.trace import Step
 
-Authenticator = ApiKey
+Authenticator = ApiKey | Jwt
 """Whoever finds out who asks."""
 Field = tuple[str, str]
 
 UNNAMED: Final = frozenset({Reason.CREDENTIALS_MISSING})
 """Nothing was shown."""
-UNKNOWN: Final = frozenset({Reason.KEY_UNKNOWN})
+UNKNOWN: Final = frozenset({Reason.KEY_UNKNOWN, Reason.TOKEN_MALFORMED})
 """What was shown is perhaps for another lock."""
 
 
 class Gate:
     """The authenticators of one route, in the order in which it names them: any one of them suffices."""
 
-    __slots__ = ("_challenges", "authenticators")
+    __slots__ = ("authenticators",)
 
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self.authenticators = tuple(authenticators)
-        self._challenges = tuple(dict.fromkeys(challenge(one) for one in authenticators))
 
-    def fields(self, reason: Reason) -> tuple[Field, ...]:
-        """What a refusal says of how one may identify oneself (RFC 9110 section 11.6.1)."""
-        return tuple(("www-authenticate", one) for one in self._challenges) if reason.status == 401 else ()
+    def fields(self, by: Authenticator, reason: Reason) -> tuple[Field, ...]:
+        """What a refusal says of how one may identify oneself (RFC 9110 section 11.6.1), and who says why not."""
+        if reason.status != 401:
+            return ()
+        said = [challenge(one) + (_error(reason) if one is by else "") for one in self.authenticators]
+        return tuple(("www-authenticate", one) for one in dict.fromkeys(said))
+
+
+TOKEN_REFUSALS: Final = (
+    Reason.TOKEN_MALFORMED, Reason.TOKEN_EXPIRED, Reason.TOKEN_EARLY, Reason.TOKEN_WRONG_ISSUER,
+    Reason.TOKEN_WRONG_AUDIENCE, Reason.TOKEN_KEY_UNKNOWN, Reason.TOKEN_FORGED, Reason.TOKEN_ALGORITHM_REFUSED,
+)  # fmt: skip
+"""Why a token is refused."""
 
 
 def weight(finding: Finding) -> int:
@@ -48,14 +58,34 @@ def challenge(one: Authenticator) -> str:
     return f'{"Bearer" if "bearer" in one.read_from else "ApiKey"} realm="{one.name}"'
 
 
+def _error(reason: Reason) -> str:
+    """What RFC 6750 (section 3.1) has for tokens that are refused."""
+    if reason not in TOKEN_REFUSALS:
+        return ""
+    described = reason.value.text.replace("`", "'").replace('"', "'")
+    return f', error="invalid_token", error_description="{described}"'
+
+
 def method_of(one: Authenticator) -> str:
     """How it finds out who asks, as its directive is called."""
-    return "api-key"
+    return "api-key" if type(one) is ApiKey else "jwt"
 
 
 def refusals_of(one: Authenticator) -> tuple[Reason, ...]:
     """Why it may find nobody."""
-    return (Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN)
+    if type(one) is ApiKey:
+        return (Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN)
+    return (Reason.CREDENTIALS_MISSING, Reason.KEYS_UNAVAILABLE, *TOKEN_REFUSALS)
+
+
+def keys_file(run_dir: str, one: Jwt) -> str:
+    """Where the keys that were fetched last are kept, for all workers and over reloads.
+
+    The name is that of what is asked: keys of another issuer, or from elsewhere, are never taken for these.
+    """
+    assert one.keys_from is not None, "its keys are fetched"
+    asked = "\0".join((one.name, one.issuer, one.keys_from.upstream, one.keys_from.path))
+    return f"{run_dir}/jwks-{blake2b(asked.encode(), digest_size=12).hexdigest()}.json"
 
 
 def missed(one: Authenticator, finding: Finding) -> Step:
@@ -65,7 +95,8 @@ def missed(one: Authenticator, finding: Finding) -> Step:
 
 def gates_of(plan: Plan) -> dict[str, Authenticator]:
     """All authenticators of a plan by name."""
-    return {one.name: one for one in plan.api_keys}
+    found: list[Authenticator] = [*plan.api_keys, *plan.jwts]
+    return {one.name: one for one in found}
 
 
 def of_route(route: Route, known: dict[str, Authenticator]) -> Gate | None:

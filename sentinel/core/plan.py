@@ -355,6 +355,39 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysFrom:
+    """One worker fetches public keys for the fleet, from this upstream."""
+
+    upstream: str
+    path: str
+    every_ns: int = 300 * SECOND
+    timeout_ns: int = 5 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    """Clients are known by tokens that somebody else has signed (JWS, RFC 7515 and 7519).
+
+    issuer, audiences: what `iss` is, and one of which is in `aud`. algorithms: by which they may be signed. keys_json:
+    a JWK set; "": it is fetched (keys_from). claims: those that the plan uses. leeway_ns: by which clocks may differ.
+    """
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    keys_json: str = ""
+    keys_from: KeysFrom | None = None
+    leeway_ns: int = 30 * SECOND
+    subject_claim: str = "sub"
+    claims: tuple[str, ...] = ()
+    read_from: tuple[str, ...] = ("bearer",)
+    is_forwarded: bool = False
+    passed_on: tuple[tuple[str, str], ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLimit:
     """How many connections a listener has in the whole fleet; 0: no limit. per_client: of each client's network."""
 
@@ -835,5 +868,6 @@ class Plan:
     token_limits: tuple[TokenLimit, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
+    jwts: tuple[Jwt, ...] = ()
     prices: PriceBook | None = None
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

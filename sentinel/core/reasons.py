@@ -135,6 +135,16 @@ class Reason(Enum):
     CREDENTIALS_MISSING = Meaning(7, "credentials-missing", 401, "operator", "the route is for known clients only, and the request does not show who sent it", "send a key, as `WWW-Authenticate` says and in the place that `read-from` of the filter names; a route for everybody names no such filter")
     KEY_UNKNOWN = Meaning(8, "key-unknown", 401, "operator", "the request shows a key that is none of those that were given out, or two of them", "send one key, whole; `sentinelctl hash-key` shows which line it belongs to")
 
+    TOKEN_MALFORMED = Meaning(130, "token-malformed", 401, "operator", "the request shows something that is no signed token, or one that says too little or too much", "send a JWT that is signed (JWS), and has `exp` and who it is of; what is wrong is in the step of `sentinelctl why`")
+    TOKEN_EXPIRED = Meaning(131, "token-expired", 401, "operator", "the token was valid until a moment that has passed", "get a new token; if it is new, compare the clocks, and see `leeway`")
+    TOKEN_EARLY = Meaning(132, "token-early", 401, "operator", "the token is valid only from a moment that is still to come", "wait, or compare the clocks; see `leeway`")
+    TOKEN_WRONG_ISSUER = Meaning(133, "token-wrong-issuer", 401, "operator", "the token was issued by somebody else than `issuer` names", "get a token from that issuer; a trailing slash counts")
+    TOKEN_WRONG_AUDIENCE = Meaning(134, "token-wrong-audience", 401, "operator", "the token is for others than `audience` names", "ask the issuer for a token for this audience")
+    TOKEN_KEY_UNKNOWN = Meaning(135, "token-key-unknown", 401, "operator", "the token is signed with a key that is not among those of the issuer", "get a new token; if the issuer has new keys, they are fetched within seconds")
+    TOKEN_FORGED = Meaning(136, "token-forged", 401, "operator", "the token's signature is not that of its key", "get a new token, and send it whole")
+    TOKEN_ALGORITHM_REFUSED = Meaning(137, "token-algorithm-refused", 401, "operator", "the token is signed by an algorithm that `algorithms` does not name", "have the issuer sign by one of them; `none` and shared secrets are never accepted")
+    KEYS_UNAVAILABLE = Meaning(138, "keys-unavailable", 503, "gateway", "the keys that verify tokens were never fetched, so nobody can be let in", "see on standard error and in `sentinel_jwks_failures_total` why, and whether the upstream of `keys` can be reached")
+
     # Which model, and whose.
     MODEL_ROUTED = Meaning(64, "model-routed", 0, "none", "a line of the route's `models` takes the model that the request names, and no line before it does", "nothing to do")
     MODEL_UNKNOWN = Meaning(65, "model-unknown", 404, "client", "the request names no model that a line of the route's `models` takes", "ask for one of the models that `models` names, add a line, or say `unknown \"forward\"`")

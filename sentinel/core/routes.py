@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sentinel.core.candidates import ANY_HOST, Candidate, HostKind, Lost, ranked
+from sentinel.core.gates import gates_of
 from sentinel.core.guard.guards import Guards
 from sentinel.core.limits import Tell, tell
 from sentinel.core.models import Directory, said_models
@@ -208,7 +209,7 @@ class RouteTable:
         yield from (limit.span for limit in self.plan.rate_limits)
         yield from (limit.span for limit in self.plan.concurrency_limits)
         yield from (guardrail.span for guardrail in self.plan.guardrails)
-        yield from (one.span for one in self.plan.api_keys)
+        yield from (one.span for one in gates_of(self.plan).values())
         yield from (route.retry.span for route in self.plan.routes if route.retry is not None)
         for route in self.plan.routes:
             if route.models is not None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sentinel.core.balance.reports import said
 from sentinel.core.conditions import SECRET_FIELDS, compile_condition, field_values, query_values
+from sentinel.core.gates import TOKEN_REFUSALS
 from sentinel.core.plan import Condition
 from sentinel.core.reasons import BY_NUMBER, Reason
 from sentinel.core.request import Request
@@ -34,7 +35,9 @@ HANDSHAKE_FAULTS: Final = frozenset({
     Reason.TLS_REFUSED, Reason.TLS_TIMEOUT,
 })  # fmt: skip
 
-STOPPED_AT_GATES: Final = frozenset({Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN})
+STOPPED_AT_GATES: Final = frozenset({
+    Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE, *TOKEN_REFUSALS,
+})  # fmt: skip
 """Why an authenticator finds nobody."""
 
 

@@ -12,7 +12,9 @@ place, `answered`: who is at fault, and what to do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
@@ -41,7 +43,7 @@ from supervisor.control.journal import LAST_MAX, FilterFault, Filters, Journal
 from supervisor.control.ledger import Ledger, home_of
 from supervisor.control.memory import Memory, MemoryFault
 from supervisor.control.metrics import exposition
-from supervisor.control.numbers import Numbers
+from supervisor.control.numbers import Numbers, key_ages
 from supervisor.control.rehearsing import DryRun, Rehearsals
 from supervisor.control.release import release
 from supervisor.control.reload import Options, Outcome, Reloader, describe
@@ -184,7 +186,12 @@ class Api:
     @answered
     async def status(self, request: Request) -> Response:
         status = await self._parts.fleet.status()
-        return reply(status | {"control": dict(status.get("control") or {}) | self._parts.about_control()})
+        document = status | {"control": dict(status.get("control") or {}) | self._parts.about_control()}
+        plan = None
+        with contextlib.suppress(PlanFault):  # `sentinelctl config` says it
+            plan = await self._running(status)
+        ages = {} if plan is None else key_ages(plan, time.time())
+        return reply(document | {"keys": ages} if ages else document)
 
     @answered
     async def workers(self, request: Request) -> Response:

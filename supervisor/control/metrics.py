@@ -61,6 +61,8 @@ COUNTERS: Final[dict[Counter, tuple[str, str]]] = {
     Counter.BUDGETS_OVERDRAWN: ("budgets_overdrawn", "What was spent beyond what had been reserved."),
     Counter.BUDGETS_WARNED: ("budgets_warned", "Reservations of budgets that were admitted at or above a `warn-at`."),
     Counter.BUDGETS_LATE: ("budgets_late", "Settlements that came when their window was another's."),
+    Counter.JWKS_FETCHES: ("jwks_fetches", "Sets of keys of those who sign tokens that were fetched."),
+    Counter.JWKS_FAILURES: ("jwks_failures", "Times that such a set could not be fetched, and the last one stayed."),
     Counter.HEDGES: ("hedges", "Second tries that began beside a slow one."),
     Counter.HEDGES_WON: ("hedges_won", "Second tries that answered first."),
 }
@@ -168,6 +170,14 @@ class Reading(Collector):
             failures = "Times that what was spent of budgets could not be written into the ledger."
             yield _counter("ledger_failures", failures, numbers.ledger_failures)
             yield _gauge("ledger_lag_seconds", "How old what the ledger has of budgets may be.", numbers.ledger_lag_s)
+        if numbers.key_ages:
+            ages = GaugeMetricFamily(
+                "sentinel_jwks_age_seconds", "How long ago the keys that verify tokens were fetched.", labels=["filter"]
+            )
+            for name, age_s in numbers.key_ages.items():
+                if age_s is not None:
+                    ages.add_metric([name], age_s)
+            yield ages
         if numbers.expiries:
             expiries = GaugeMetricFamily(
                 "sentinel_certificate_expiry_timestamp_seconds", "When a certificate that is served, or one of its "

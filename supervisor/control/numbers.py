@@ -8,9 +8,11 @@ something else did.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sentinel.core.gates import keys_file
 from sentinel.core.plan import Plan
 from sentinel.core.prices import money
 from sentinel.core.record import reason_word
@@ -51,6 +53,18 @@ def expiries(plan: Plan) -> tuple[Expiry, ...]:
     return tuple(Expiry(*labels, expires_s) for labels, expires_s in found.items())
 
 
+def key_ages(plan: Plan, now_s: float) -> dict[str, float | None]:
+    """Of each filter whose keys are fetched: how long ago that was done last; None: it was never."""
+    found: dict[str, float | None] = {}
+    for one in plan.jwts:
+        if one.keys_from is not None:
+            try:
+                found[one.name] = max(0.0, now_s - os.stat(keys_file(plan.system.run_dir, one)).st_mtime)
+            except OSError:
+                found[one.name] = None
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
     """Everything countable, at one moment."""
@@ -69,6 +83,7 @@ class Numbers:
     tallies: tuple[Tally, ...] = ()
     labels_used: int = 0
     expiries: tuple[Expiry, ...] = ()
+    key_ages: dict[str, float | None] = field(default_factory=dict)
     ledger_failures: int = 0
     ledger_lag_s: float | None = None
     """How old what the ledger has of budgets may be; None: there is no ledger."""
@@ -104,6 +119,7 @@ class Numbers:
             "workers": self.worker_states(),
             "reloads": self.reloads,
             "decisions": None if self.retention is None else asdict(self.retention),
+            "keys": self.key_ages,
             "counters": {counter.name.lower(): count for counter, count in totals.counters.items()} if totals else {},
             "models": [_model(tally) for tally in self.tallies],
             "routes": {one.name: _route(one) for one in totals.series if not is_guardrail(one)} if totals else {},

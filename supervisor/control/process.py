@@ -40,7 +40,7 @@ from supervisor.control.guard import TcpDoor, UnixDoor
 from supervisor.control.journal import Journal
 from supervisor.control.ledger import Ledger
 from supervisor.control.memory import Memory, MemoryFault
-from supervisor.control.numbers import Expiry, Numbers, expiries
+from supervisor.control.numbers import Expiry, Numbers, expiries, key_ages
 from supervisor.control.release import release
 from supervisor.control.reload import Options, Outcome, Reloader
 from supervisor.control.retention import Retention
@@ -137,16 +137,18 @@ class ControlProcess:
         with contextlib.suppress(ChannelFault, SupervisorRefusal):  # supervisor_up 0 says so
             status = await self.fleet.status()
         served: tuple[Expiry, ...] = ()
+        ages: dict[str, float | None] = {}
         if status is not None:
             with contextlib.suppress(PlanFault):  # `sentinelctl config` says it
                 plan = await self.running.follow(status)
-                served = () if plan is None else expiries(plan)
+                if plan is not None:
+                    served, ages = expiries(plan), key_ages(plan, time.time())
         with contextlib.suppress(MemoryFault):  # region_up 0 says so
             read = await self.memory.ask(read_region)
         return Numbers(
             status=status, reloads=dict(self.reloader.counts), surprises=self.fleet.channel.surprise_count,
             retention=self.retention.statistics(), ledger_failures=self.books.failures,
-            ledger_lag_s=self.books.lag_s(), expiries=served, **read,
+            ledger_lag_s=self.books.lag_s(), expiries=served, key_ages=ages, **read,
         )  # fmt: skip
 
     async def _begin(self) -> None:

@@ -50,5 +50,5 @@ def everything() -> Numbers:
         limits=LimitsStatistics(limits_max=64, used=1, live=1, void=0, busy=0),
         retention=Kept(kept=1, missed=1, lost=1),
         budgets=BudgetsStatistics(budgets_max=64, used=1, keys=1, open=2, busy=0), ledger_failures=1, ledger_lag_s=0.5,
-        expiries=(Expiry("web", "example.com", "ec", 1),),
+        expiries=(Expiry("web", "example.com", "ec", 1),), key_ages={"tokens": 1.0},
     )  # fmt: skip

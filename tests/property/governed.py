@@ -5,11 +5,14 @@ Few names and small numbers, so that requests meet limits that are used up, and 
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from hypothesis import strategies as st
+from joserfc import jws
+from joserfc.jwk import OKPKey
 
 from sentinel.core.balance import levels
 from sentinel.core.balance.reports import Report
@@ -26,6 +29,7 @@ from sentinel.core.plan import (
     HealthCheck,
     Inference,
     IssuedKey,
+    Jwt,
     LoadReport,
     Model,
     Models,
@@ -100,6 +104,19 @@ GATES = st.builds(
     ApiKey, name=st.just(""), keys=st.sampled_from([ISSUED[:2], ISSUED[1:], ISSUED]), span=st.just(PLACE),
     read_from=st.sampled_from([("header:x-api-key",), ("bearer",), ("bearer", "header:x-api-key")]),
 )  # fmt: skip
+SIGNER = OKPKey.generate_key("Ed25519")
+TOKENS = st.builds(
+    Jwt, name=st.just(""), issuer=st.just("i"), audiences=st.just(("a",)), algorithms=st.just(("EdDSA",)),
+    keys_json=st.sampled_from(["", json.dumps({"keys": [SIGNER.as_dict(private=False)]})]),
+    claims=st.sampled_from([(), ("tenant",)]), span=st.just(PLACE),
+)  # fmt: skip
+
+
+def _signed(until_s: int) -> str:
+    said = json.dumps({"iss": "i", "aud": "a", "sub": "four", "exp": until_s, "tenant": "t"}).encode()
+    return "Bearer " + str(jws.serialize_compact({"alg": "EdDSA"}, said, SIGNER, algorithms=["EdDSA"]))
+
+
 FOUND_OUT = st.sampled_from([MISSING, Finding(Reason.KEY_UNKNOWN), recognised(Identity("gate-0", "api-key", "one"))])
 BALANCES = st.one_of(
     st.builds(
@@ -177,7 +194,8 @@ def plans(draw: st.DrawFn) -> Plan:
     throttles = tuple(replace(draw(TOKEN_LIMITS), name=f"tokens-{at}") for at in range(draw(st.integers(0, 1))))
     guards = tuple(replace(draw(GUARDRAILS), name=f"guard-{at}") for at in range(draw(st.integers(0, 2))))
     gates = tuple(replace(draw(GATES), name=f"gate-{at}") for at in range(draw(st.integers(0, 2))))
-    names = [one.name for one in (*rates, *ceilings, *gates)]
+    jwts = tuple(replace(draw(TOKENS), name=f"token-{at}") for at in range(draw(st.integers(0, 1))))
+    names = [one.name for one in (*rates, *ceilings, *gates, *jwts)]
     purses = [one.name for one in budgets] + [one.name for one in throttles]
     routes: list[Route] = []
     for order in range(draw(st.integers(1, 4))):
@@ -202,7 +220,8 @@ def plans(draw: st.DrawFn) -> Plan:
         routes.append(found)
     return replace(
         plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings, token_budgets=budgets,
-        token_limits=throttles, guardrails=guards, api_keys=gates, prices=draw(st.sampled_from([None, PRICES, PRICES])),
+        token_limits=throttles, guardrails=guards, api_keys=gates, jwts=jwts,
+        prices=draw(st.sampled_from([None, PRICES, PRICES])),
     )  # fmt: skip
 
 
@@ -211,7 +230,8 @@ REQUESTS = st.builds(
     query=st.sampled_from(["", "p=1"]),
     headers=st.lists(
         st.sampled_from([("x-a", "1"), ("x-a", "2"), ("x-b", "1"), ("cookie", "srv=1.0.0"), ("cookie", "a=b"),
-                         ("x-api-key", "one"), ("x-api-key", "two"), ("authorization", "Bearer three")]),
+                         ("x-api-key", "one"), ("x-api-key", "two"), ("authorization", "Bearer three"),
+                         ("authorization", _signed(1 << 40)), ("authorization", _signed(1))]),
         max_size=3, unique=True,
     ),
 )  # fmt: skip

@@ -23,6 +23,7 @@ from sentinel.core.world import World
 def authenticate(candidate: Candidate, gate: Gate, request: Request, world: World, trace: Trace) -> Reject | None:
     """Return the refusal; or None, and the request knows who asks."""
     worst: Finding | None = None
+    by = gate.authenticators[0]
     for one in gate.authenticators:
         found = world.identify(one, request)
         if found.identity is not None:
@@ -31,6 +32,6 @@ def authenticate(candidate: Candidate, gate: Gate, request: Request, world: Worl
             return None
         trace.add(missed(one, found))
         if worst is None or weight(found) > weight(worst):
-            worst = found
+            worst, by = found, one
     assert worst is not None, "a gate has an authenticator"
-    return Reject(worst.reason.status, worst.reason, candidate.route, gate.fields(worst.reason))
+    return Reject(worst.reason.status, worst.reason, candidate.route, gate.fields(by, worst.reason))
