@@ -57,7 +57,7 @@ def compile_jwt(block: Block, upstreams: Collection[str], source: Source, proble
     if not block.has("keys") and not block.is_faulty:
         remedy = 'add `keys { upstream "login"; }`, or `keys { file "keys.json"; }`'
         problems.add(block.span, "nobody knows the issuer's keys", remedy)
-    elif len(said) != 1 and not keys.is_faulty:
+    elif block.has("keys") and len(said) != 1 and not keys.is_faulty:
         problems.add(keys.span, "keys come from a `file` or from an `upstream`", "name one of the two")
     elif said == ["file"]:
         text = _keys_json(keys, source, problems)
