@@ -60,9 +60,9 @@ BLANKS = Extension(
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
 )
-TICKETS = Extension(
-    "workers._native.tickets",
-    ["workers/_native/tickets.c"],
+CONTEXTS = Extension(
+    "workers._native.contexts",
+    ["workers/_native/contexts.c"],
     extra_compile_args=FLAGS,
     extra_link_args=LINK,
 )
@@ -102,7 +102,7 @@ def compiled() -> list[Extension]:
 
 setup(
     ext_modules=[
-        CELLS, HTTP1, BOOKS, TELLING, BLANKS, TICKETS,
+        CELLS, HTTP1, BOOKS, TELLING, BLANKS, CONTEXTS,
         *(compiled() if os.environ.get("SENTINEL_COMPILED") else []),
     ],
 )  # fmt: skip

@@ -11,38 +11,34 @@ Rules:
    handshake is whole, and proves everything anew.
 2. Keys are in memory only (shm.ratchet), and made anew when its epoch ends. Tickets of the epoch before are not taken:
    with a lifetime of two hours, a few in a hundred are met by that, and cost a handshake.
-3. Where the keys cannot be set (no native part, or an interpreter that it does not know), each worker has its own, as
+3. Where the keys cannot be set (workers.contexts), each worker has its own, as
    OpenSSL draws them: sessions are resumed where chance leads back to the same worker.
 """
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
-from collections.abc import Callable, Iterable
-from importlib import import_module
-from types import ModuleType
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from shm.ratchet import EPOCH_NS, Ratchet
+from workers.contexts import set_keys
 
 if TYPE_CHECKING:
     from shm.heritage import Heritage
 
 KEYS_BYTES: Final = 80  # name 16, HMAC 32, AES 32
-SetKeys = Callable[[ModuleType, ssl.SSLContext, bytes], bool]
 
 
 class Tickets:
     """The keys of all contexts of one worker."""
 
-    __slots__ = ("_contexts", "_ends_ns", "_generation", "_ratchet", "_set_keys", "is_shared")
+    __slots__ = ("_contexts", "_ends_ns", "_ratchet", "is_shared")
 
     def __init__(self, heritage: Heritage, contexts: Iterable[tuple[str, ssl.SSLContext]]) -> None:
         self._contexts = [(f"tickets\0{heritage.generation}\0{purpose}", context) for purpose, context in contexts]
         self._ratchet: Ratchet | None = heritage.tickets
-        self._set_keys = _native()
         self._ends_ns = 0
         self.is_shared = False
         self.turn(0)
@@ -50,20 +46,9 @@ class Tickets:
     def turn(self, _: int) -> None:
         """Take the keys of the present epoch, if they are not taken already."""
         now_ns = time.monotonic_ns()  # other processes turn with us, so it is everybody's clock
-        if now_ns < self._ends_ns or self._ratchet is None or self._set_keys is None:
+        if now_ns < self._ends_ns or self._ratchet is None:
             return
         ratchet = self._ratchet = self._ratchet.at(now_ns)
         self._ends_ns = (ratchet.epoch + 1) * EPOCH_NS
-        module = import_module("_ssl")
-        self.is_shared = all([
-            self._set_keys(module, context, ratchet.key(purpose, KEYS_BYTES)) for purpose, context in self._contexts
-        ])  # fmt: skip
-
-
-def _native() -> SetKeys | None:
-    if os.environ.get("SENTINEL_PURE"):
-        return None
-    try:
-        return import_module("workers._native.tickets").set_keys  # type: ignore[no-any-return]
-    except ImportError:
-        return None
+        keyed = [set_keys(context, ratchet.key(purpose, KEYS_BYTES)) for purpose, context in self._contexts]
+        self.is_shared = all(keyed)

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 
 from sentinel.core.plan import Certificate, ClientCertificates, Tls, UpstreamTls
 from sentinel.core.server_names import Served, ServerNames
+from workers.contexts import set_groups
 from workers.guests import Reception
 
 CIPHERS_12: Final = ":".join((
@@ -34,6 +35,8 @@ CIPHERS_12: Final = ":".join((
 """All of them are good, so the client's order counts: it knows what its processor is fast at."""
 
 
+GROUPS: Final = (("X25519MLKEM768", "X25519", "P-256", "P-384"), ("X25519", "P-256", "P-384"))
+"""The first that the library knows all of. In large curves a client could have us work many times as long."""
 CONNECTION: Final[ContextVar[socket.socket]] = ContextVar("connection")
 """Whose handshake it is, for the callbacks of the loop that begin it."""
 
@@ -116,6 +119,9 @@ def _server_context(tls: Tls, certificates: list[Certificate], terms: ClientCert
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(CIPHERS_12)
+    for names in GROUPS:
+        if set_groups(context, *names):
+            break
     context.set_alpn_protocols(["http/1.1"])
     for one in certificates:
         _load(context, one.chain_pem, one.key_pem)

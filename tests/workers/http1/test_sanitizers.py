@@ -81,7 +81,7 @@ def test_the_extensions_under_address_and_undefined_behaviour_sanitizers(tmp_pat
         "PYTHONPATH": str(tmp_path),
     }
     files = ["tests/workers/http1/test_heads.py", "tests/property/test_http1.py"]
-    files += [f"tests/workers/test_{name}.py" for name in ("books", "telling", "blanks", "tickets")]
+    files += [f"tests/workers/test_{name}.py" for name in ("books", "telling", "blanks", "contexts")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

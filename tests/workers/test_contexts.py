@@ -1,4 +1,4 @@
-"""Keys of tickets are set natively, as by the twin here, and only on what is a context."""
+"""What the library cannot say to a context is said natively, as by the twin here, and to nothing but a context."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pytest
 from shm.heritage import Heritage
 from shm.ratchet import EPOCH_NS, Ratchet
 from tests.workers.authority import Authority
+from workers.contexts import set_groups, set_keys
 from workers.tickets import KEYS_BYTES, Tickets
 
 NEEDS_NATIVE = pytest.mark.skipif(
-    find_spec("workers._native.tickets") is None, reason="build it: python setup.py build_ext --inplace"
+    find_spec("workers._native.contexts") is None, reason="build it: python setup.py build_ext --inplace"
 )
 pytestmark = NEEDS_NATIVE
 CA = Authority()
@@ -27,15 +28,19 @@ KEYS = bytes(range(KEYS_BYTES))
 
 
 def native(context: ssl.SSLContext, keys: bytes) -> bool:
-    return bool(import_module("workers._native.tickets").set_keys(_ssl, context, keys))
+    return bool(import_module("workers._native.contexts").set_keys(_ssl, context, keys))
 
 
 def twin(context: ssl.SSLContext, keys: bytes) -> bool:
+    return said(context, 59, len(keys), keys)
+
+
+def said(context: ssl.SSLContext, command: int, size: int, data: bytes) -> bool:
     """The same in Python. Not for use: it believes whatever stands behind the head of the object."""
     made = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
     ctrl = ctypes.CDLL(_ssl.__file__).SSL_CTX_ctrl
     ctrl.argtypes, ctrl.restype = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p], ctypes.c_long
-    return bool(ctrl(made, 59, len(keys), keys) == 1)
+    return bool(ctrl(made, command, size, data) == 1)
 
 
 def handshake(
@@ -69,18 +74,43 @@ def test_what_the_native_part_sets_is_what_the_twin_sets(newest: ssl.TLSVersion)
         assert not handshake(third, client, session)[1]
 
 
+@pytest.mark.parametrize("name", ["native", "twin"])
+def test_keys_are_agreed_on_in_the_groups_that_are_named(name: str) -> None:
+    server = IDENTITY.context()
+    if name == "native":
+        assert set_groups(server, "P-384", "X25519") and not set_groups(server, "P-384", "no-such-group")
+    else:
+        assert said(server, 92, 0, b"P-384:X25519") and not said(server, 92, 0, b"P-384:no-such-group")
+    for curve, is_known in (("P-384", True), ("X25519", True), ("P-256", False), ("P-521", False)):
+        client = ssl.create_default_context(cadata=CA.pem)
+        assert set_groups(client, curve)
+        if is_known:
+            handshake(server, client)
+        else:
+            with pytest.raises(ssl.SSLError, match="NO_SUITABLE"):
+                handshake(server, client)
+
+
 def test_what_is_no_context_is_refused() -> None:
-    set_keys = import_module("workers._native.tickets").set_keys
+    set_keys = import_module("workers._native.contexts").set_keys
     context = IDENTITY.context()
     for wrong in (object(), None, "context", ssl.SSLContext, ssl.MemoryBIO()):
         with pytest.raises(TypeError):
             set_keys(_ssl, wrong, KEYS)
+        with pytest.raises(TypeError):
+            import_module("workers._native.contexts").set_groups(_ssl, wrong, "X25519")
     for keys in (b"", KEYS[:-1], KEYS + b"x"):
         with pytest.raises(ValueError, match="80 octets"):
             set_keys(_ssl, context, keys)
     for module in (ssl, None):
         with pytest.raises((TypeError, AttributeError)):
             set_keys(module, object(), KEYS)
+
+
+def test_the_worker_tells_natively(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set_groups(IDENTITY.context(), "X25519") and set_keys(IDENTITY.context(), KEYS)
+    monkeypatch.setenv("SENTINEL_PURE", "1")
+    assert not set_groups(IDENTITY.context(), "X25519") and not set_keys(IDENTITY.context(), KEYS)
 
 
 def heritage(tickets: Ratchet | None, generation: int = 1) -> Heritage:
