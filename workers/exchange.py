@@ -199,6 +199,7 @@ class Exchange:
             guest = downstream.guest
             if guest is not None:
                 guest.ask(request, self.trace, downstream.served)
+                request.secured = guest.secured
             if not self.body_done:
                 self.kept = []
                 downstream.take_body(self)

@@ -22,9 +22,10 @@ from typing import Final
 from sentinel.core.conditions import query_values
 from sentinel.core.gates import Authenticator, gates_of
 from sentinel.core.identity import MISSING, Finding, Identity, recognised
-from sentinel.core.plan import ApiKey, Jwt, Plan
+from sentinel.core.plan import ApiKey, Jwt, Mtls, Plan
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
+from sentinel.core.secured import Secured, Shown
 from workers.keyrings import want
 from workers.tokens import TokenBook
 
@@ -34,6 +35,7 @@ TWICE: Final = Finding(Reason.KEY_UNKNOWN, None, "there are two of them")
 TOO_LONG: Final = Finding(Reason.KEY_UNKNOWN, None, "it is too long")
 STRANGE: Final = Finding(Reason.KEY_UNKNOWN)
 TWO_TOKENS: Final = Finding(Reason.TOKEN_MALFORMED, None, "there are two of them")
+CERTIFICATES_MAX: Final = 4096
 WANT_NS: Final = 1_000_000_000
 """How often a worker says that it needs other keys."""
 
@@ -41,7 +43,7 @@ WANT_NS: Final = 1_000_000_000
 class Identities:
     """Finds out who asks, for all authenticators of a plan. `secret`: of this process, and of nobody else."""
 
-    __slots__ = ("_books", "_secret", "_tokens", "_wanted_ns")
+    __slots__ = ("_books", "_certificates", "_secret", "_tokens", "_wanted_ns")
 
     def __init__(self, plan: Plan, secret: bytes = b"") -> None:
         self._secret = secret or os.urandom(32)
@@ -49,10 +51,13 @@ class Identities:
         self._books = {one.name: self._book(one) for one in gates if isinstance(one, ApiKey)}
         run_dir = plan.system.run_dir
         self._tokens = {one.name: TokenBook(one, self._secret, run_dir) for one in gates if isinstance(one, Jwt)}
+        self._certificates: dict[tuple[str, str], Finding] = {}
         self._wanted_ns = 0
 
     def identify(self, one: Authenticator, request: Request, now_s: float = 0) -> Finding:
         """Who asks, by what the request shows to this authenticator. now_s 0: at the present time."""
+        if type(one) is Mtls:
+            return self._certified(one, request.secured)
         shown = presented(one.read_from, request)
         if shown is None:
             return MISSING
@@ -64,6 +69,18 @@ class Identities:
             return TOO_LONG
         digest = sha256(shown.encode("latin-1", "replace")).digest()
         return self._books[one.name].get(self._kept(digest), STRANGE)
+
+    def _certified(self, one: Mtls, secured: Secured | None) -> Finding:
+        """Who asks, by the certificate of the connection: it was verified when that began."""
+        shown = None if secured is None else secured.shown
+        if shown is None:
+            return MISSING
+        known = self._certificates.get((one.name, shown.fingerprint))
+        if known is None:
+            if len(self._certificates) >= CERTIFICATES_MAX:
+                self._certificates.clear()
+            known = self._certificates[one.name, shown.fingerprint] = certified(one, shown)
+        return known
 
     def tick(self, now_ns: int) -> None:
         """Say which keys are needed that are not there."""
@@ -88,6 +105,15 @@ class Identities:
 
     def _kept(self, digest: bytes) -> bytes:
         return blake2b(digest, digest_size=32, key=self._secret).digest()
+
+
+def certified(one: Mtls, shown: Shown) -> Finding:
+    """What a certificate says of whom it is of."""
+    subject = shown.part(one.part)
+    if not subject:
+        return Finding(Reason.CREDENTIALS_MISSING, None, f"its certificate has no `{one.part}`")
+    claims = tuple((name, value) for name in one.claims if (value := shown.part(name)))
+    return recognised(Identity(one.name, "mtls", subject, claims))
 
 
 def presented(places: tuple[str, ...], request: Request) -> str | None:

@@ -19,7 +19,15 @@ from typing import Any
 
 from sentinel.config.check import Block, meant
 from sentinel.config.guarding import compile_guardrail, unread_guardrails
-from sentinel.config.identities import AUTHENTICATORS, check_who, compile_api_key, compile_jwt, with_claims
+from sentinel.config.identities import (
+    AUTHENTICATORS,
+    check_certificates,
+    check_who,
+    compile_api_key,
+    compile_jwt,
+    compile_mtls,
+    with_claims,
+)
 from sentinel.config.pricing import read_book
 from sentinel.config.problem import Problems
 from sentinel.config.providers import check_providers, compile_provider, credentials_of
@@ -31,6 +39,7 @@ from sentinel.core import plan as p
 from sentinel.core.budgets import is_name, unit_name
 from sentinel.core.globs import Glob
 from sentinel.core.prices import PriceBook
+from sentinel.core.secured import PARTS
 from sentinel.core.span import NOWHERE, Span
 from sentinel.core.wishes import BY_TOKENS
 
@@ -71,10 +80,13 @@ class Compiler:
             compile_jwt(block, {one.name for one in upstreams}, self.source, self.problems)
             for block in root.one("filters").all("jwt")
         ))  # fmt: skip
+        mtls = tuple(compile_mtls(block, self.problems) for block in root.one("filters").all("mtls"))
+        mtls = with_claims(root, mtls, PARTS)
         self._filter_names(root.one("filters"))
         counted = {one.name for one in budgets} | {one.name for one in throttles}
         filters = {one.name for one in limits} | {one.name for one in ceilings} | counted
-        filters |= {one.name for one in guardrails} | {one.name for one in api_keys} | {one.name for one in jwts}
+        filters |= {one.name for one in guardrails} | {one.name for one in api_keys}
+        filters |= {one.name for one in jwts} | {one.name for one in mtls}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, counted
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         routes += tuple(redirect_routes(root.one("listeners").all("listener"), len(routes), self.problems))
@@ -96,9 +108,10 @@ class Compiler:
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
             concurrency_limits=ceilings, token_budgets=budgets, token_limits=throttles, guardrails=guardrails,
-            api_keys=api_keys, jwts=jwts, prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
+            api_keys=api_keys, jwts=jwts, mtls=mtls, prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
         check_who(root, plan, self.problems)
+        check_certificates(plan, self.problems)
         return plan
 
     def _files(self) -> TlsFiles:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from sentinel.config.check import Block, beside, meant
 from sentinel.config.kinds import FRAMING
@@ -18,13 +18,14 @@ from sentinel.config.source import Source, why
 from sentinel.core import plan as p
 from sentinel.core.gates import Authenticator, gates_of
 from sentinel.core.jwks import read_jwks
+from sentinel.core.secured import PARTS
 from sentinel.core.span import Span
 
 DASHES_MAX: Final = 6
 """Of a header's name: each may be sent as `_`, and all spellings are left off."""
 OWN: Final = FRAMING | {"authorization", "cookie", "proxy-authorization", "accept-encoding"}
 """Fields that say something else."""
-AUTHENTICATORS: Final = ("api-key", "jwt")
+AUTHENTICATORS: Final = ("api-key", "jwt", "mtls")
 """Directives of filters that find out who asks."""
 CLAIMING: Final = ("key", "tenant", "header")
 """Directives whose arguments name claims."""
@@ -80,10 +81,37 @@ def compile_jwt(block: Block, upstreams: Collection[str], source: Source, proble
     )  # fmt: skip
 
 
-def with_claims(root: Block, jwts: tuple[p.Jwt, ...]) -> tuple[p.Jwt, ...]:
-    """Each with the claims that the configuration uses anywhere: those are read, recorded, and no others."""
+def compile_mtls(block: Block, problems: Problems) -> p.Mtls:
+    part: Any = block.value("subject") or "name"
+    name = block.args[0] if block.args and block.args[0] else ""
+    return p.Mtls(name=name, part=part, passed_on=_passed_on(block, problems), span=block.span)
+
+
+Claiming = TypeVar("Claiming", p.Jwt, p.Mtls)
+
+
+def with_claims(
+    root: Block, found: tuple[Claiming, ...], known: Collection[str] | None = None
+) -> tuple[Claiming, ...]:
+    """Each with the claims that the configuration uses anywhere (of those `known`): those are read, and no others."""
     used = {part[6:] for block in _walk(root) for part in block.args if isinstance(part, str) and part[:6] == "claim:"}
-    return tuple(replace(one, claims=tuple(sorted(used))) for one in jwts)
+    claims = tuple(sorted(used if known is None else used.intersection(known)))
+    return tuple(replace(one, claims=claims) for one in found)
+
+
+def check_certificates(plan: p.Plan, problems: Problems) -> None:
+    """Who is known by a certificate must be able to show one: where none is asked for nobody is let in."""
+    gates = gates_of(plan)
+    asked = {one.name for one in plan.listeners if one.tls is not None and one.tls.client_certificates}
+    for route in plan.routes:
+        found = [gates[name] for name in route.filters if name in gates]
+        served = set(route.listeners) or {one.name for one in plan.listeners}
+        if found and all(isinstance(one, p.Mtls) for one in found) and asked.isdisjoint(served):
+            problems.add(
+                route.span, f"route \"{route.name}\" knows clients by their certificates, and no listener that serves "
+                "it asks for any: nobody would be let in", "add `client-certificates` to the `tls` of a listener",
+                [(found[0].span, "the filter")],
+            )  # fmt: skip
 
 
 def _walk(block: Block) -> Iterator[Block]:
@@ -143,6 +171,8 @@ def claims_of(one: Authenticator) -> frozenset[str] | None:
     """The claims that it may find; None: any."""
     if isinstance(one, p.Jwt):
         return None
+    if isinstance(one, p.Mtls):
+        return frozenset(PARTS)
     return frozenset(name for key in one.keys for name, _ in key.claims)
 
 
@@ -185,7 +215,7 @@ def _known_to(
         if not found:
             problems.add(
                 span, f"route \"{route.name}\" finds out nobody's identity, so `{part}` would be the same for all",
-                "name an authenticator (`api-key`, `jwt`) in its `filters`, or key by something else",
+                "name an authenticator (`api-key`, `jwt`, `mtls`) in its `filters`, or key by something else",
                 [(route.span, "the route")],
             )  # fmt: skip
         elif part.startswith("claim:"):

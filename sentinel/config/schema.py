@@ -22,6 +22,7 @@ from sentinel.config import kinds as k
 from sentinel.config.kinds import Kind
 from sentinel.core.guard.finders import built_in
 from sentinel.core.jwks import ALGORITHMS
+from sentinel.core.secured import PARTS
 
 VERSION: Final = "1.0"
 FOUND_KINDS: Final = tuple(sorted(built_in()))
@@ -335,7 +336,7 @@ ROUTE: Final = Directive(
                              (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
                              example='header "cache-control" "no-store"'),),
                   example='respond 404 body="nothing here"'),
-        Directive("filters", "Who may ask (`api-key`, `jwt`), limits that requests must be within, all of them, and guardrails. A request that a limit "
+        Directive("filters", "Who may ask (`api-key`, `jwt`, `mtls`), limits that requests must be within, all of them, and guardrails. A request that a limit "
                   "refuses is charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
         Directive("split", "Forward to one of several upstreams, by weight. When all endpoints of that upstream fail, the request fails: "
@@ -666,6 +667,16 @@ JWT: Final = Directive(
     ),
     example='jwt "tokens" { issuer "https://login.example.com"; audience "api"; algorithms "RS256"; keys { file "keys.json"; }; }',
 )  # fmt: skip
+MTLS: Final = Directive(
+    "mtls", "Only who has shown a certificate may use the routes that name this filter; others are answered 401. Which certificates are admitted is said by "
+    "the listener's `client-certificates`.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        _one("subject", k.one_of(*PARTS), "What of the certificate says whom it is of: its first name with its kind before it (`name`, like `uri:spiffe://…`), its "
+             "`subject`, its first name of one kind, or its SHA-256 (`fingerprint`). All of these are claims too.", '"name"'),
+        PASS_IDENTITY,
+    ),
+    example='mtls "services" { subject "uri"; }',
+)  # fmt: skip
 
 RATE_LIMIT: Final = Directive(
     "rate-limit", "A limit that routes share by its name, exact over all workers, and kept over reloads.",
@@ -940,7 +951,7 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(API_KEY, JWT, RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
+        Directive("filters", "What routes may ask of requests.", children=(API_KEY, JWT, MTLS, RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
         PRICES,

@@ -31,6 +31,7 @@ from sentinel.core.plan import (
     Endpoint,
     Guardrail,
     Jwt,
+    Mtls,
     Plan,
     RateLimit,
     TokenBudget,
@@ -328,7 +329,7 @@ class _Compiler:
         return Finding(reason)
 
     def _recognised(self, block: Block, gate: Authenticator, subject: str, claims: Sequence[str]) -> Finding:
-        if isinstance(gate, Jwt):
+        if isinstance(gate, Jwt | Mtls):
             return self._by_token(block, gate, subject, claims)
         given = next((one for one in gate.keys if one.name == subject), None)
         if given is None:
@@ -342,7 +343,7 @@ class _Compiler:
             self._problems.add(block.arg_spans[2], message, "remove them")
         return recognised(Identity(gate.name, method_of(gate), subject, given.claims))
 
-    def _by_token(self, block: Block, gate: Jwt, subject: str, claims: Sequence[str]) -> Finding:
+    def _by_token(self, block: Block, gate: Jwt | Mtls, subject: str, claims: Sequence[str]) -> Finding:
         if len(claims) % 2:
             self._problems.add(block.arg_spans[-1], "a claim is a name and a value", "give both")
             return MISSING

@@ -11,11 +11,11 @@ from hashlib import blake2b
 from typing import Final
 
 from sentinel.core.identity import Finding
-from sentinel.core.plan import ApiKey, Jwt, Plan, Route
+from sentinel.core.plan import ApiKey, Jwt, Mtls, Plan, Route
 from sentinel.core.reasons import Reason
 from sentinel.core.trace import Step
 
-Authenticator = ApiKey | Jwt
+Authenticator = ApiKey | Jwt | Mtls
 """Whoever finds out who asks."""
 Field = tuple[str, str]
 
@@ -55,6 +55,8 @@ def weight(finding: Finding) -> int:
 
 def challenge(one: Authenticator) -> str:
     """How one may identify oneself there."""
+    if type(one) is Mtls:
+        return f'Certificate realm="{one.name}"'
     return f'{"Bearer" if "bearer" in one.read_from else "ApiKey"} realm="{one.name}"'
 
 
@@ -68,13 +70,15 @@ def _error(reason: Reason) -> str:
 
 def method_of(one: Authenticator) -> str:
     """How it finds out who asks, as its directive is called."""
-    return "api-key" if type(one) is ApiKey else "jwt"
+    return "api-key" if type(one) is ApiKey else "jwt" if type(one) is Jwt else "mtls"
 
 
 def refusals_of(one: Authenticator) -> tuple[Reason, ...]:
     """Why it may find nobody."""
     if type(one) is ApiKey:
         return (Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN)
+    if type(one) is Mtls:
+        return (Reason.CREDENTIALS_MISSING,)
     return (Reason.CREDENTIALS_MISSING, Reason.KEYS_UNAVAILABLE, *TOKEN_REFUSALS)
 
 
@@ -95,7 +99,7 @@ def missed(one: Authenticator, finding: Finding) -> Step:
 
 def gates_of(plan: Plan) -> dict[str, Authenticator]:
     """All authenticators of a plan by name."""
-    found: list[Authenticator] = [*plan.api_keys, *plan.jwts]
+    found: list[Authenticator] = [*plan.api_keys, *plan.jwts, *plan.mtls]
     return {one.name: one for one in found}
 
 

@@ -388,6 +388,29 @@ class Jwt:
 
 
 @dataclass(frozen=True, slots=True)
+class Mtls:
+    """Clients are known by the certificate that their connection has shown (ClientCertificates).
+
+    part: what of it says whom it is of, and claims: those that the plan uses (core.secured.Shown.part).
+    """
+
+    name: str
+    part: Literal["name", "subject", "uri", "dns", "email", "ip", "fingerprint"] = "name"
+    claims: tuple[str, ...] = ()
+    passed_on: tuple[tuple[str, str], ...] = ()
+    span: Span = NOWHERE
+
+    @property
+    def read_from(self) -> tuple[str, ...]:
+        """No place of a request: what is shown is no part of it, and cannot be sent on either."""
+        return ()
+
+    @property
+    def is_forwarded(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLimit:
     """How many connections a listener has in the whole fleet; 0: no limit. per_client: of each client's network."""
 
@@ -869,5 +892,6 @@ class Plan:
     guardrails: tuple[Guardrail, ...] = ()
     api_keys: tuple[ApiKey, ...] = ()
     jwts: tuple[Jwt, ...] = ()
+    mtls: tuple[Mtls, ...] = ()
     prices: PriceBook | None = None
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sentinel.core.identity import Identity
+from sentinel.core.secured import Secured
 
 Headers = Sequence[tuple[str, str]]
 
@@ -28,12 +29,12 @@ class Fields(Protocol):
 class Request:
     """One request's head. Not a dataclass: made once a request, on the hot path.
 
-    Only `identity` comes later, from the stage that finds it out.
+    Only `identity` comes later, from the stage that finds it out, and `secured` from the connection, if it is over TLS.
     """
 
     __slots__ = (
         "_fields", "_headers", "client_ip", "host", "identity", "listener", "method", "path", "query", "scheme",
-        "target",
+        "secured", "target",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,7 @@ class Request:
         self.client_ip = client_ip
         self.listener = listener
         self.identity: Identity | None = None  # who asks, once the decision has found it out
+        self.secured: Secured | None = None  # what the client has shown before it asked
 
     def values(self, name: str) -> list[str]:
         """All values of a field, in order; `name` in lower case."""

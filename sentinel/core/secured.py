@@ -7,10 +7,14 @@ the name that was asked for. Whose request it is, is for authentication to say.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sentinel.core.reasons import Reason
 from sentinel.core.span import Span
 from sentinel.core.trace import Step
+
+PARTS: Final = ("name", "subject", "uri", "dns", "email", "ip", "fingerprint")
+"""Of a certificate, what is asked for by name: of names of one kind the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,14 @@ class Shown:
     sans: tuple[str, ...]
     fingerprint: str
     until_s: int
+
+    def part(self, kind: str) -> str:
+        """What an operator may ask of it: a word of PARTS; "" where it has none of that kind."""
+        if kind == "name":
+            return self.name
+        if kind in ("subject", "fingerprint"):
+            return self.subject if kind == "subject" else self.fingerprint
+        return next((san[len(kind) + 1 :] for san in self.sans if san.startswith(f"{kind}:")), "")
 
     @property
     def name(self) -> str:

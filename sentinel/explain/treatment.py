@@ -78,7 +78,7 @@ APART: Final = {
 }  # fmt: skip
 """Fields that are no facts of their own: names, numbers of shared memory, and what another step tells."""
 NO_FILTERS: Final = frozenset({"routes", "upstreams", "listeners"})
-FIRST: Final = ("api-key", "jwt", "concurrency-limit")
+FIRST: Final = ("api-key", "jwt", "mtls", "concurrency-limit")
 """Asked before all other filters, whatever the order in which a route names them (core.decide)."""
 INTAKE: Final = ("trusted-proxies", "trusted-hops", "path-rules")
 """Facts of a listener that have done their work once a request was read."""

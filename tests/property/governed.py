@@ -33,6 +33,7 @@ from sentinel.core.plan import (
     LoadReport,
     Model,
     Models,
+    Mtls,
     OutlierEjection,
     Plan,
     Provider,
@@ -50,6 +51,7 @@ from sentinel.core.plan import (
 from sentinel.core.prices import read_prices
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
+from sentinel.core.secured import Secured, Shown
 from sentinel.core.span import Span
 from sentinel.core.state import EndpointState, State, UpstreamState
 from tests.core.build import plan as plan_of
@@ -110,6 +112,17 @@ TOKENS = st.builds(
     keys_json=st.sampled_from(["", json.dumps({"keys": [SIGNER.as_dict(private=False)]})]),
     claims=st.sampled_from([(), ("tenant",)]), span=st.just(PLACE),
 )  # fmt: skip
+
+
+CERTIFICATES = st.builds(
+    Mtls, name=st.just(""), part=st.sampled_from(["name", "uri"]), claims=st.sampled_from([(), ("dns", "subject")]),
+    span=st.just(PLACE),
+)  # fmt: skip
+SECURED = st.sampled_from([
+    None, Secured("TLS 1.3", "c", "a.example"),
+    Secured("TLS 1.3", "c", "a.example", False, Shown("CN=five", ("dns:five", "uri:spiffe://e/five"), "ab" * 32, 9)),
+    Secured("TLS 1.2", "c", "", True, Shown("CN=six", ("dns:six",), "cd" * 32, 9)),
+])  # fmt: skip
 
 
 def _signed(until_s: int) -> str:
@@ -195,7 +208,8 @@ def plans(draw: st.DrawFn) -> Plan:
     guards = tuple(replace(draw(GUARDRAILS), name=f"guard-{at}") for at in range(draw(st.integers(0, 2))))
     gates = tuple(replace(draw(GATES), name=f"gate-{at}") for at in range(draw(st.integers(0, 2))))
     jwts = tuple(replace(draw(TOKENS), name=f"token-{at}") for at in range(draw(st.integers(0, 1))))
-    names = [one.name for one in (*rates, *ceilings, *gates, *jwts)]
+    mtls = tuple(replace(draw(CERTIFICATES), name=f"certificate-{at}") for at in range(draw(st.integers(0, 1))))
+    names = [one.name for one in (*rates, *ceilings, *gates, *jwts, *mtls)]
     purses = [one.name for one in budgets] + [one.name for one in throttles]
     routes: list[Route] = []
     for order in range(draw(st.integers(1, 4))):
@@ -220,7 +234,7 @@ def plans(draw: st.DrawFn) -> Plan:
         routes.append(found)
     return replace(
         plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings, token_budgets=budgets,
-        token_limits=throttles, guardrails=guards, api_keys=gates, jwts=jwts,
+        token_limits=throttles, guardrails=guards, api_keys=gates, jwts=jwts, mtls=mtls,
         prices=draw(st.sampled_from([None, PRICES, PRICES])),
     )  # fmt: skip
 
@@ -241,6 +255,7 @@ REQUESTS = st.builds(
 def requests(draw: st.DrawFn) -> Request:
     asked = draw(REQUESTS)
     asked.client_ip = draw(st.sampled_from(["192.0.2.1", "198.51.100.7"]))
+    asked.secured = draw(SECURED)
     return asked
 
 
