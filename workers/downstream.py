@@ -65,7 +65,8 @@ class Downstream:
 
     __slots__ = (
         "_discarded_bytes", "_is_serving", "_max_bytes", "_max_headers", "_max_uri", "_stall_ns", "_waiting_bytes",
-        "begun_ns", "buffer", "choice", "deadline_ns", "exchange", "guest", "intake", "is_trusted", "is_write_paused",
+        "begun_ns", "buffer", "choice", "deadline_ns", "exchange", "guest", "intake", "is_met", "is_trusted",
+        "is_write_paused",
         "leases", "peer",
         "phase", "served", "service", "stranger_lines", "transport", "turned_away",
     )  # fmt: skip
@@ -84,6 +85,7 @@ class Downstream:
         self.exchange: Exchange | None = None
         self.served = 0
         self.peer = ""
+        self.is_met = False
         self.is_trusted = False
         self.stranger_lines = b""
         self.is_write_paused = False
@@ -103,7 +105,8 @@ class Downstream:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transports are registered with no base class
         self.transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
         address = transport.get_extra_info("peername")
-        self._meet(canonical_peer(address[0]) if isinstance(address, tuple) else "unix:")
+        if not self.is_met:
+            self.meet(canonical_peer(address[0]) if isinstance(address, tuple) else "unix:")
         self.service.connections.add(self)
         self.intake.open_count += 1
         if self.turned_away is not None:
@@ -173,8 +176,10 @@ class Downstream:
 
     # Heads.
 
-    def _meet(self, peer: str) -> None:
+    def meet(self, peer: str) -> None:
+        """It is known who the client is."""
         self.peer = peer
+        self.is_met = True
         self.is_trusted = self.intake.trust.trusts(peer)
         self.stranger_lines = lines_for_stranger(peer, self.intake.scheme)
 
@@ -186,28 +191,36 @@ class Downstream:
             self.leases += mine
         return mine is not None
 
+    def introduced(self, data: bytes) -> int | None:
+        """How long the PROXY header is that says who the client is; None: it is not whole. Raises ClientFault.
+
+        Only proxies that we trust may say so. Over TLS it comes before the handshake (workers.listener).
+        """
+        if not self.is_trusted:
+            raise ClientFault(Reason.BAD_PROXY_HEADER)
+        wanted = self.intake.listener.proxy_protocol
+        if (wanted == "v1" and data[:1] != b"P") or (wanted == "v2" and data[:1] != b"\r"):
+            raise ClientFault(Reason.BAD_PROXY_HEADER)
+        parsed = proxy_protocol.parse(data)
+        if parsed is None:
+            return None
+        info, used = parsed
+        if info is not None:
+            self.meet(canonical_peer(info.src_ip))
+        if not self._is_let_in():
+            raise ClientFault(Reason.CONNECTION_LIMITED)
+        self.phase = HEAD
+        return used
+
     def _preface(self, data: bytes) -> None:
-        """The PROXY header: only proxies that we trust may say who the client is."""
         self.buffer = data
         try:
-            if not self.is_trusted:
-                raise ClientFault(Reason.BAD_PROXY_HEADER)
-            wanted = self.intake.listener.proxy_protocol
-            if (wanted == "v1" and data[:1] != b"P") or (wanted == "v2" and data[:1] != b"\r"):
-                raise ClientFault(Reason.BAD_PROXY_HEADER)
-            parsed = proxy_protocol.parse(data)
+            used = self.introduced(data)
         except ClientFault as fault:
             self._refuse_head(fault.reason)
             return
-        if parsed is None:
+        if used is None:
             return
-        info, used = parsed
-        if info is not None:
-            self._meet(canonical_peer(info.src_ip))
-        if not self._is_let_in():
-            self._refuse_head(Reason.CONNECTION_LIMITED)
-            return
-        self.phase = HEAD
         self.buffer = b""
         self.deadline_ns = self.service.ticker.after(self.intake.listener.idle_timeout_ns)
         if len(data) > used:

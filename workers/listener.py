@@ -18,7 +18,8 @@ Rules:
    for chooses the certificates, and what is no handshake is most often plain HTTP, whose sender deserves a
    sentence (400 `plain-http-on-tls`). Looking takes nothing out of the socket, and nothing of OpenSSL's is made
    before a whole hello is there: who never finishes one costs a descriptor. The kernel wakes us when
-   as many octets are there as are needed (SO_RCVLOWAT), not for each.
+   as many octets are there as are needed (SO_RCVLOWAT), not for each. A PROXY header stands before the handshake, and
+   is taken out.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from typing import Final, cast
 
 from sentinel.core.reasons import Reason
 from shm.counters import Counter
-from workers.downstream import Downstream
+from workers.downstream import PREFACE, Downstream
 from workers.forwarded import canonical_peer
 from workers.hello import HELLO_BYTES_MAX, Hello, read_hello
+from workers.http1.faults import ClientFault
 from workers.intake import Intake
 from workers.pool import EXHAUSTED
 from workers.service import Service
@@ -163,6 +165,7 @@ class Acceptor:
         protocol = Downstream(service, self._intake)
         protocol.leases = leases
         if self.contexts is not None:
+            protocol.meet(peer)
             self._peek(connection, protocol)
         else:
             self._start(connection, protocol, None)
@@ -228,6 +231,10 @@ class Acceptor:
         if not data:
             self._drop(connection, None)
             return
+        protocol = self._peeking[connection].protocol
+        if protocol.phase == PREFACE:
+            self._introduce(connection, protocol, data)
+            return
         if data[0] != HANDSHAKE_OCTET:
             self._serve(connection, None, Reason.PLAIN_HTTP_ON_TLS)
             return
@@ -243,6 +250,22 @@ class Acceptor:
             with suppress(OSError):  # seven octets that nobody waits to be taken
                 connection.send(UNRECOGNIZED_NAME)
             self._drop(connection, Counter.TLS_UNKNOWN_NAME)
+
+    def _introduce(self, connection: socket.socket, protocol: Downstream, data: bytes) -> None:
+        """The PROXY header, which stands before the handshake. Who may not say it, or says it badly, gets no answer."""
+        service = self._service
+        try:
+            used = protocol.introduced(data)
+        except ClientFault as fault:
+            service.ledger.enter_bare(protocol, fault.reason, service.ids.new(), len(data), 0)
+            self._drop(connection, None)
+            return
+        if used is None:
+            self._wait_for(connection, len(data) + 1)
+            return
+        connection.recv(used)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self._peeked(connection)
 
     def _wait_for(self, connection: socket.socket, count: int) -> None:
         """Look again when so many octets are there."""

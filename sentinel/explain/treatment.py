@@ -91,7 +91,7 @@ HIDDEN: Final = frozenset({
 WORDS: Final = {"most": "max", "count": "rate", "is_unsafe_too": "unsafe-methods", "is_secure": "secure",
                 "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list",
                 "left_out": "leave-out", "max_text_bytes": "max-text", "pins": "pin", "is_verified": "verify",
-                "ca_pem": "ca", "chain_pem": "certificate", "crl_pem": "crl", "sans": "san",
+                "ca_pem": "ca", "chain_pem": "certificate", "crl_pem": "crl", "sans": "san", "part": "subject",
                 "keys_json": "keys-file", "keys_from": "keys",
                 "passed_on": "pass-identity", "is_forwarded": "forward-credential"}  # fmt: skip
 """Fields whose directive has another name; all others are called like it, without the unit."""

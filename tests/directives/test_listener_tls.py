@@ -109,6 +109,40 @@ def test_a_hello_in_pieces_is_waited_for_and_one_that_ends_is_not(tmp_path: Path
         wait_until(lambda: worker.counter(Counter.TLS_TIMEOUT) == 2, "and so is whose handshake did not go on")
 
 
+def after_header(worker: Worker, *pieces: bytes) -> Client:
+    """Somebody behind a proxy that says who he is before the handshake."""
+    plain = Client(worker.port)
+    for piece in pieces:
+        plain.send(piece)
+    context = ssl.create_default_context(cadata=CA.pem)
+    return Client(worker.port, sock=context.wrap_socket(plain.socket, server_hostname="a.test"))
+
+
+V1 = b"PROXY TCP4 192.0.2.7 127.0.0.1 4711 443\r\n"
+V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 8, 127, 0, 0, 1, 18, 103, 1, 187])
+
+
+def test_a_proxy_says_who_the_client_is_before_the_handshake(tmp_path: Path) -> None:
+    tls = f"tls {{ {certificate(tmp_path, 'c', CA.issue('a.test'))} }}"
+    told = 'proxy-protocol "any"\nconnection-limit { per-client 1; }'
+    with serving(tmp_path / "a", listener=f'{tls}\ntrusted-proxies "127.0.0.0/8"\n{told}') as worker:
+        kept = [after_header(worker, V1), after_header(worker, V2[:5], V2[5:])]
+        assert [one.get("/fixed").status for one in kept] == [200, 200]
+        assert {line["client_ip"] for line in worker.log(2)} == {"192.0.2.7", "192.0.2.8"}
+        with pytest.raises(OSError):  # one connection for each client
+            after_header(worker, V1)
+        local = after_header(worker, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")
+        assert local.get("/fixed").status == 200 and worker.log(4)[-1]["client_ip"] == "127.0.0.1"
+        for bad in (b"PROXY TCP4 nonsense\r\n", b"GET / HTTP/1.1\r\n", hello_of("a.test")):
+            assert Client(worker.port).send(bad).is_closed()
+        assert [line["reason"] for line in worker.log(7)[-3:]] == ["bad-proxy-header"] * 3
+        plain = Client(worker.port).send(V1.replace(b"2.7", b"2.9") + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").answer()
+        assert plain.fields["x-sentinel-reason"] == "plain-http-on-tls"
+    with serving(tmp_path / "b", listener=f'{tls}\ntrusted-proxies "192.0.2.0/24"\nproxy-protocol "any"') as worker:
+        assert Client(worker.port).send(V1 + hello_of("a.test")).is_closed()
+        assert worker.log(1)[0]["reason"] == "bad-proxy-header", "whom nobody trusts"
+
+
 def checked(
     directory: Path, tls: str, hosts: str = "", words: tuple[str, ...] = ("certificate",)
 ) -> tuple[list[str], list[str]]:
