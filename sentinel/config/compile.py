@@ -111,7 +111,7 @@ class Compiler:
             api_keys=api_keys, jwts=jwts, mtls=mtls, prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
         check_who(root, plan, self.problems)
-        check_certificates(plan, self.problems)
+        check_certificates(root, plan, self.problems)
         return plan
 
     def _files(self) -> TlsFiles:

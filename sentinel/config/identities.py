@@ -99,10 +99,11 @@ def with_claims(
     return tuple(replace(one, claims=claims) for one in found)
 
 
-def check_certificates(plan: p.Plan, problems: Problems) -> None:
+def check_certificates(root: Block, plan: p.Plan, problems: Problems) -> None:
     """Who is known by a certificate must be able to show one: where none is asked for nobody is let in."""
     gates = gates_of(plan)
-    asked = {one.name for one in plan.listeners if one.tls is not None and one.tls.client_certificates}
+    listeners = root.one("listeners").all("listener")
+    asked = {one.args[0] for one in listeners if one.args and one.one("tls").has("client-certificates")}
     for route in plan.routes:
         found = [gates[name] for name in route.filters if name in gates]
         served = set(route.listeners) or {one.name for one in plan.listeners}

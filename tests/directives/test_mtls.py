@@ -24,7 +24,7 @@ from tests.directives.test_client_certificates import (
 )
 from tests.directives.test_identities import hashed
 from tests.workers.authority import Identity
-from tests.workers.child import Answer, Worker
+from tests.workers.child import Answer, Worker, wait_until
 from tests.workers.origin import Origin, echo, fields_of, scripted
 from workers.rehearsal import House, ask_in
 
@@ -95,12 +95,12 @@ def test_who_has_shown_a_certificate_is_known_and_nobody_can_say_so_himself(stag
     fields = stage.upstream_read()
     assert fields["x-service"] == "spiffe://example.org/ns/web/anne" and fields["x-service-name"] == "anne.test"
     assert "eve" not in str(fields)
-    assert "`services` knows" in told(stage.worker) or "spiffe://example.org/ns/web/anne" in told(stage.worker)
+    wait_until(lambda: "spiffe://example.org/ns/web/anne" in told(stage.worker), "it is recorded")
     line = next(one for one in stage.worker.log(2) if one["status"] == 200)
     assert line["identity"] == "services:spiffe://example.org/ns/web/anne"
     assert line["client_certificate"] == "dns:anne.test"
     assert said(stage.ask(CARL, "/known")) == NAMELESS, "his certificate has no URI"
-    assert "its certificate has no `uri`" in told(stage.worker)
+    wait_until(lambda: "its certificate has no `uri`" in told(stage.worker), "and said so")
 
 
 def test_limits_are_of_each_client_by_his_certificate(stage: Stage) -> None:
