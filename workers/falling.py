@@ -32,6 +32,7 @@ from workers import attempt
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import ResponseHead
+from workers.inflating import INFLATERS
 from workers.timers import NEVER
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Hold:
         self.is_stream = framing_of(ask.dialect, kind, is_stream=True) is not Framing.WHOLE
         self.pieces: list[bytes] = []
         self.is_over = False
-        self._meter = Meter(ask, content_type=kind, encoding=encoding)
+        self._meter = Meter(ask, content_type=kind, encoding=encoding, inflaters=INFLATERS)
         self._is_encoded = bool(encoding)
         self._said = b""
         self._chunks = ChunkedBody(reframe=False, fault=UpstreamFault) if head.chunked else None

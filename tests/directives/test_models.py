@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import brotli
 import pytest
 
 from sentinel.config import load_text, render_problems
@@ -393,13 +394,14 @@ OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_e
 class Says:
     """A model whose stream begins so, and waits until it may go on."""
 
-    def __init__(self, *pieces: bytes) -> None:
+    def __init__(self, *pieces: bytes, head: bytes = HEAD) -> None:
         self.pieces = pieces
+        self.head = head
         self.go = threading.Event()
 
     def __call__(self, conversation: Conversation) -> None:
         conversation.body(conversation.head())
-        conversation.send(HEAD + chunk(self.pieces[0]))
+        conversation.send(self.head + chunk(self.pieces[0]))
         assert self.go.wait(20)
         conversation.send(b"".join(map(chunk, self.pieces[1:])) + b"0\r\n\r\n")
         conversation.rest()
@@ -462,6 +464,26 @@ def test_any_other_beginning_goes_to_the_client_at_once(tmp_path: Path, pieces: 
             client.buffer += client.socket.recv(65536)
         says.go.set()
         assert client.answer().status == 200
+        assert rooms.counts() == (1, 0, 0)
+
+
+def test_the_first_token_of_an_encoded_stream_is_seen(tmp_path: Path) -> None:
+    """Whoever waits for it looks into all that the gateway lets come; else a model that answers at once is given up."""
+    packer = brotli.Compressor()
+    event = b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+    first = packer.process(event) + packer.flush()
+    rest = packer.process(b"data: [DONE]\n\n") + packer.finish()
+    with house(tmp_path, chain('first-token-timeout "10s"'), own=True) as rooms:
+        says = Says(first, rest, head=HEAD.replace(b"\r\n", b"\r\ncontent-encoding: br\r\n", 1))
+        rooms.replace("a", says)
+        body = DEAR.replace(b"{", b'{"stream":true,"stream_options":{"include_usage":true},', 1)
+        client = Client(rooms.worker.port)
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: h\r\nAccept-Encoding: br\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.send(head.encode() + body)
+        while first not in client.buffer:  # while the model waits
+            client.buffer += client.socket.recv(65536)
+        says.go.set()
+        assert brotli.decompress(client.answer().body) == event + b"data: [DONE]\n\n"
         assert rooms.counts() == (1, 0, 0)
 
 
