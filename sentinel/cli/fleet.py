@@ -296,9 +296,9 @@ def budgets(client: Client, is_json: bool, budget: str | None, last: int | None)
 
 @click.command()
 @click.argument("budget", required=False)
-@click.option("--by", type=click.Choice(["budget", "key", "model", "tenant"]),
-              help="One line for each budget (default), for each key, or for each model or tenant, of budgets whose "
-              "`key` has it.")  # fmt: skip
+@click.option("--by", type=click.Choice(["budget", "key", "model", "tenant", "tenant,model"]),
+              help="One line for each budget (default), for each key, for each model or tenant, or for each model of "
+              "each tenant, of budgets whose `key` has that.")  # fmt: skip
 @click.option("--since", metavar="DURATION",
               help="Windows that ended after so long ago, or are open: 90m, 24h (default), 35d at most.")  # fmt: skip
 @click.option("--last", metavar="N", type=click.IntRange(1, 10_000), help="List at most N that spent most (100).")

@@ -55,7 +55,7 @@ SELECT CASE instr(title, ' ') WHEN 0 THEN '' ELSE substr(title, instr(title, ' '
     sum(requests) FROM (SELECT json_extract(key, '$[0]') AS title, * FROM asked WHERE {tenant} IS NOT NULL) GROUP BY 1
 """
 TENANTS: Final = {"budget": "json_array(json_extract(key, '$[0]'))", "key": "json_remove(key, '$[1]')",
-                  "model": "part_of(key)", "tenant": "part_of(key)"}  # fmt: skip
+                  "model": "parts_of(key)", "tenant": "parts_of(key)", "tenant,model": "parts_of(key)"}  # fmt: skip
 
 
 class Usage(NamedTuple):
@@ -136,17 +136,17 @@ class Ledger:
 
     def usage(
         self, home: str, windows: Iterable[Spent], *, by: str, since_s: int, name: str, most: int,
-        parts: Mapping[str, int] | None = None,
+        parts: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Report:  # fmt: skip
         """Who spent most in windows that end after `since_s`, by `windows` and the ledger; raises LedgerFault.
 
-        windows: what shared memory has, which is newer. parts: of each budget whose keys have a model or a tenant,
-        which of their parts it is.
+        windows: what shared memory has, which is newer. parts: of each budget whose keys have the model or the tenant
+        (or both) that is asked for, which of their parts these are.
         """
         lately = {one.key: one for one in windows}
         tenant = TENANTS[by]
         with contextlib.closing(sqlite3.connect(":memory:")) as sums:
-            sums.create_function("part_of", 1, _part_of(parts or {}), deterministic=True)
+            sums.create_function("parts_of", 1, _parts_of(parts or {}), deterministic=True)
             sums.execute(ASKED)
             sums.executemany(ASK, _asked(lately.values(), since_s, name))
             if home:
@@ -191,14 +191,15 @@ def _asked(windows: Iterable[Spent], since_s: int, name: str) -> Iterator[tuple[
             yield one.key, one.settled, one.requests, one.start_s, one.until_s
 
 
-def _part_of(parts_at: Mapping[str, int]) -> Callable[[str], str | None]:
-    """Makes of a window's key the budget and one part; None where its keys have no such part."""
+def _parts_of(parts_at: Mapping[str, tuple[int, ...]]) -> Callable[[str], str | None]:
+    """Makes of a window's key the budget and some of its parts; None where its keys do not have them."""
 
-    def part_of(key: str) -> str | None:
+    def parts_of(key: str) -> str | None:
         title, _, *parts = json.loads(key)
-        at = parts_at.get(title.partition(" ")[0], -1)
-        if at < 0:
+        wanted = parts_at.get(title.partition(" ")[0])
+        if wanted is None:
             return None
-        return json.dumps([title, parts[at] if at < len(parts) else UNKNOWN_PART], ensure_ascii=False)
+        found = [parts[at] if at < len(parts) else UNKNOWN_PART for at in wanted]
+        return json.dumps([title, *found], ensure_ascii=False)
 
-    return part_of
+    return parts_of

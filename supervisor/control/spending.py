@@ -53,7 +53,7 @@ class Asked:
         if not (last.isascii() and last.isdigit() and 1 <= int(last[:9]) <= LAST_MAX):
             raise Misread(f"`last` is a number from 1 to {LAST_MAX}")
         if by not in TENANTS:
-            raise Misread(f"`by` is one of {', '.join(TENANTS)}")
+            raise Misread(f"`by` is one of {', '.join([f'`{one}`' for one in TENANTS])}")
         found = SINCE.fullmatch(since)
         since_s = int(found[1]) * UNITS_S[found[2]] if found else 0
         if not 0 < since_s <= SPENT_KEPT_S:
@@ -174,15 +174,17 @@ def usage(plan: Plan, ledger: Ledger, windows: list[Spent], asked: Asked) -> dic
     }  # fmt: skip
 
 
-def _parts(plan: Plan, by: str) -> dict[str, int]:
-    """Of each budget whose keys tell it, which of their parts the model or the tenant is."""
+def _parts(plan: Plan, by: str) -> dict[str, tuple[int, ...]]:
+    """Of each budget whose keys tell it, which of their parts the model or the tenant is, or both."""
     said = [route.inference.tenant for route in plan.routes if route.inference is not None]
-    wanted = ("model",) if by == "model" else (*filter(None, said), "claim:tenant", "identity")
-    found: dict[str, int] = {}
+    names = {"model": ("model",), "tenant": (*filter(None, said), "claim:tenant", "identity")}
+    wanted = [names[one] for one in by.split(",") if one in names]
+    found: dict[str, tuple[int, ...]] = {}
     for budget in plan.token_budgets:
-        part = next((one for one in wanted if one in budget.key), None)
-        if part is not None:
-            found[budget.name] = budget.key.index(part)
+        parts = [next((one for one in some if one in budget.key), None) for some in wanted]
+        at = tuple([budget.key.index(part) for part in parts if part is not None])
+        if wanted and len(at) == len(wanted):
+            found[budget.name] = at
     return found
 
 

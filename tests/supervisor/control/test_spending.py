@@ -182,6 +182,39 @@ def test_what_each_tenant_spent_is_added_up_over_models_and_clients(stage: Stage
     assert [(row["key"], row["settled"]) for row in rows] == [('["acme"]', "35"), ('["zoo"]', "7")]
 
 
+def test_what_each_tenant_spent_on_each_model_is_told_of_budgets_whose_keys_have_both(stage: Stage) -> None:
+    with stage.config.open("a") as file:
+        file.write("""filters {
+            token-budget "both" { tokens 1000; key "client-ip" "header:x-team" "model"; }
+            token-budget "half" { tokens 1000; key "header:x-team"; }
+        }
+        routes {
+            route "chat" {
+                matches { path-prefix "/chat"; }
+                filters "both"
+                inference { tenant "header:x-team"; }
+                upstream "models"
+            }
+        }
+        upstreams { upstream "models" { endpoint "127.0.0.1:1"; }; }\n""")
+    stage.serving()
+    slot = stage.region.claim_slot(pid=1, birth_ns=1, role=Role.WORKER, generation=1, lane=0)
+    for parts, amount in ((("192.0.2.1/32", "acme", "m"), 30), (("192.0.2.2/32", "acme", "m"), 4),
+                          (("192.0.2.1/32", "acme", "n"), 5), (("192.0.2.1/32", "zoo", "m"), 7)):  # fmt: skip
+        spend(stage.region, slot, write_key("both", START_S, parts), amount)
+    spend(stage.region, slot, write_key("half", START_S, ("acme",)), 99)
+    spend(stage.region, slot, write_key("both", START_S, ("x" * 300, "y", "z")), 1)
+    document = stage.get("usage", by="tenant,model").document
+    assert [(one["budget"], one["key"], one["settled"]) for one in document["usage"]] == [
+        ("both", ["acme", "m"], 34), ("both", ["zoo", "m"], 7), ("both", ["acme", "n"], 5),
+        ("both", ["(in a hashed key)", "(in a hashed key)"], 1),
+    ]  # fmt: skip
+    assert [one["settled"] for one in document["totals"]] == [47]
+    rows = list(csv.DictReader(io.StringIO(run(stage, "usage", "--by", "tenant,model", "--csv").stdout)))
+    assert [(row["key"], row["settled"]) for row in rows][:1] == [('["acme", "m"]', "34")]
+    assert "acme m" in run(stage, "usage", "--by", "tenant,model").output
+
+
 def test_a_threshold_is_told_once_for_a_window(stage: Stage) -> None:
     with stage.config.open("a") as file:
         file.write('filters { token-budget "b" { tokens 100; key "header:x-t"; warn-at 50 80; }; }\n')
