@@ -52,6 +52,7 @@ from workers.identities import Identities
 from workers.intake import Intake, said_id
 from workers.outward import Stamp, outward_of, stamp_of
 from workers.passports import Passports
+from workers.vocabularies import VocabularyFault, late
 from workers.zones import offset_of
 
 PORTS: Final = {"http": 80, "https": 443}
@@ -212,9 +213,13 @@ class House:
         self.table = compile_routes(plan)
         self._intakes = {listener.name: Intake(listener) for listener in plan.listeners}
         self._identities, self._passports = Identities(plan), Passports(plan)
+        self._estimator = Estimator(late(plan.system.vocabularies))
 
     def rehearse(self, listener: Listener, question: Question, peer: str, world: Assumed) -> Rehearsal:
-        """Let a request go the way of a real one, up to where it would be forwarded; then it is over."""
+        """Let a request go the way of a real one, up to where it would be forwarded; then it is over.
+
+        Raises Misasked where its body cannot be counted here as workers do.
+        """
         intake = self._intakes[listener.name]
         try:
             visit, head = _arrived(intake, question, peer)
@@ -226,7 +231,7 @@ class House:
         world.verify = lambda one, asked: self._identities.identify(one, asked, world.now_s())
         world.dialect_of, world.offset_of, world.named_in_path = dialect_of, offset_of, named_in_path
         world.counts_only = counts_only
-        reader = None if question.body is None else _Reader(self.table, world, question.body)
+        reader = None if question.body is None else _Reader(self.table, world, question.body, self._estimator)
         world.read, world.translated = (None, translated) if reader is None else (reader.read, reader.translated)
         world.inspected = None if reader is None else reader.inspected
         decided = run(decide(self.table, request, world, trace))
@@ -330,10 +335,12 @@ def _sent(verdict: Verdict, visit: _Visit, passports: Passports) -> Fields:
 class _Reader:
     """Reads the body that a request was given, as a worker does: there it has arrived before anybody asks.
 
-    What workers have learnt of how models count is theirs: text is estimated as on their first day.
+    It counts with the vocabularies that workers have. What they have learnt of how models count is theirs: other text
+    is estimated as on their first day.
     """
 
-    def __init__(self, table: RouteTable, world: Assumed, body: bytes) -> None:
+    def __init__(self, table: RouteTable, world: Assumed, body: bytes, estimator: Estimator) -> None:
+        self._estimator = estimator
         self._table = table
         self._world = world
         self._body = body
@@ -347,11 +354,13 @@ class _Reader:
         try:
             return read_call(
                 call, route.inference, self._body, directory=self._table.directories.get(route.name),
-                is_marked=route.name in self._table.marked, estimator=Estimator(), book=book,
+                is_marked=route.name in self._table.marked, estimator=self._estimator, book=book,
                 rates_of=lambda model: None if book is None else book.price(model, date_of(self._world.now_s())),
             ).appraisal  # fmt: skip
         except InferenceFault as fault:
             return Appraisal("malformed", fault=str(fault))
+        except VocabularyFault as fault:
+            raise Misasked(str(fault)) from fault
 
     def inspected(self, route: Route, request: Request) -> tuple[Inspection, ...]:
         """What guardrails find in it; it goes on as they leave it."""

@@ -39,6 +39,22 @@ def counters(names: Sequence[str]) -> dict[str, Count]:
         raise VocabularyFault(f"the vocabularies {', '.join(names)} cannot be loaded: {fault}{remedy}") from None
 
 
+def late(names: Sequence[str]) -> dict[str, Count]:
+    """The same for whoever may never count: each is loaded at its first use, which may raise VocabularyFault."""
+    return {name: _late(name) for name in names}
+
+
+def _late(name: str) -> Count:
+    found: list[Count] = []
+
+    def count(text: str) -> int:
+        if not found:
+            found.extend(counters((name,)).values())
+        return found[0](text)
+
+    return count
+
+
 def sliced(encode: Callable[[str], list[int]]) -> Count:
     """A counter of any text. `encode`: of a slice; text that looks like a special token is text."""
 

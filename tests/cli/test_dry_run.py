@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,19 @@ def test_what_a_body_asks_for_is_read_as_live_traffic_reads_it(tmp_path: Path) -
     # Whoever describes the call means it.
     said = of({"model": "near", "messages": messages}, "--state", "tokens model=far input=1 output=1")
     assert said["verdict"]["upstream"] == "second"  # type: ignore[index]
+
+
+def test_a_body_that_cannot_be_counted_here_as_workers_do_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.kdl"
+    path.write_text(MODELS + 'system { vocabularies "o200k"; }\n')
+    monkeypatch.setitem(sys.modules, "bpe_openai", None)
+    for model, status in (("near", 0), ("gpt-4o", 2)):
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": "x"}]})
+        told = run("-c", str(path), "--request", CHAT, "--body", body)
+        assert told.exit_code == status, told.output
+    assert "vocabularies o200k cannot be loaded" in told.output and "sentinel-gateway[inference]" in told.output
 
 
 GUARDED = """\

@@ -18,12 +18,15 @@ import brotli
 import pytest
 
 from sentinel.config import load_text, render_problems
+from sentinel.core.plan import Plan
 from sentinel.core.record import decode
+from sentinel.explain.assumed import Assumed
 from shm.region import Counter, Role
 from tests.directives.house import serving, written
 from tests.directives.test_cases import holds, refused
 from tests.workers.child import Answer, Client, Worker, wait_until
 from tests.workers.origin import Conversation, Origin, fields_of, scripted
+from workers.rehearsal import House, read_question
 
 CHAT = "/v1/chat/completions"
 PROXIED = {"listener": 'trusted-proxies "127.0.0.0/8"'}
@@ -552,6 +555,14 @@ def test_who_expects_to_be_told_to_go_on_is_told(tmp_path: Path) -> None:
         assert "transfer-encoding" not in fields_of(origin.heads[0])
 
 
+def rehearsed(plan: Plan, body: bytes) -> int:
+    """What a dry run says that is put aside."""
+    question = read_question(f"POST {CHAT}", ("host: h",), len(body), body)
+    steps = House(plan).rehearse(plan.listeners[0], question, "127.0.0.1", Assumed(plan)).steps
+    ((_, _, _, amount),) = (details for reason, _, details in steps if reason.word == "within-budget")
+    return int(amount)  # type: ignore[call-overload, no-any-return]
+
+
 @pytest.mark.directive("system/vocabularies")
 def test_what_is_put_aside_is_counted_with_the_models_own_vocabulary_where_there_is_one(tmp_path: Path) -> None:
     texts = "a" * 900, "-" * 40_000, "\ud83d\ude00 <|endoftext|>"
@@ -563,6 +574,7 @@ def test_what_is_put_aside_is_counted_with_the_models_own_vocabulary_where_there
     for name, system in (("own", 'vocabularies "o200k"'), ("other", 'vocabularies "cl100k"'), ("none", "")):
         with governed(tmp_path / name, "tokens 100000", system=system) as (worker, _):
             put_aside = 100_000 - left(ask(Client(worker.port), body=body)) - 50
+            assert put_aside == rehearsed(worker.plan, body) - 50, "and a dry run says so"
         if name == "own":
             assert counted <= put_aside <= counted + 8 * len(texts), "and how they are wrapped"
         else:
