@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Any, Final
 from sentinel.core.appraisal import Appraisal
 from sentinel.core.compiled import COMPILED
 from sentinel.core.decide import Rest, decide_now
-from sentinel.core.drive import Pause, Wanted, advance
+from sentinel.core.drive import Pause, Unsettled, Wanted, advance
+from sentinel.core.gates import Authenticator
+from sentinel.core.identity import Finding
 from sentinel.core.models import Errand
 from sentinel.core.plan import Endpoint, Retry, Route, Upstream
 from sentinel.core.plan import Respond as Said
@@ -217,7 +219,7 @@ class Exchange:
         else:
             self._act(verdict)
 
-    def _decide_on(self, answered: Appraisal | None = None) -> None:
+    def _decide_on(self, answered: Appraisal | Finding | None = None) -> None:
         """The decision goes on: it has something to wait for, or what it waited for has come."""
         self.pause, decision = None, self.decision
         if decision is None:
@@ -228,11 +230,19 @@ class Exchange:
                 self.pause = self.downstream.service.loop.call_later(verdict.wait_ns / 1e9, self._decide_on)
             elif type(verdict) is Wanted:
                 self._read(verdict.route)
+            elif type(verdict) is Unsettled:
+                self._find_out(verdict.authenticator)
             else:
                 self.decision = None
                 self._act(verdict)
         except Exception as fault:
             self.surprised(fault)
+
+    def _find_out(self, authenticator: Authenticator) -> None:
+        """The decision wants to know who asks, which is computed aside."""
+        service, request = self.downstream.service, self.request
+        assert request is not None
+        service.identities.compute(authenticator, request, service.loop, self._decide_on)
 
     def _read(self, route: Route) -> None:
         """The decision wants to know what the body says: tell it, or read on until the body is whole."""

@@ -118,8 +118,12 @@ def split_chain(values: list[str]) -> list[str]:
 def canonical_peer(host: str) -> str:
     """A socket's address as we log and compare it: no zone, no IPv4 dressed as IPv6."""
     host = host.partition("%")[0]
-    if host.startswith("::ffff:") and "." in host:
-        return host[7:]
+    if host.startswith("::ffff:"):  # in dots, or in hexadecimal, as Python writes it
+        try:
+            mapped = ipaddress.IPv6Address(host).ipv4_mapped
+        except ValueError:
+            return host
+        return host if mapped is None else str(mapped)
     return host
 
 

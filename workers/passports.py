@@ -76,7 +76,9 @@ class Passport:
 
     def __init__(self, found: list[Authenticator], ours: frozenset[str]) -> None:
         places = [place for one in found if not one.is_forwarded for place in one.read_from]
-        names = ["authorization" if place == "bearer" else place[7:] for place in places if not place.startswith("q")]
+        names = [place[7:] for place in places if place.startswith("header:")]
+        if "bearer" in places or "basic" in places:
+            names.append("authorization")
         self.drops = Drops.besides(ours | aliases(*names))
         self._parameters = frozenset(place[6:] for place in places if place.startswith("query:"))
         self._passed_on = {one.name: one.passed_on for one in found}

@@ -228,7 +228,7 @@ class House:
             answer = _answer(refusal, question.method) + intake.promised
             return Rehearsal(question, listener, None, refusal, (), answer, detail=fault.detail)
         request, trace = visit.request, Trace()
-        world.verify = lambda one, asked: self._identities.identify(one, asked, world.now_s())
+        world.verify = lambda one, asked: self._identities.computed(one, asked, world.now_s())
         world.dialect_of, world.offset_of, world.named_in_path = dialect_of, offset_of, named_in_path
         world.counts_only = counts_only
         reader = None if question.body is None else _Reader(self.table, world, question.body, self._estimator)

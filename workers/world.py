@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from sentinel.core.allowances import UNLIMITED, Term, Window, carried, open_window
 from sentinel.core.appraisal import Appraisal, Reservation, Spending, Translation, priced
 from sentinel.core.budgets import sibling, start_of
-from sentinel.core.drive import Pause, Wanted
+from sentinel.core.drive import Pause, Unsettled, Wanted
 from sentinel.core.gates import Authenticator
 from sentinel.core.identity import Finding
 from sentinel.core.inspection import Inspection
@@ -72,8 +72,11 @@ class LiveWorld:
     def chance(self) -> int:
         return getrandbits(64)
 
-    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding | None:
         return self._identities.identify(authenticator, request)
+
+    async def identified(self, authenticator: Authenticator, request: Request) -> Finding:
+        return await Unsettled(authenticator)
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return self._charge(self._slot, monotonic_ns(), keys, terms)

@@ -1,4 +1,4 @@
-"""The verb hash-key: a key for a client, and the line of the configuration that knows it.
+"""The verbs hash-key and hash-password: a key or a password for a client, and the line that knows it.
 
 Intuition: a locksmith. He makes a key and its lock at once, hands the key over the counter, and keeps nothing.
 
@@ -17,12 +17,14 @@ from typing import Final
 
 import click
 
-from sentinel.config.kinds import SUBJECT, Unfit
+from sentinel.config.kinds import SUBJECT, USER_NAME, Unfit
+from sentinel.core.passwords import PASSWORD_BYTES_MAX, SALT_BYTES, write_hash
 
 PREFIX: Final = "sk-sentinel-"
 """By which a key is known for what it is: whoever finds one lying about, and whoever looks for lost ones."""
 KEY_BYTES: Final = 32
 KEY_CHARS_MIN: Final = 24
+PASSWORD_CHARS_MIN: Final = 8
 
 
 def made() -> str:
@@ -68,4 +70,32 @@ def _given() -> str:
     return key
 
 
-COMMANDS: list[click.Command] = [hash_key]
+@click.command("hash-password")
+@click.argument("user", metavar="USER")
+@click.option("--stdin", "is_given", is_flag=True, help="Read the password from standard input instead of asking.")
+@click.option("--json", "is_json", is_flag=True, help="Print for programs.")
+def hash_password(user: str, is_given: bool, is_json: bool) -> None:
+    """Hash a password, and print the line for a `basic` filter that knows it.
+
+    The password is asked for twice, and shown nowhere. The line has its hash by scrypt, with a salt of its own.
+    """
+    try:
+        USER_NAME.read(user)
+    except Unfit as fault:
+        raise click.UsageError(f"USER: {fault}") from None
+    if is_given:
+        password = sys.stdin.readline(1 << 16).rstrip("\r\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    octets = password.encode()
+    if not len(password) >= PASSWORD_CHARS_MIN or len(octets) > PASSWORD_BYTES_MAX:
+        raise click.UsageError(f"a password has {PASSWORD_CHARS_MIN} characters at least, and at most 1024 octets")
+    hashed_text = write_hash(octets, secrets.token_bytes(SALT_BYTES))
+    line = f"user {json.dumps(user, ensure_ascii=False)} {json.dumps(hashed_text)}"
+    if is_json:
+        click.echo(json.dumps({"user": user, "hash": hashed_text, "line": line}, indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"line:  {line}")
+
+
+COMMANDS: list[click.Command] = [hash_key, hash_password]

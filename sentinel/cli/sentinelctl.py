@@ -30,7 +30,7 @@ sentinelctl: Final = Desk(
         "Offline, on files": {
             **dict.fromkeys(OFFLINE, "sentinel.cli.offline"),
             "dry-run": "sentinel.cli.dry", "diff": "sentinel.cli.diff", "test": "sentinel.cli.testing",
-            "hash-key": "sentinel.cli.keys",
+            "hash-key": "sentinel.cli.keys", "hash-password": "sentinel.cli.keys",
         },
     },
 )  # fmt: skip

@@ -53,6 +53,9 @@ def redacted(plan: Plan) -> dict[str, Any]:
             upstream["tls"]["key_pem"] = REDACTED
         if upstream["sticky"]:
             upstream["sticky"]["secrets"] = [REDACTED] * len(upstream["sticky"]["secrets"])
+    for gate in document["basics"]:
+        for user in gate["users"]:
+            user["password_hash"] = REDACTED
     for gate in document["api_keys"]:
         for key in gate["keys"]:
             key["digests"] = [REDACTED] * len(key["digests"])

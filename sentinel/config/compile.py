@@ -22,8 +22,11 @@ from sentinel.config.guarding import compile_guardrail, unread_guardrails
 from sentinel.config.identities import (
     AUTHENTICATORS,
     check_certificates,
+    check_doors,
     check_who,
     compile_api_key,
+    compile_basic,
+    compile_ip_access,
     compile_jwt,
     compile_mtls,
     with_claims,
@@ -82,11 +85,14 @@ class Compiler:
         ))  # fmt: skip
         mtls = tuple(compile_mtls(block, self.problems) for block in root.one("filters").all("mtls"))
         mtls = with_claims(root, mtls, PARTS)
+        basics = tuple(compile_basic(block, self.problems) for block in root.one("filters").all("basic"))
+        lists = tuple(compile_ip_access(block, self.problems) for block in root.one("filters").all("ip-access"))
         self._filter_names(root.one("filters"))
         counted = {one.name for one in budgets} | {one.name for one in throttles}
         filters = {one.name for one in limits} | {one.name for one in ceilings} | counted
         filters |= {one.name for one in guardrails} | {one.name for one in api_keys}
         filters |= {one.name for one in jwts} | {one.name for one in mtls}
+        filters |= {one.name for one in basics} | {one.name for one in lists}
         names = {one.name for one in listeners}, {one.name for one in upstreams}, filters, counted
         routes = tuple(self._route(block, order, *names) for order, block in enumerate(root.one("routes").all("route")))
         routes += tuple(redirect_routes(root.one("listeners").all("listener"), len(routes), self.problems))
@@ -108,10 +114,12 @@ class Compiler:
             version=p.PLAN_VERSION, system=_system(system), admin=self._admin(admin), listeners=listeners,
             routes=routes, upstreams=upstreams, rate_limits=limits,
             concurrency_limits=ceilings, token_budgets=budgets, token_limits=throttles, guardrails=guardrails,
-            api_keys=api_keys, jwts=jwts, mtls=mtls, prices=prices, sources=sources, secrets=tuple(sorted(secrets)),
+            api_keys=api_keys, jwts=jwts, mtls=mtls, basics=basics, address_lists=lists, prices=prices,
+            sources=sources, secrets=tuple(sorted(secrets)),
         )  # fmt: skip
         check_who(root, plan, self.problems)
         check_certificates(root, plan, self.problems)
+        check_doors(root, plan, self.problems, self.warnings)
         return plan
 
     def _files(self) -> TlsFiles:
@@ -243,7 +251,8 @@ class Compiler:
         self._reference(block.one("upstream"), upstreams, "upstream")
         filters = block.one("filters")
         if block.has("filters"):
-            what = f"{', '.join(AUTHENTICATORS)}, rate-limit, concurrency-limit, token-limit, token-budget or guardrail"
+            who = ", ".join(AUTHENTICATORS)
+            what = f"ip-access, {who}, rate-limit, concurrency-limit, token-limit, token-budget or guardrail"
             self._reference(filters, limits, what, "filters", "rate-limit")
             for wanted, span in zip(filters.args, filters.arg_spans, strict=True):
                 if wanted is not None and filters.args.count(wanted) > 1:

@@ -7,6 +7,7 @@ holds.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -21,12 +22,16 @@ from sentinel.core.jwks import read_jwks
 from sentinel.core.secured import PARTS
 from sentinel.core.span import Span
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LINES_COMPARED_MAX: Final = 200
+"""With so many networks each is compared, to find one that nobody comes to: long lists are machines' work."""
 DASHES_MAX: Final = 6
 """Of a header's name: each may be sent as `_`, and all spellings are left off."""
 OWN: Final = FRAMING | {"authorization", "cookie", "proxy-authorization", "accept-encoding"}
 """Fields that say something else."""
-AUTHENTICATORS: Final = ("api-key", "jwt", "mtls")
+AUTHENTICATORS: Final = ("api-key", "jwt", "mtls", "basic")
 """Directives of filters that find out who asks."""
+WHICH: Final = ", ".join(f"`{one}`" for one in AUTHENTICATORS)
 CLAIMING: Final = ("key", "tenant", "header")
 """Directives whose arguments name claims."""
 WHO: Final = ("identity", "claim")
@@ -85,6 +90,76 @@ def compile_mtls(block: Block, problems: Problems) -> p.Mtls:
     part: Any = block.value("subject") or "name"
     name = block.args[0] if block.args and block.args[0] else ""
     return p.Mtls(name=name, part=part, passed_on=_passed_on(block, problems), span=block.span)
+
+
+def compile_basic(block: Block, problems: Problems) -> p.Basic:
+    users = tuple(
+        p.User(
+            one.args[0] if one.args and one.args[0] else "",
+            one.args[1] if len(one.args) > 1 and one.args[1] else "", _claims(one), one.span,
+        )
+        for one in block.all("user")
+    )  # fmt: skip
+    return p.Basic(
+        name=block.args[0] if block.args and block.args[0] else "", users=users,
+        is_forwarded=bool(block.value("forward-credential")), passed_on=_passed_on(block, problems), span=block.span,
+    )  # fmt: skip
+
+
+def compile_ip_access(block: Block, problems: Problems) -> p.IpAccess:
+    name, otherwise = block.args[0] if block.args and block.args[0] else "", block.value("otherwise") or "deny"
+    rules = []
+    seen: list[tuple[Network, Span]] = []
+    for child in block.children:
+        word = child.directive.name
+        if word not in ("allow", "deny"):
+            continue
+        rules.append(p.AddressRule(word == "allow", tuple(one for one in child.args if one), child.span))
+        for text, span in zip(child.args, child.arg_spans, strict=True):
+            if text is None:
+                continue
+            network = ipaddress.ip_network(text)
+            before = next((where for one, where in seen[:LINES_COMPARED_MAX] if _covers(one, network)), None)
+            if before is not None:
+                problems.add(
+                    span, f"no client comes to this: a line before has all of {text}", "move it up, or remove it",
+                    [(before, "the one before")],
+                )  # fmt: skip
+            seen.append((network, span))
+    if not any(one.is_allowed for one in rules) and otherwise == "deny" and not block.is_faulty:
+        remedy = 'add `allow "10.0.0.0/8"`, or say `otherwise "allow"`'
+        problems.add(block.span, f'ip-access "{name}" lets nobody in', remedy)
+    if rules and all(one.is_allowed for one in rules) and otherwise == "allow":
+        problems.add(block.span, f'ip-access "{name}" keeps nobody out', "remove it, or its `otherwise`")
+    return p.IpAccess(name, tuple(rules), "allow" if otherwise == "allow" else "deny", block.span)
+
+
+def _covers(wide: Network, narrow: Network) -> bool:
+    return wide.version == narrow.version and narrow.subnet_of(wide)  # type: ignore[arg-type]
+
+
+def check_doors(root: Block, plan: p.Plan, problems: Problems, warnings: Problems) -> None:
+    """With `default-deny` each route says who may use it."""
+    is_closed, gates = root.one("system").value("default-deny"), gates_of(plan)
+    for block in root.one("routes").all("route"):
+        name = block.args[0] if block.args and block.args[0] else ""
+        is_public, is_guarded = block.value("public"), any(one in gates for one in block.one("filters").args)
+        if is_public and is_guarded:
+            problems.add(
+                block.one("public").span, f'route "{name}" is for everybody, and for known clients only',
+                "remove `public`, or the filter that finds out who asks",
+            )  # fmt: skip
+        elif is_closed and not is_public and not is_guarded and not block.is_faulty:
+            problems.add(
+                block.span, f'route "{name}" does not say who may use it, and `default-deny` wants that of each',
+                f"name one of {WHICH} in its `filters`, or say `public true`",
+                [(root.one("system").one("default-deny").span, "the `default-deny`")],
+            )  # fmt: skip
+        elif is_public and not is_closed:
+            warnings.add(
+                block.one("public").span, "`public` has no effect: all routes are, without `default-deny`",
+                "say `default-deny true` in `system`, or remove it",
+            )  # fmt: skip
 
 
 Claiming = TypeVar("Claiming", p.Jwt, p.Mtls)
@@ -150,8 +225,12 @@ def _keys_json(keys: Block, source: Source, problems: Problems) -> str:
 
 def _issued(block: Block) -> p.IssuedKey:
     name, *digests = block.args or ("",)
-    claims = tuple((one.args[0], one.args[1]) for one in block.all("claim") if len(one.args) == 2 and all(one.args))
-    return p.IssuedKey(name or "", tuple(one for one in digests if one), claims, block.span)
+    return p.IssuedKey(name or "", tuple(one for one in digests if one), _claims(block), block.span)
+
+
+def _claims(block: Block) -> tuple[tuple[str, str], ...]:
+    found = [one.args for one in block.all("claim") if len(one.args) == 2 and None not in one.args]
+    return tuple((name, value) for name, value in found)
 
 
 def _passed_on(block: Block, problems: Problems) -> tuple[tuple[str, str], ...]:
@@ -174,7 +253,8 @@ def claims_of(one: Authenticator) -> frozenset[str] | None:
         return None
     if isinstance(one, p.Mtls):
         return frozenset(PARTS)
-    return frozenset(name for key in one.keys for name, _ in key.claims)
+    known = one.keys if isinstance(one, p.ApiKey) else one.users
+    return frozenset(name for someone in known for name, _ in someone.claims)
 
 
 Keyed = p.RateLimit | p.ConcurrencyLimit | p.TokenBudget | p.TokenLimit
@@ -216,7 +296,7 @@ def _known_to(
         if not found:
             problems.add(
                 span, f"route \"{route.name}\" finds out nobody's identity, so `{part}` would be the same for all",
-                "name an authenticator (`api-key`, `jwt`, `mtls`) in its `filters`, or key by something else",
+                f"name an authenticator ({WHICH}) in its `filters`, or key by something else",
                 [(route.span, "the route")],
             )  # fmt: skip
         elif part.startswith("claim:"):

@@ -25,6 +25,7 @@ from sentinel.core.guard.finders import PHRASE_CHARS_MAX, WORD, WORDS_MAX
 from sentinel.core.guard.guards import REPLACEMENT as PLAIN
 from sentinel.core.host import parse_authority
 from sentinel.core.identity import CLAIM_CHARS_MAX
+from sentinel.core.passwords import read_hash
 from sentinel.core.prices import CURRENCY, PATTERN_CHARS_MAX, PRICE_MAX, is_date, money, read_money
 from sentinel.core.reasons import BY_WORD
 from sentinel.core.regex import BadPattern, compile_pattern
@@ -261,6 +262,19 @@ def key_digest(value: Any) -> str:
     if found is None:
         raise Unfit("not the hash of a key, `sha256:` and 64 hex digits", "`sentinelctl hash-key` makes it")
     return found[1].lower()
+
+
+def password_hash(value: Any) -> str:
+    if read_hash(_text(value)) is None:
+        message = "not the hash of a password by scrypt, of a cost that is good here"
+        raise Unfit(message, "`sentinelctl hash-password` makes it")
+    return str(value)
+
+
+def user_name(value: Any) -> str:
+    if ":" in subject(value):
+        raise Unfit("a name has no colon: it ends the name where both are sent")
+    return str(value)
 
 
 def tenant_part(value: Any) -> str:
@@ -749,6 +763,11 @@ CREDENTIAL_PLACE: Final = Kind(
 )
 IDENTITY_PART: Final = Kind("identity-part", 'what of an identity, like "subject" or "claim:tenant"', identity_part)
 KEY_DIGEST: Final = Kind("key-hash", 'the hash of a key like "sha256:…", by `sentinelctl hash-key`', key_digest)
+PASSWORD_HASH: Final = Kind(
+    "password-hash", 'the hash of a password like "$scrypt$ln=15,r=8,p=1$…", by `sentinelctl hash-password`',
+    password_hash,
+)
+USER_NAME: Final = Kind("user-name", "the name of a user", user_name)
 METRIC: Final = Kind("metric", 'the name of a metric like "vllm:num_requests_waiting"', metric)
 SECRET: Final = Kind("secret", "a secret of at least 16 characters, best given by (env) or (file)", secret)
 LEDGER: Final = Kind("database-url", 'a URL like "postgresql://sentinel@db.internal/ledger"', ledger)

@@ -173,6 +173,8 @@ SYSTEM: Final = Directive(
                 ), is_repeatable=True, example='keep status="5xx"'),
             ), example='file "/var/log/sentinel/decisions.jsonl" { keep sample="1%"; }'),
         )),
+        _one("default-deny", k.BOOLEAN, "Whether each route must say who may use it: name a filter that finds out who asks (`api-key`, `jwt`, `basic`), or be "
+             "`public`. A configuration with a route that does neither is refused.", "false"),
         _one("cpu-affinity", k.BOOLEAN, "Bind each worker to one core.", "false"),
         Directive("probation", "How a new generation is watched after it has taken over. If it fails, the former "
                   "content is served again.", children=(
@@ -336,8 +338,9 @@ ROUTE: Final = Directive(
                              (Argument("name", k.FIELD_NAME), Argument("value", k.FIELD_VALUE_KIND)), is_repeatable=True,
                              example='header "cache-control" "no-store"'),),
                   example='respond 404 body="nothing here"'),
-        Directive("filters", "Who may ask (`api-key`, `jwt`, `mtls`), limits that requests must be within, all of them, and guardrails. A request that a limit "
+        Directive("filters", "From where (`ip-access`), and who may ask (`api-key`, `jwt`, `mtls`, `basic`), limits that requests must be within, all of them, and guardrails. A request that a limit "
                   "refuses is charged to none.", (Argument("names", k.NAME_KIND, True),), example='filters "per-client"'),
+        _one("public", k.BOOLEAN, "With `default-deny`: this route is for everybody.", "false"),
         _one("upstream", k.NAME_KIND, "Forward to this upstream.", example='upstream "api"'),
         Directive("split", "Forward to one of several upstreams, by weight. When all endpoints of that upstream fail, the request fails: "
                   "it does not go to another one.", children=(
@@ -678,6 +681,34 @@ MTLS: Final = Directive(
     example='mtls "services" { subject "uri"; }',
 )  # fmt: skip
 
+BASIC: Final = Directive(
+    "basic", "Only who sends one of these names with its password (HTTP's Basic) may use the routes that name this filter; others are answered 401. Passwords "
+    "are verified aside, and who has shown his is known for five minutes.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        Directive("user", "A name, and the hash of its password. `sentinelctl hash-password` makes it.",
+                  (Argument("name", k.USER_NAME), Argument("hash", k.PASSWORD_HASH)),
+                  children=(
+            Directive("claim", "What else is known of this user, for `claim:NAME` of keys and headers.",
+                      (Argument("name", k.CLAIM_NAME), Argument("value", k.CLAIM_VALUE)), is_repeatable=True, key="name",
+                      example='claim "role" "operator"'),
+        ), is_repeatable=True, is_required=True, key="name", example='user "alice" (file)"alice.scrypt"'),
+        FORWARD_CREDENTIAL,
+        PASS_IDENTITY,
+    ),
+    example='basic "staff" { user "alice" (file)"alice.scrypt"; }',
+)  # fmt: skip
+
+IP_ACCESS: Final = Directive(
+    "ip-access", "From where clients may come. The first line that has the client's address decides; others are answered 403, before anybody looks at who asks. "
+    "Of several such filters of a route all must allow it.", (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
+    children=(
+        Directive("allow", "Clients of these networks may.", (Argument("networks", k.NETWORK, True),), is_repeatable=True, example='allow "10.0.0.0/8" "2001:db8::/32"'),
+        Directive("deny", "Clients of these networks may not.", (Argument("networks", k.NETWORK, True),), is_repeatable=True, example='deny "10.66.0.0/16"'),
+        _one("otherwise", k.one_of("allow", "deny"), "Clients of no line.", '"deny"'),
+    ),
+    example='ip-access "office" { allow "10.0.0.0/8"; }',
+)  # fmt: skip
+
 RATE_LIMIT: Final = Directive(
     "rate-limit", "A limit that routes share by its name, exact over all workers, and kept over reloads.",
     (Argument("name", k.NAME_KIND),), is_repeatable=True, key="name",
@@ -951,7 +982,7 @@ ROOT: Final = Directive(
         ADMIN,
         Directive("listeners", "Where clients are served.", children=(LISTENER,), is_table=True),
         Directive("routes", "What happens to requests.", children=(ROUTE,), is_table=True),
-        Directive("filters", "What routes may ask of requests.", children=(API_KEY, JWT, MTLS, RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
+        Directive("filters", "What routes may ask of requests.", children=(IP_ACCESS, API_KEY, JWT, MTLS, BASIC, RATE_LIMIT, CONCURRENCY_LIMIT, TOKEN_LIMIT, TOKEN_BUDGET, GUARDRAIL),
                   is_table=True),
         Directive("upstreams", "Where requests are forwarded to.", children=(UPSTREAM,), is_table=True),
         PRICES,

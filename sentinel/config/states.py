@@ -27,9 +27,11 @@ from sentinel.core.identity import MISSING, Finding, Identity, recognised
 from sentinel.core.keys import network_of
 from sentinel.core.limits import Limiter
 from sentinel.core.plan import (
+    ApiKey,
     ConcurrencyLimit,
     Endpoint,
     Guardrail,
+    IssuedKey,
     Jwt,
     Mtls,
     Plan,
@@ -37,6 +39,7 @@ from sentinel.core.plan import (
     TokenBudget,
     TokenLimit,
     Upstream,
+    User,
 )
 from sentinel.core.reasons import BY_WORD, Reason
 from sentinel.core.span import Span
@@ -331,15 +334,16 @@ class _Compiler:
     def _recognised(self, block: Block, gate: Authenticator, subject: str, claims: Sequence[str]) -> Finding:
         if isinstance(gate, Jwt | Mtls):
             return self._by_token(block, gate, subject, claims)
-        given = next((one for one in gate.keys if one.name == subject), None)
+        known: Sequence[IssuedKey | User] = gate.keys if isinstance(gate, ApiKey) else gate.users
+        given = next((one for one in known if one.name == subject), None)
         if given is None:
-            names = [one.name for one in gate.keys]
+            names = [one.name for one in known]
             self._problems.add(
                 block.arg_spans[1], f"`{gate.name}` knows no `{subject}`", meant(subject, names) or _known(names)
             )
             return MISSING
         if claims:
-            message = "the claims of a key are in the configuration"
+            message = f"the claims of a {'key' if isinstance(gate, ApiKey) else 'user'} are in the configuration"
             self._problems.add(block.arg_spans[2], message, "remove them")
         return recognised(Identity(gate.name, method_of(gate), subject, given.claims))
 

@@ -28,7 +28,7 @@ from sentinel.core.conditions import (
     path_has_prefix,
     path_literal,
 )
-from sentinel.core.gates import Gate, gates_of
+from sentinel.core.gates import Gate, gates_of, lists_of
 from sentinel.core.gates import of_route as gate_of
 from sentinel.core.guard.guards import Guards, guards_of, of_route
 from sentinel.core.limits import Limiter, Tariff, Tell, tell
@@ -93,12 +93,13 @@ class Policies:
     processor's caches whatever route is asked. Where a route is part of a key each has its own.
     """
 
-    __slots__ = ("_limits", "_made", "_tell", "gates", "guards")
+    __slots__ = ("_limits", "_made", "_tell", "gates", "guards", "lists")
 
     def __init__(self, plan: Plan, tell: Tell) -> None:
         self._tell = tell
         self.guards = guards_of(plan)
         self.gates = gates_of(plan)
+        self.lists = lists_of(plan)
         self._limits: dict[str, RateLimit | ConcurrencyLimit | TokenBudget | TokenLimit] = {
             limit.name: limit for limit in plan.rate_limits
         }
@@ -265,7 +266,7 @@ def candidates_of(route: Route, upstreams: dict[str, Upstream], policies: Polici
     split = None if route.split is None else Splitter(route.split, upstreams)
     shades = shades_of(route.shadows, upstreams)
     directory = _directory(route, upstreams, policies)
-    guards, gate = of_route(route, policies.guards), gate_of(route, policies.gates)
+    guards, gate = of_route(route, policies.guards), gate_of(route, policies.gates, policies.lists)
     found: list[Candidate] = []
     for match in route.matches or (Match(span=route.span),):
         shared = Shared(route, match, upstream, tariff, ceilings, purse, split, shades, directory, guards, gate)

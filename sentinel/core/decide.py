@@ -15,12 +15,14 @@ why a dry run can be believed.
               |          |      `→ Reject(429)    a rate limit is used up
               |          `→ Reject(429)           too many of this key are under way
               `→ Reject(401)                      the route is for known clients, and nobody knows who asks
+              `→ Reject(403)                      clients may not come from this address
     no match → Reject(404)
 
 Each stage adds its conclusion to the trace, with the place in the
-configuration that caused it. The function is a coroutine because a turn at a rate limit, and the body of a request to
-a language model, may be waited for; where nobody can wait, `core.drive.run` runs it. Live traffic calls
-`decide_now`, which is all of it but the waiting: a coroutine that never waits would cost a tenth of the decision.
+configuration that caused it. The function is a coroutine because a password that is verified, a turn at a rate limit,
+and the body of a request to a language model may be waited for; where nobody can wait, `core.drive.run` runs it. Live
+traffic calls `decide_now`, which is all of it but the waiting: a coroutine that never waits would cost a tenth of the
+decision.
 """
 
 from __future__ import annotations
@@ -32,12 +34,13 @@ from sentinel.core.allowances import Purse
 from sentinel.core.appraisal import Appraisal, Spending, Taking
 from sentinel.core.candidates import Candidate
 from sentinel.core.fallbacks import falls_on
+from sentinel.core.gates import Gate
 from sentinel.core.limits import Field
 from sentinel.core.models import Errand, Target
 from sentinel.core.plan import Route
 from sentinel.core.request import Request
 from sentinel.core.routes import RouteTable
-from sentinel.core.stages.authenticate import authenticate
+from sentinel.core.stages.authenticate import Doubt, admit, authenticate, settle
 from sentinel.core.stages.budget import budget
 from sentinel.core.stages.forward import forward, forward_to
 from sentinel.core.stages.guard import guard
@@ -80,9 +83,31 @@ def decide_now(table: RouteTable, request: Request, world: World, trace: Trace) 
     if not candidate.is_limited:
         return respond(candidate, request, trace) or forward(table, candidate, request, world, trace)
     if candidate.gate is not None:
-        stopped = authenticate(candidate, candidate.gate, request, world, trace)
+        stopped = admit(candidate, candidate.gate, request, trace)
         if stopped is not None:
             return stopped
+        unknown = authenticate(candidate, candidate.gate, request, world, trace)
+        if type(unknown) is Doubt:
+            return Rest(_identified(table, candidate, candidate.gate, unknown, request, world, trace))
+        if unknown is not None:
+            return unknown
+    return _let_in(table, candidate, request, world, trace)
+
+
+async def _identified(
+    table: RouteTable, candidate: Candidate, gate: Gate, doubt: Doubt, request: Request, world: World, trace: Trace
+) -> Verdict:
+    refusal = await settle(candidate, gate, request, world, trace, doubt)
+    if refusal is not None:
+        return refusal
+    found = _let_in(table, candidate, request, world, trace)
+    return await found.coroutine if type(found) is Rest else found
+
+
+def _let_in(
+    table: RouteTable, candidate: Candidate, request: Request, world: World, trace: Trace
+) -> Verdict | Rest:
+    """Decide about a request of which it is known who asks, as far as that matters."""
     if not candidate.ceilings:
         return _within_limits(table, candidate, request, world, trace)
     refusal, leases = hold(candidate, candidate.ceilings, request, world, trace)

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
+from sentinel.core.access import Access
 from sentinel.core.identity import Finding
-from sentinel.core.plan import ApiKey, Jwt, Mtls, Plan, Route
+from sentinel.core.plan import ApiKey, Basic, Jwt, Mtls, Plan, Route
 from sentinel.core.reasons import Reason
 from sentinel.core.trace import Step
 
-Authenticator = ApiKey | Jwt | Mtls
+Authenticator = ApiKey | Jwt | Mtls | Basic
 """Whoever finds out who asks."""
 Field = tuple[str, str]
 
+METHODS: Final[dict[type, str]] = {ApiKey: "api-key", Jwt: "jwt", Mtls: "mtls", Basic: "basic"}
+"""How they find out who asks, as their directives are called."""
 UNNAMED: Final = frozenset({Reason.CREDENTIALS_MISSING})
 """Nothing was shown."""
 UNKNOWN: Final = frozenset({Reason.KEY_UNKNOWN, Reason.TOKEN_MALFORMED})
@@ -26,12 +29,16 @@ UNKNOWN: Final = frozenset({Reason.KEY_UNKNOWN, Reason.TOKEN_MALFORMED})
 
 
 class Gate:
-    """The authenticators of one route, in the order in which it names them: any one of them suffices."""
+    """The authenticators of one route, in the order in which it names them: any one of them suffices.
 
-    __slots__ = ("authenticators",)
+    lists: of addresses, all of which must allow a client's.
+    """
 
-    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+    __slots__ = ("authenticators", "lists")
+
+    def __init__(self, authenticators: Sequence[Authenticator], lists: Sequence[Access] = ()) -> None:
         self.authenticators = tuple(authenticators)
+        self.lists = tuple(lists)
 
     def fields(self, by: Authenticator, reason: Reason) -> tuple[Field, ...]:
         """What a refusal says of how one may identify oneself (RFC 9110 section 11.6.1), and who says why not."""
@@ -57,6 +64,8 @@ def challenge(one: Authenticator) -> str:
     """How one may identify oneself there."""
     if type(one) is Mtls:
         return f'Certificate realm="{one.name}"'
+    if type(one) is Basic:
+        return f'Basic realm="{one.name}", charset="UTF-8"'
     return f'{"Bearer" if "bearer" in one.read_from else "ApiKey"} realm="{one.name}"'
 
 
@@ -70,7 +79,7 @@ def _error(reason: Reason) -> str:
 
 def method_of(one: Authenticator) -> str:
     """How it finds out who asks, as its directive is called."""
-    return "api-key" if type(one) is ApiKey else "jwt" if type(one) is Jwt else "mtls"
+    return METHODS[type(one)]
 
 
 def refusals_of(one: Authenticator) -> tuple[Reason, ...]:
@@ -79,6 +88,8 @@ def refusals_of(one: Authenticator) -> tuple[Reason, ...]:
         return (Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN)
     if type(one) is Mtls:
         return (Reason.CREDENTIALS_MISSING,)
+    if type(one) is Basic:
+        return (Reason.CREDENTIALS_MISSING, Reason.PASSWORD_WRONG, Reason.PASSWORDS_WAITING)
     return (Reason.CREDENTIALS_MISSING, Reason.KEYS_UNAVAILABLE, *TOKEN_REFUSALS)
 
 
@@ -99,11 +110,17 @@ def missed(one: Authenticator, finding: Finding) -> Step:
 
 def gates_of(plan: Plan) -> dict[str, Authenticator]:
     """All authenticators of a plan by name."""
-    found: list[Authenticator] = [*plan.api_keys, *plan.jwts, *plan.mtls]
+    found: list[Authenticator] = [*plan.api_keys, *plan.jwts, *plan.mtls, *plan.basics]
     return {one.name: one for one in found}
 
 
-def of_route(route: Route, known: dict[str, Authenticator]) -> Gate | None:
+def lists_of(plan: Plan) -> dict[str, Access]:
+    """All lists of addresses by name, made ready: routes share them, and what they remember."""
+    return {one.name: Access(one) for one in plan.address_lists}
+
+
+def of_route(route: Route, known: dict[str, Authenticator], lists: dict[str, Access]) -> Gate | None:
     """None where everybody may ask."""
     found = [known[name] for name in route.filters if name in known]
-    return Gate(found) if found else None
+    asked = [lists[name] for name in route.filters if name in lists]
+    return Gate(found, asked) if found or asked else None

@@ -411,6 +411,47 @@ class Mtls:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """One user and the hash of his password (core.passwords)."""
+
+    name: str
+    password_hash: str
+    claims: tuple[tuple[str, str], ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """Clients are known by name and password (RFC 7617)."""
+
+    name: str
+    users: tuple[User, ...]
+    read_from: tuple[str, ...] = ("basic",)
+    is_forwarded: bool = False
+    passed_on: tuple[tuple[str, str], ...] = ()
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRule:
+    """Clients of these networks may come in, or may not."""
+
+    is_allowed: bool
+    networks: tuple[str, ...]
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class IpAccess:
+    """From where clients may come: the first rule that has the address decides."""
+
+    name: str
+    rules: tuple[AddressRule, ...]
+    otherwise: Literal["allow", "deny"] = "deny"
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLimit:
     """How many connections a listener has in the whole fleet; 0: no limit. per_client: of each client's network."""
 
@@ -893,5 +934,7 @@ class Plan:
     api_keys: tuple[ApiKey, ...] = ()
     jwts: tuple[Jwt, ...] = ()
     mtls: tuple[Mtls, ...] = ()
+    basics: tuple[Basic, ...] = ()
+    address_lists: tuple[IpAccess, ...] = ()
     prices: PriceBook | None = None
     secrets: tuple[str, ...] = field(default=())  # texts that came from (env) and (file): never shown

@@ -143,6 +143,10 @@ class Reason(Enum):
     TOKEN_KEY_UNKNOWN = Meaning(135, "token-key-unknown", 401, "operator", "the token is signed with a key that is not among those of the issuer", "get a new token; if the issuer has new keys, they are fetched within seconds")
     TOKEN_FORGED = Meaning(136, "token-forged", 401, "operator", "the token's signature is not that of its key", "get a new token, and send it whole")
     TOKEN_ALGORITHM_REFUSED = Meaning(137, "token-algorithm-refused", 401, "operator", "the token is signed by an algorithm that `algorithms` does not name", "have the issuer sign by one of them; `none` and shared secrets are never accepted")
+    PASSWORD_WRONG = Meaning(123, "password-wrong", 401, "operator", "the request shows a name and a password that do not belong together, or no such name is known", "send both as they were given out; whether the name is known is told to nobody")
+    PASSWORDS_WAITING = Meaning(139, "passwords-waiting", 503, "gateway", "more passwords wait to be verified than one worker can do in time", "try again; many wrong ones at once are somebody who guesses: limit their addresses with `ip-access`, or the connections of one client")
+    ADDRESS_ALLOWED = Meaning(69, "address-allowed", 0, "none", "clients may come from this address", "nothing to do")
+    ADDRESS_DENIED = Meaning(9, "address-denied", 403, "operator", "clients may not come from this address", "come from an address that the `ip-access` that is named allows, or add this one; behind a proxy see `trusted-proxies`")
     KEYS_UNAVAILABLE = Meaning(138, "keys-unavailable", 503, "gateway", "the keys that verify tokens were never fetched, so nobody can be let in", "see on standard error and in `sentinel_jwks_failures_total` why, and whether the upstream of `keys` can be reached")
 
     # Which model, and whose.

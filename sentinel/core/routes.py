@@ -210,6 +210,9 @@ class RouteTable:
         yield from (limit.span for limit in self.plan.concurrency_limits)
         yield from (guardrail.span for guardrail in self.plan.guardrails)
         yield from (one.span for one in gates_of(self.plan).values())
+        for access in self.plan.address_lists:
+            yield access.span
+            yield from (rule.span for rule in access.rules)
         yield from (route.retry.span for route in self.plan.routes if route.retry is not None)
         for route in self.plan.routes:
             if route.models is not None:

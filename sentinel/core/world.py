@@ -54,8 +54,11 @@ class World(Protocol):
     def chance(self) -> int:
         """64 bits that nobody can foretell."""
 
-    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
-        """Who asks, by what the request shows to this authenticator."""
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding | None:
+        """Who asks, by what the request shows to this authenticator; None: to find that out takes a while."""
+
+    async def identified(self, authenticator: Authenticator, request: Request) -> Finding:
+        """The same, waited for."""
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         """Take from all these buckets, or from none (core.limits.TERM for each, in order).

@@ -240,6 +240,9 @@ class Assumed:
             return recognised(replace(self.state.visitor, source=authenticator.name))
         return self.verify(authenticator, request)
 
+    async def identified(self, authenticator: Authenticator, request: Request) -> Finding:
+        return self.identify(authenticator, request)
+
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         now_ns = START_NS + self.passed_ns
         outcome, index, tats = charged([self._tat(key) for key in keys], now_ns, terms)

@@ -48,9 +48,9 @@ REMEMBERED_MAX: Final = 100_000
 HASHED: Final = frozenset({"ip-hash", "maglev", "ring"})
 
 FILTER: Final = 1
-ORDER: Final = {"api-key": -1, "jwt": -1, "mtls": -1, "concurrency-limit": 0, "rate-limit": FILTER,
-                "token-limit": FILTER, "token-budget": FILTER, "guardrail": FILTER, "answer": 2, "split": 2,
-                "model": 2, "upstream": 2, "shadow": 3, "delivery": 4, "listener": 5}  # fmt: skip
+ORDER: Final = {"ip-access": -2, "api-key": -1, "jwt": -1, "mtls": -1, "basic": -1, "concurrency-limit": 0,
+                "rate-limit": FILTER, "token-limit": FILTER, "token-budget": FILTER, "guardrail": FILTER, "answer": 2,
+                "split": 2, "model": 2, "upstream": 2, "shadow": 3, "delivery": 4, "listener": 5}  # fmt: skip
 """Steps in the order of a treatment: where two differ, the earlier one is there on one side only."""
 
 Class = Literal["differs", "renamed"]

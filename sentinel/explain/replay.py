@@ -46,9 +46,14 @@ class Recorder:
     def chance(self) -> int:
         return int(self._keep("chance", [], self._world.chance()))
 
-    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding | None:
         found = self._world.identify(authenticator, request)
-        self._keep("identify", [authenticator.name], _finding_line(found))
+        self._keep("identify", [authenticator.name], None if found is None else _finding_line(found))
+        return found
+
+    async def identified(self, authenticator: Authenticator, request: Request) -> Finding:
+        found = await self._world.identified(authenticator, request)
+        self._keep("identified", [authenticator.name], _finding_line(found))
         return found
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
@@ -130,13 +135,12 @@ class Replay:
     def chance(self) -> int:
         return int(self._answer("chance", []))
 
-    def identify(self, authenticator: Authenticator, request: Request) -> Finding:
-        word, identity, detail = self._answer("identify", [authenticator.name])
-        if identity is None:
-            return Finding(BY_WORD[word], None, detail)
-        source, method, subject, claims = identity
-        found = Identity(source, method, subject, tuple((name, value) for name, value in claims))
-        return Finding(BY_WORD[word], found, detail)
+    def identify(self, authenticator: Authenticator, request: Request) -> Finding | None:
+        line = self._answer("identify", [authenticator.name])
+        return None if line is None else _finding(line)
+
+    async def identified(self, authenticator: Authenticator, request: Request) -> Finding:
+        return _finding(self._answer("identified", [authenticator.name]))
 
     def charge(self, keys: tuple[bytes, ...], terms: bytes) -> tuple[int, ...]:
         return tuple(self._answer("charge", [[key.hex() for key in keys], terms.hex()]))
@@ -217,6 +221,15 @@ def _finding_line(found: Finding) -> Line:
     one = found.identity
     identity = None if one is None else [one.source, one.method, one.subject, [list(claim) for claim in one.claims]]
     return [found.reason.word, identity, found.detail]
+
+
+def _finding(line: Line) -> Finding:
+    word, identity, detail = line
+    if identity is None:
+        return Finding(BY_WORD[word], None, detail)
+    source, method, subject, claims = identity
+    found = Identity(source, method, subject, tuple((name, value) for name, value in claims))
+    return Finding(BY_WORD[word], found, detail)
 
 
 def _reserve_asked(keys: tuple[bytes, ...], terms: tuple[Term, ...]) -> list[Any]:

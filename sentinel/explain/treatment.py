@@ -78,15 +78,15 @@ APART: Final = {
 }  # fmt: skip
 """Fields that are no facts of their own: names, numbers of shared memory, and what another step tells."""
 NO_FILTERS: Final = frozenset({"routes", "upstreams", "listeners"})
-FIRST: Final = ("api-key", "jwt", "mtls", "concurrency-limit")
+FIRST: Final = ("ip-access", "api-key", "jwt", "mtls", "basic", "concurrency-limit")
 """Asked before all other filters, whatever the order in which a route names them (core.decide)."""
 INTAKE: Final = ("trusted-proxies", "trusted-hops", "path-rules")
 """Facts of a listener that have done their work once a request was read."""
 IN_RECORDS: Final = frozenset({"client-ip", "host", "path-segment", "listener", "method", "identity", "claim"})
 """Parts of keys that the journal knows."""
 HIDDEN: Final = frozenset({
-    "secret", "secrets", "token", "digest", "digests", "keys_json", "key_pem", "certificate_pem", "ca_pem", "chain_pem",
-    "crl_pem",
+    "secret", "secrets", "token", "password_hash", "digest", "digests", "keys_json", "key_pem", "certificate_pem",
+    "ca_pem", "chain_pem", "crl_pem",
 })  # fmt: skip
 WORDS: Final = {"most": "max", "count": "rate", "is_unsafe_too": "unsafe-methods", "is_secure": "secure",
                 "per_try_ns": "per-try-timeout", "sent": "send-as", "is_listed": "list",

@@ -36,7 +36,8 @@ HANDSHAKE_FAULTS: Final = frozenset({
 })  # fmt: skip
 
 STOPPED_AT_GATES: Final = frozenset({
-    Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE, *TOKEN_REFUSALS,
+    Reason.CREDENTIALS_MISSING, Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE, Reason.PASSWORD_WRONG,
+    Reason.PASSWORDS_WAITING, *TOKEN_REFUSALS,
 })  # fmt: skip
 """Why an authenticator finds nobody."""
 
@@ -63,6 +64,9 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case _ if reason in STOPPED_AT_GATES and len(details) in (1, 2):
             why = f" ({details[1]})" if len(details) == 2 else ""
             return f"`{details[0]}` lets nobody in: {reason.value.text}{why}"
+        case Reason.ADDRESS_ALLOWED | Reason.ADDRESS_DENIED if len(details) in (1, 2):
+            line = f"by its line {details[1]}" if len(details) == 2 else "since none of its lines has the address"
+            return f"`{details[0]}`: {reason.value.text}, {line}"
         case Reason.CONDITION_FAILED if len(details) == 3:
             return f"route `{details[0]}`: its condition `{details[2]}` does not hold"
         case Reason.CONDITION_FAILED if len(details) == 1:

@@ -8,8 +8,9 @@ from hashlib import sha256
 import pytest
 from click.testing import CliRunner
 
-from sentinel.cli.keys import hash_key
+from sentinel.cli.keys import hash_key, hash_password
 from sentinel.config import load_text, render_problems
+from sentinel.core.passwords import is_right, read_hash
 
 TEXT = """schema-version "1.0"
 listeners {{ listener "l" {{ address "127.0.0.1:8080"; }}; }}
@@ -53,3 +54,19 @@ def test_a_key_that_could_be_guessed_or_is_none_is_refused(given: str) -> None:
     done = CliRunner().invoke(hash_key, ["acme", "--stdin"], input=given + "\n")
     assert done.exit_code == 2 and "at least 24" in done.output
     assert not given or given not in done.output
+
+
+def test_a_password_is_hashed_with_a_salt_of_its_own_and_shown_nowhere() -> None:
+    text = TEXT.replace('"clients"', '"staff"').replace("api-key", "basic")
+    words = ["alice", "--stdin", "--json"]
+    runs = [CliRunner().invoke(hash_password, words, input="correct horse\n") for _ in range(2)]
+    one, other = (json.loads(done.output) for done in runs)
+    assert one["hash"] != other["hash"] and "correct" not in runs[0].output
+    loaded = load_text(text.format(line=one["line"]))
+    assert loaded.plan is not None, render_problems(loaded.problems)
+    kept = read_hash(loaded.plan.basics[0].users[0].password_hash)
+    assert kept is not None and is_right(b"correct horse", kept)
+    asked = CliRunner().invoke(hash_password, ["alice"], input="battery staple\nbattery staple\n")
+    assert asked.exit_code == 0 and "battery" not in asked.output and '$scrypt$ln=15' in asked.output
+    for name, given in (("alice", "short"), ("a:b", "long enough it is"), ("alice", "x" * 1025)):
+        assert CliRunner().invoke(hash_password, [name, "--stdin"], input=given + "\n").exit_code == 2

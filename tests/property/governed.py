@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from base64 import b64encode
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
@@ -17,10 +18,13 @@ from joserfc.jwk import OKPKey
 from sentinel.core.balance import levels
 from sentinel.core.balance.reports import Report
 from sentinel.core.identity import MISSING, Finding, Identity, recognised
+from sentinel.core.passwords import write_hash
 from sentinel.core.plan import (
     SECOND,
+    AddressRule,
     ApiKey,
     Balance,
+    Basic,
     Breaker,
     ConcurrencyLimit,
     Endpoint,
@@ -28,6 +32,7 @@ from sentinel.core.plan import (
     Guardrail,
     HealthCheck,
     Inference,
+    IpAccess,
     IssuedKey,
     Jwt,
     LoadReport,
@@ -47,6 +52,7 @@ from sentinel.core.plan import (
     TokenLimit,
     Translate,
     Upstream,
+    User,
 )
 from sentinel.core.prices import read_prices
 from sentinel.core.reasons import Reason
@@ -130,6 +136,20 @@ def _signed(until_s: int) -> str:
     return "Bearer " + str(jws.serialize_compact({"alg": "EdDSA"}, said, SIGNER, algorithms=["EdDSA"]))
 
 
+WORD_HASH = write_hash(b"word", b"0123456789abcdef")
+BASICS = st.builds(
+    Basic, name=st.just(""), users=st.just((User("five", WORD_HASH, (("tenant", "t"),)),)), span=st.just(PLACE)
+)
+LISTS = st.builds(
+    IpAccess, name=st.just(""), otherwise=st.sampled_from(["allow", "deny"]), span=st.just(PLACE),
+    rules=st.lists(
+        st.builds(
+            AddressRule, st.booleans(),
+            st.sampled_from([("192.0.2.0/24",), ("0.0.0.0/1", "::/0"), ("198.51.100.7/32",)]),
+            st.just(Span("s.kdl", 8, 8)),
+        ), max_size=2,
+    ).map(tuple),
+)  # fmt: skip
 FOUND_OUT = st.sampled_from([MISSING, Finding(Reason.KEY_UNKNOWN), recognised(Identity("gate-0", "api-key", "one"))])
 BALANCES = st.one_of(
     st.builds(
@@ -209,7 +229,9 @@ def plans(draw: st.DrawFn) -> Plan:
     gates = tuple(replace(draw(GATES), name=f"gate-{at}") for at in range(draw(st.integers(0, 2))))
     jwts = tuple(replace(draw(TOKENS), name=f"token-{at}") for at in range(draw(st.integers(0, 1))))
     mtls = tuple(replace(draw(CERTIFICATES), name=f"certificate-{at}") for at in range(draw(st.integers(0, 1))))
-    names = [one.name for one in (*rates, *ceilings, *gates, *jwts, *mtls)]
+    basics = tuple(replace(draw(BASICS), name=f"basic-{at}") for at in range(draw(st.sampled_from([0, 0, 0, 1]))))
+    lists = tuple(replace(draw(LISTS), name=f"list-{at}") for at in range(draw(st.sampled_from([0, 0, 1]))))
+    names = [one.name for one in (*rates, *ceilings, *gates, *jwts, *mtls, *basics, *lists)]
     purses = [one.name for one in budgets] + [one.name for one in throttles]
     routes: list[Route] = []
     for order in range(draw(st.integers(1, 4))):
@@ -234,7 +256,8 @@ def plans(draw: st.DrawFn) -> Plan:
         routes.append(found)
     return replace(
         plan_of(*routes), upstreams=groups, rate_limits=rates, concurrency_limits=ceilings, token_budgets=budgets,
-        token_limits=throttles, guardrails=guards, api_keys=gates, jwts=jwts, mtls=mtls,
+        token_limits=throttles, guardrails=guards, api_keys=gates, jwts=jwts, mtls=mtls, basics=basics,
+        address_lists=lists,
         prices=draw(st.sampled_from([None, PRICES, PRICES])),
     )  # fmt: skip
 
@@ -245,7 +268,8 @@ REQUESTS = st.builds(
     headers=st.lists(
         st.sampled_from([("x-a", "1"), ("x-a", "2"), ("x-b", "1"), ("cookie", "srv=1.0.0"), ("cookie", "a=b"),
                          ("x-api-key", "one"), ("x-api-key", "two"), ("authorization", "Bearer three"),
-                         ("authorization", _signed(1 << 40)), ("authorization", _signed(1))]),
+                         ("authorization", _signed(1 << 40)), ("authorization", _signed(1)),
+                         ("authorization", f"Basic {b64encode(b'five:word').decode()}")]),
         max_size=3, unique=True,
     ),
 )  # fmt: skip

@@ -25,7 +25,7 @@ from sentinel.core.appraisal import SAME, Translation
 from sentinel.core.balance import levels
 from sentinel.core.ceilings import Ceiling
 from sentinel.core.decide import decide, fall_back
-from sentinel.core.drive import Pause, Wanted, advance, run
+from sentinel.core.drive import Pause, Unsettled, Wanted, advance, run
 from sentinel.core.fallbacks import falls_on
 from sentinel.core.limits import TERM, Limiter
 from sentinel.core.machines.health import Admin, Finding, Health
@@ -76,7 +76,7 @@ def assumed(plan: Plan, state: State = NOTHING_KNOWN) -> Assumed:
     """A described world in which somebody knows dialects."""
     described = Assumed(plan, state)
     described.translated = interpreted
-    described.verify = Identities(plan).identify
+    described.verify = Identities(plan).computed
     return described
 
 
@@ -108,8 +108,9 @@ class Fleet:
         monkeypatch.setattr(LiveWorld, "inspect", lambda _, route, asked: told.inspect(route, asked))
         if gateway.state.found_out:
             monkeypatch.setattr(LiveWorld, "identify", lambda _, gate, asked: told.identify(gate, asked))
+        self.identities = Identities(plan)
         service = cast(Any, SimpleNamespace(
-            region=region, slot=self.slot, prices=Prices(plan.prices), identities=Identities(plan),
+            region=region, slot=self.slot, prices=Prices(plan.prices), identities=self.identities,
         ))  # fmt: skip
         self.world = LiveWorld(service, self.plan)
         for group in self.world.groups():
@@ -126,8 +127,10 @@ class Fleet:
         trace = Trace()
         decision = decide(table, asked, self.world, trace)
         answer = advance(decision)
-        while isinstance(answer, Pause | Wanted):
-            told = None
+        while isinstance(answer, Pause | Wanted | Unsettled):
+            told: Any = None
+            if isinstance(answer, Unsettled):
+                told = self.identities.computed(answer.authenticator, asked)
             if isinstance(answer, Wanted):
                 told = run(Assumed(self.plan, State(model=self.model)).appraise(answer.route, asked))
             answer = advance(decision, told)

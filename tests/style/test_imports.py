@@ -21,7 +21,8 @@ import pytest
 from tests.style.sources import PACKAGES, imports, modules
 
 CORE_MAY_USE = frozenset({
-    "__future__", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "hmac", "ipaddress", "json",
+    "__future__", "base64", "binascii", "bisect",
+    "collections", "dataclasses", "enum", "functools", "hashlib", "hmac", "ipaddress", "json",
     "itertools", "math", "re", "struct", "typing",
 })  # fmt: skip
 """Standard modules that compute and do nothing else. Add one only if it runs in a browser, and asks nobody outside."""

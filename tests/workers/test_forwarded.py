@@ -99,3 +99,10 @@ def test_the_proxy_protocol_from_a_stranger_is_refused(tmp_path: Path) -> None:
         client = Client(worker.port).send("PROXY TCP4 203.0.113.9 10.0.0.1 4711 80\r\n")
         answer = client.answer()
         assert (answer.status, answer.fields["x-sentinel-reason"]) == (400, "bad-proxy-header")
+
+
+def test_an_ipv4_address_in_ipv6_dress_is_the_ipv4_address_however_it_is_written() -> None:
+    for text in ("::ffff:10.66.0.1", "::ffff:a42:1", "::ffff:0a42:0001"):
+        assert canonical_peer(text) == "10.66.0.1"
+        assert Trust((), 0).client("192.0.2.1", [text]) == "10.66.0.1", "as a proxy may say it"
+    assert canonical_peer("::ffff:zz") == "::ffff:zz" and canonical_peer("::fffe:a42:1") == "::fffe:a42:1"
