@@ -107,6 +107,12 @@ def test_what_is_no_context_is_refused() -> None:
             set_keys(module, object(), KEYS)
 
 
+def test_what_was_not_done_leaves_no_error_behind() -> None:
+    server, client = IDENTITY.context(), ssl.create_default_context(cadata=CA.pem)
+    assert not set_groups(server, "no-such-group")
+    assert handshake(server, client)[0] is not None
+
+
 def test_the_worker_tells_natively(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set_groups(IDENTITY.context(), "X25519") and set_keys(IDENTITY.context(), KEYS)
     monkeypatch.setenv("SENTINEL_PURE", "1")

@@ -27,6 +27,7 @@
 
 typedef long ctrl_function(void *context, int command, long size, void *data);
 typedef uint64_t options_function(const void *context);
+typedef void clear_function(void);
 
 static void *found_in(void *handle, const char *name)
 {
@@ -78,6 +79,10 @@ static int said_to(PyObject *module, PyObject *context, int command, long size, 
     /* Python's is signed before 3.12 and as wide as a long: the low 32 bits are the same in all. */
     int is_it = ctrl != NULL && options != NULL && made != NULL && (uint32_t)options(made) == (uint32_t)known;
     result = is_it && ctrl(made, command, size, data) == 1;
+    /* Why not is nobody's to read later: the library takes what lies in OpenSSL's queue for its own mishap. */
+    clear_function *clear = (clear_function *)(uintptr_t)found_in(handle, "ERR_clear_error");
+    if (clear != NULL)
+        clear();
 done:
     if (handle != NULL)
         dlclose(handle);
