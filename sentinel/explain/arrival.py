@@ -26,6 +26,9 @@ BY_MODEL: Final = frozenset({Reason.MODEL_ROUTED.word, Reason.MODEL_UNKNOWN.word
 SETTLED: Final = frozenset({Reason.TOKENS_REPORTED.word, Reason.TOKENS_COUNTED.word})
 RESERVED: Final = frozenset({Reason.WITHIN_BUDGET.word, Reason.BUDGET_EXCEEDED.word, Reason.BUDGET_EXHAUSTED.word})
 
+CONFIGURED: Final = frozenset({"api-key", "basic"})
+"""Ways to find out who asks where claims are the configuration's: it says them again."""
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -121,7 +124,8 @@ def identity_lines(steps: Told) -> tuple[str, ...]:
     for name, found in found_out_of(steps).items():
         said = [f"refused={found.reason.word}"]
         if found.identity is not None:
-            said = [found.identity.subject, *(part for claim in found.identity.claims for part in claim)]
+            claims = () if found.identity.method in CONFIGURED else found.identity.claims
+            said = [found.identity.subject, *(part for claim in claims for part in claim)]
         lines.append(" ".join(shlex.quote(one) for one in ("identity", name, *said)))
     return tuple(lines)
 

@@ -34,14 +34,16 @@ def test_what_was_put_aside_is_what_it_asked_for(
 def test_who_asked_is_known_again_from_the_record() -> None:
     steps = [
         ("key-unknown", ("bearers", "there are two of them")),
-        ("authenticated", ("clients", "api-key", "acme inc", "tenant=a=b", "plan=free")),
+        ("authenticated", ("clients", "jwt", "acme inc", "tenant=a=b", "plan=free")),
         ("proxied", ()),
     ]
     assert found_out_of(steps) == {
         "bearers": Finding(Reason.KEY_UNKNOWN, None, "there are two of them"),
-        "clients": recognised(Identity("clients", "api-key", "acme inc", (("tenant", "a=b"), ("plan", "free")))),
+        "clients": recognised(Identity("clients", "jwt", "acme inc", (("tenant", "a=b"), ("plan", "free")))),
     }
     assert identity_lines(steps) == (
         "identity bearers refused=key-unknown", "identity clients 'acme inc' tenant a=b plan free",
     )  # fmt: skip
+    known = [("authenticated", ("keys", "api-key", "web", "tenant=a"))]
+    assert identity_lines(known) == ("identity keys web",), "the configuration has its claims"
     assert found_out_of([("authenticated", ("clients",)), ("credentials-missing", ())]) == {}, "what was cut"
