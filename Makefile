@@ -31,7 +31,7 @@ run: $(VENV)/.run
 # Those that kill by the thousand go first and alone: each keeps the machine busy, and forks of a large runner are slow.
 test: $(VENV)/.test
 	$(if $(filter tests,$(TESTS)),$(BIN)/python -m pytest -q tests/stress)
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(if $(filter tests,$(TESTS)),--ignore tests/stress) $(TESTS)
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5 $(if $(filter tests,$(TESTS)),--ignore tests/stress) $(TESTS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
