@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sentinel.core.reasons import Reason
-from workers import attempt, falling, guarding, hedging, interpreting, retrying
+from workers import attempt, falling, guarding, hedging, interpreting, metering, retrying
 from workers.http1.bodies import ChunkedBody
 from workers.http1.faults import UpstreamFault
 from workers.http1.heads import (
@@ -206,8 +206,8 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
             _complete(exchange, left == 0)
     elif exchange.answer_body is not None:
         _chunks(exchange, exchange.answer_body, data)
-        if tab is not None and tab.escort is not None:
-            guarding.stop(exchange, tab.escort)
+        if tab is not None:
+            _stop(exchange, tab)
     else:
         if tab is not None:
             data = tab.feed(data)
@@ -218,8 +218,16 @@ def body_arrived(exchange: Exchange, data: bytes) -> None:
             downstream.write_all((b"%x\r\n" % len(data), data, b"\r\n"))
         else:
             downstream.write(data)
-        if tab is not None and tab.escort is not None:
-            guarding.stop(exchange, tab.escort)
+        if tab is not None:
+            _stop(exchange, tab)
+
+
+def _stop(exchange: Exchange, tab: Tab) -> None:
+    """End it, if a guardrail or a budget has."""
+    if tab.escort is not None:
+        guarding.stop(exchange, tab.escort)
+    if tab.is_over:
+        metering.stop_here(exchange, tab)
 
 
 def _chunks(exchange: Exchange, body: ChunkedBody, data: bytes) -> None:
@@ -311,7 +319,7 @@ def _complete(exchange: Exchange, is_clean: bool) -> None:
     else:
         link.abort()
     tab = exchange.tab
-    stopped = None if tab is None or tab.escort is None else tab.escort.stopped
+    stopped = None if tab is None else tab.stopped
     exchange.end(stopped or PROXIED, exchange.keep_alive)
 
 

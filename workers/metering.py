@@ -11,8 +11,9 @@ Rules:
    The body is kept whole, at most `max-body-size` of it, and sent with a length whatever its framing was.
 2. Octets of an answer go on when they come. Every LOOK_BYTES of a stream what was produced is settled, so a worker
    that is killed takes at most that with it, and the rest of what was put aside is free again.
-3. A stream that outgrows what was put aside reserves more while it goes on. If the budget has no more, the stream is
-   not cut: what it takes beyond is settled all the same, and counted as an overdraft (Counter.BUDGETS_OVERDRAWN).
+3. A stream that outgrows what was put aside reserves more while it goes on. If the budget has no more, it says whether
+   the stream goes on (what it takes beyond is settled all the same, and counted: Counter.BUDGETS_OVERDRAWN), or is
+   ended with the next event that is whole.
 4. All ends of an exchange come through `close`, and it settles once. No answer, or one that is no success:
    all goes back. An answer that the provider reports: that. A stream that broke, or whose client left: what had
    passed. An answer that could not be read to its end: what was put aside, since nobody can say that it was less.
@@ -50,6 +51,8 @@ from sentinel.core.plan import Inference, Provider, Route
 from sentinel.core.prices import Rates, money
 from sentinel.core.reasons import Reason
 from sentinel.core.throttles import CHARGE_NS_MAX
+from sentinel.core.trace import Step
+from sentinel.inference.adapters import Framing
 from sentinel.inference.ask import Ask
 from sentinel.inference.dialect import Call, Dialect
 from sentinel.inference.encodings import accepted
@@ -61,6 +64,7 @@ from sentinel.inference.meter import Meter
 from sentinel.inference.prices import cost
 from sentinel.inference.sheet import Doubt, Reading
 from sentinel.inference.spans import replaced
+from sentinel.inference.stops import stop
 from sentinel.inference.usage import Usage, fit
 from shm.counters import Counter
 from shm.layout import BUDGET_UNCOUNTED
@@ -86,6 +90,8 @@ if TYPE_CHECKING:
 INFERENCE_REQUESTS: Final = Counter.INFERENCE_REQUESTS
 INPUT_TOKENS: Final = Counter.INFERENCE_INPUT_TOKENS
 OUTPUT_TOKENS: Final = Counter.INFERENCE_OUTPUT_TOKENS
+BUDGET_OVERDRAWN: Final = Reason.BUDGET_OVERDRAWN
+BUDGET_OUTGROWN: Final = Reason.BUDGET_OUTGROWN
 TOKENS_REPORTED: Final = Reason.TOKENS_REPORTED
 
 AT_ONCE_BYTES: Final = 32 * 1024
@@ -209,7 +215,7 @@ def _body_of(exchange: Exchange) -> bytes:
 class Account:
     """What of one budget is put aside for one exchange, in the budget's unit."""
 
-    __slots__ = ("amount", "is_money", "lease", "open", "reservation", "settled")
+    __slots__ = ("amount", "is_money", "is_outgrown", "lease", "open", "reservation", "settled")
 
     def __init__(self, reservation: Reservation) -> None:
         self.lease = reservation.lease
@@ -218,6 +224,7 @@ class Account:
         self.amount = reservation.amount  # put aside at first
         self.open = reservation.amount
         self.settled = 0
+        self.is_outgrown = False  # more was needed than there was
 
 
 class Tab:
@@ -225,9 +232,10 @@ class Tab:
 
     __slots__ = (
         "_accounts", "_book", "_currency", "_drawn", "_estimate", "_estimator", "_first_ns", "_inference",
-        "_is_count", "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests", "_said_models",
-        "_slot", "_stint", "_takings", "_tenant", "_tokens", "_unlooked_bytes", "_world", "ask", "bill", "body",
-        "collector", "escort", "has_headers", "interpreter", "is_closed", "is_read", "meter", "rates", "was_held",
+        "_is_count", "_is_ending", "_is_usage_asked", "_later", "_lines", "_prices", "_region", "_requests",
+        "_said_models", "_slot", "_steps", "_stint", "_takings", "_tenant", "_tokens", "_unlooked_bytes", "_world",
+        "ask", "bill", "body", "collector", "escort", "has_headers", "interpreter", "is_closed", "is_cut", "is_over",
+        "is_read", "meter", "rates", "was_held",
     )  # fmt: skip
 
     def __init__(
@@ -256,6 +264,10 @@ class Tab:
         self._prices, self._book = service.prices, service.prices.book
         self._said_models = service.table.said_models
         self._later = service.loop.call_soon
+        self._steps: list[Step] = []  # of budgets that a stream has outgrown
+        self._is_ending = False  # by the next end of an event
+        self.is_over = False  # it was ended here
+        self.is_cut = False  # and could not be ended properly
         self.rates = rates
         """What the model costs: as of the moment in which the request was appraised, or sent to it."""
         self._accounts: list[Account] = []
@@ -329,7 +341,8 @@ class Tab:
     def _is_edited(self) -> bool:
         """Whether the answer has to come as it is, since some of it may be changed."""
         is_watched = self.escort is not None and bool(self.escort.guards.responses)
-        return self._is_usage_asked or self.interpreter is not None or is_watched
+        may_end = self.ask.is_stream and any([one.reservation.ends for one in self._accounts])
+        return self._is_usage_asked or self.interpreter is not None or is_watched or may_end
 
     def _renamed(self, exchange: Exchange, errand: Errand, body: bytes) -> bytes:
         """The body with the name by which the provider knows the model; also where a path's name has overruled it."""
@@ -390,6 +403,8 @@ class Tab:
         meter = self.meter
         if self.is_read:
             return data
+        if self.is_over:
+            return b""
         if meter is None:
             return data if self.escort is None else self.escort.feed(data)
         out = meter.feed(data)
@@ -405,10 +420,14 @@ class Tab:
                 self._settle_on(meter.reading())
         if self.interpreter is not None:
             out = self.interpreter.feed(out)
-        return out if self.escort is None else self.escort.feed(out)
+        if self.escort is not None:
+            out = self.escort.feed(out)
+        return self._ended(out) if self._is_ending else out
 
     def finish(self) -> bytes:
         """The answer is through; returns what was held back of it."""
+        if self.is_over:
+            return b""
         rest = b"" if self.meter is None else self.meter.finish()
         if self.interpreter is not None:
             rest = self.interpreter.finish(rest)
@@ -437,9 +456,40 @@ class Tab:
                 wanted = more - one.open + self._extension(one)
                 if self._world.extend(one.reservation, wanted):
                     one.open += wanted
+                elif not one.is_outgrown:
+                    self._outgrow(one)
             released = min(more, one.open - 1)  # something stays open, so that the entry stays the key's
             self._region.settle(self._slot, one.lease, more, released, 0)
             one.open -= released
+
+    def _outgrow(self, account: Account) -> None:
+        account.is_outgrown = True
+        one = account.reservation
+        self._steps.append((BUDGET_OUTGROWN if one.ends else BUDGET_OVERDRAWN, one.span, (one.name,)))
+        self._is_ending = self._is_ending or one.ends
+
+    def _ended(self, out: bytes) -> bytes:
+        """The stream up to the end of its last event, and why it goes no further; all of it if none ends here."""
+        meter = self.meter
+        assert meter is not None
+        framing, marks = meter.framing, meter.ends
+        if self.interpreter is not None:
+            framing, marks = Framing.SSE, (b"\n\n",)
+        if not marks:
+            self.is_cut = self.is_over = True
+            return b""
+        ends = [out.rfind(one) + len(one) for one in marks if one in out]
+        if not ends:
+            return out
+        self.is_over = True
+        return out[: max(ends)] + stop(self.ask.dialect, framing, BUDGET_OUTGROWN)
+
+    @property
+    def stopped(self) -> Reason | None:
+        """Why the answer goes no further than it has come."""
+        if self.is_over:
+            return BUDGET_OUTGROWN
+        return None if self.escort is None else self.escort.stopped
 
     def _draw_on(self, tokens: int) -> None:
         """What a stream takes beyond what was taken for it is charged as it comes."""
@@ -481,6 +531,7 @@ class Tab:
             return
         self.is_closed = True
         forget(exchange)
+        exchange.trace.extend(self._steps)
         self._close(exchange)
         if self.escort is not None:
             self.bill = replace(self.bill, guardrails=self.escort.tell(exchange))
@@ -564,6 +615,17 @@ class Tab:
         region.add(slot, OUTPUT_TOKENS, usage.output_tokens)
         if not usage.is_reported:
             region.add(slot, Counter.INFERENCE_COUNTED)
+
+
+def stop_here(exchange: Exchange, tab: Tab) -> None:
+    """If the tab has ended the stream, so it is for the client; what was produced is settled."""
+    if not tab.is_over or exchange.is_ended:
+        return
+    if exchange.framing == "chunked" and not tab.is_cut:
+        exchange.bytes_out += 5
+        exchange.downstream.write(b"0\r\n\r\n")
+    exchange.drop_link()
+    exchange.end(BUDGET_OUTGROWN, exchange.keep_alive and not tab.is_cut)
 
 
 # What a provider's client understands.

@@ -459,6 +459,7 @@ class Compiler:
             self.problems.add(block.arg_spans[0], f"`{name}` is too long for a budget's name", "take a shorter one")
         return p.TokenBudget(
             name=name, tokens=0 if money else block.value("tokens") or 1, money=money,
+            on_outgrown=block.value("on-outgrown"),
             currency=currency if money else "", unpriced=block.value("unpriced"),
             warn_at=tuple(sorted({one for one in warn.args if one is not None})),
             warns_clients=bool(warn.props.get("header")),

@@ -398,7 +398,7 @@ ROUTE: Final = Directive(
                 _one("upstream", k.NAME_KIND, "Where they go.", is_required=True, example='upstream "openai"'),
                 _one("send-as", k.MODEL_NAME, "The name that the upstream is asked for, in the body or in the path. Without it: the name that the "
                      "client said.", example='send-as "gpt-4o-2024-11-20"'),
-                Directive("filters", "Token budgets that hold for these models, besides the route's own.", (Argument("names", k.NAME_KIND, True),),
+                Directive("filters", "Token budgets and token limits that hold for these models, besides the route's own.", (Argument("names", k.NAME_KIND, True),),
                           example='filters "openai-monthly"'),
                 Directive("fallback", "Whom to ask instead when this fails before an octet of an answer has gone to the client: names of models, as "
                           "a client would say them, one after the other.", (Argument("models", k.MODEL_NAME, True),), children=(
@@ -801,6 +801,8 @@ TOKEN_BUDGET: Final = Directive(
         _one("ipv4-prefix", k.integer(0, 32), "Clients of one IPv4 network of this length share a budget.", "32"),
         _one("ipv6-prefix", k.integer(0, 128), "Clients of one IPv6 network of this length share a budget.", "64"),
         _one("on-limit", k.one_of("reject", "observe"), "Answer 429, or only write down that it would be.", '"reject"'),
+        _one("on-outgrown", k.one_of("continue", "end"), "What becomes of a stream that takes more than was put aside when the budget has no more: it goes on, and "
+             "overdraws the budget, or it is ended with an error in its own dialect, after what has come.", '"continue"'),
         _one("when-full", k.one_of("admit", "reject"), "What happens while shared memory has no room for another key: admit it "
              "uncounted, or answer 503. Keys whose window runs are never forgotten for it.", '"admit"'),
         Directive("exempt", "Clients of these networks have no budget here.", (Argument("networks", k.NETWORK, True),),

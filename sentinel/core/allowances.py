@@ -103,7 +103,7 @@ class Allowance:
 
     __slots__ = (
         "_keys", "_networks", "_parts", "_rolling_s", "_step_s", "_steps", "_thresholds", "_title", "amount",
-        "carried_max", "currency", "flags", "has_exemptions", "is_observer", "limit", "name", "period",
+        "carried_max", "currency", "ends", "flags", "has_exemptions", "is_observer", "limit", "name", "period",
         "rejects_unpriced", "span", "time_zone", "unit", "warns_clients",
     )  # fmt: skip
 
@@ -123,6 +123,7 @@ class Allowance:
         self.is_observer = budget.on_limit == "observe"
         self.limit = UNLIMITED if self.is_observer else self.amount
         self.warns_clients = budget.warns_clients
+        self.ends = budget.on_outgrown == "end" and not self.is_observer
         self._thresholds = tuple([(-(-percent * self.amount // 100), percent) for percent in reversed(budget.warn_at)])
         self.rejects_unpriced = budget.unpriced == "reject" and not self.is_observer
         self.flags = (CLOSED if budget.when_full == "reject" else 0) | (OBSERVE if self.is_observer else 0)

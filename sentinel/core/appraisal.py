@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from sentinel.core.prices import PriceBook, Rates
+from sentinel.core.span import NOWHERE, Span
 
 
 class Appraisal(NamedTuple):
@@ -94,6 +95,10 @@ class Reservation(NamedTuple):
     steps: int = 0
     last: bytes = b""
     carried_max: int = 0
+    name: str = ""
+    span: Span = NOWHERE
+    ends: bool = False
+    """Whether a stream that outgrows it is ended."""
 
 
 @dataclass(frozen=True, slots=True)

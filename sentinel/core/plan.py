@@ -167,6 +167,7 @@ class TokenBudget:
     warns_clients: bool = False
     rolling_s: int = 0  # the window is the last so many seconds, instead of `per`
     rollover: int = 0  # thousandths of the amount that may be carried over from the last window
+    on_outgrown: Literal["continue", "end"] = "continue"  # of a stream that takes more than was put aside, or is left
     span: Span = NOWHERE
 
 

@@ -177,6 +177,8 @@ class Reason(Enum):
 
     # Language models, and what they take.
     WITHIN_BUDGET = Meaning(106, "within-budget", 0, "none", "a token budget has put aside what the request may take at most", "nothing to do")
+    BUDGET_OVERDRAWN = Meaning(150, "budget-overdrawn", 0, "none", "a stream took more than was put aside, and went on although the budget had no more", "nothing to do; `on-outgrown \"end\"` of the budget ends such streams, and a smaller `max_tokens`, or a larger `default-output-tokens`, puts aside what they take")
+    BUDGET_OUTGROWN = Meaning(151, "budget-outgrown", 429, "operator", "the stream took more than was put aside, and the budget has no more", "wait until the window ends, raise the budget that is named in the step of `sentinelctl why`, or say `on-outgrown \"continue\"`")
     BUDGET_EXHAUSTED = Meaning(107, "budget-exhausted", 429, "operator", "what is left of a token budget is less than the request may take at most", "wait until the window ends (`Retry-After`), ask for less (`max_tokens`), or raise `tokens` of the budget that is named")
     BUDGET_EXCEEDED = Meaning(108, "budget-exceeded", 0, "none", "a token budget that only observes has less left than the request may take at most", "nothing to do; with `on-limit \"reject\"` this request would be refused")
     LARGER_THAN_BUDGET = Meaning(109, "larger-than-budget", 413, "operator", "the request may take more tokens than a whole window of a token budget has", "ask for less (`max_tokens`), lower `default-output-tokens`, or raise `tokens` of the budget that is named")

@@ -167,6 +167,9 @@ def step_text(reason: Reason, details: Sequence[Any]) -> str:
         case Reason.WITHIN_BUDGET | Reason.BUDGET_EXCEEDED if len(details) == 4:
             only = ", and it only observes" if reason is Reason.BUDGET_EXCEEDED else ""
             return f"token budget `{details[0]}`: {details[1]} of {details[2]} with {details[3]} put aside now{only}"
+        case Reason.BUDGET_OVERDRAWN | Reason.BUDGET_OUTGROWN if len(details) == 1:
+            what = "goes on" if reason is Reason.BUDGET_OVERDRAWN else "is ended"
+            return f"the stream took more than was put aside of `{details[0]}`, which has no more: it {what}"
         case Reason.BUDGET_EXHAUSTED if len(details) == 4:
             return f"token budget `{details[0]}`: {details[1]} of {details[2]} are used, and {details[3]} are asked for"
         case Reason.LARGER_THAN_BUDGET if len(details) == 3:

@@ -120,6 +120,15 @@ class Meter:
         self._is_waiting = False  # for its turn to go on inflating
 
     @property
+    def framing(self) -> Framing:
+        return self._framing
+
+    @property
+    def ends(self) -> tuple[bytes, ...]:
+        """What ends an event, where something can be said behind it; none of what is encoded, or is no stream."""
+        return ENDS.get(self._framing, ()) if self._scanner is None else ()
+
+    @property
     def has_begun(self) -> bool:
         """Whether anything that the model made has come."""
         return self._sheet.has_begun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import threading
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import anthropic
 import bpe_openai
 import brotli
+import openai
 import pytest
 
 from sentinel.config import load_text, render_problems
@@ -25,7 +28,7 @@ from shm.region import Counter, Role
 from tests.directives.house import serving, written
 from tests.directives.test_cases import holds, refused
 from tests.workers.child import Answer, Client, Worker, wait_until
-from tests.workers.origin import Conversation, Origin, fields_of, scripted
+from tests.workers.origin import Conversation, Gone, Origin, fields_of, scripted
 from workers.rehearsal import House, read_question
 
 CHAT = "/v1/chat/completions"
@@ -495,6 +498,97 @@ def test_a_stream_that_outgrows_what_was_put_aside_reserves_more_or_overdraws(
         if is_overdrawn:
             assert said(ask(Client(worker.port), cap=500)) == EXHAUSTED
         client.close()
+        closed(worker)
+        if is_overdrawn:
+            wait_until(lambda: len(worker.log(2)) == 2, "both are written down")
+            told = [one for record in records(worker) for one in record if one[0] == "budget-overdrawn"]
+            assert told == [("budget-overdrawn", "one")], "once"
+
+
+def records(worker: Worker) -> list[list[tuple[str, ...]]]:
+    """The steps of all exchanges, the oldest first."""
+    found = worker.region.journal_read(worker.slot)
+    return [[(step.reason, *map(str, step.details)) for step in decode(one).steps] for one in found]
+
+
+class Flood:
+    """A model that never stops, in pieces of `size` octets which do not end where events do."""
+
+    def __init__(self, event: bytes, size: int, head: bytes = HEAD) -> None:
+        self.octets = event * 1000  # more than a piece
+        self.size = size
+        self.head = head
+        self.was_left = threading.Event()
+
+    def __call__(self, conversation: Conversation) -> None:
+        conversation.body(conversation.head())
+        try:
+            conversation.send(self.head)
+            at = 0
+            while True:
+                conversation.send(chunk((self.octets * 2)[at : at + self.size]))
+                at = (at + self.size) % len(self.octets)
+        except Gone:
+            self.was_left.set()
+
+
+@pytest.mark.directive("token-budget/on-outgrown")
+@pytest.mark.parametrize("size", [7, 1000, 60_000])
+def test_a_stream_that_outgrows_its_budget_is_ended_after_an_event_where_that_is_wanted(
+    tmp_path: Path, size: int
+) -> None:
+    model = Flood(EVENT % b"words and more", size)
+    with governed(tmp_path, "tokens 600", 'on-outgrown "end"', model=model) as (worker, _):
+        answer = streaming(worker).answer()
+        *events, error, done, rest = answer.body.split(b"\n\n")
+        assert set(events) == {(EVENT % b"words and more")[:-2]} and (done, rest) == (b"data: [DONE]", b"")
+        assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "budget-outgrown"
+        assert model.was_left.wait(10), "the provider is not kept at work"
+        ((_, spent),) = closed(worker)
+        assert 4 * len(events) <= spent < 5 * len(events) + 50, "what had come is paid, and no more"
+        line = worker.log(1)[0]
+        assert (line["status"], line["reason"], line["output_tokens"] > 0) == (200, "budget-outgrown", True)
+        assert ("budget-outgrown", "one") in records(worker)[0]
+        assert said(ask(Client(worker.port))) == EXHAUSTED
+
+
+def test_the_end_of_a_stream_is_an_error_to_the_providers_clients(tmp_path: Path) -> None:
+    claude = (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+        b'"delta":{"type":"text_delta","text":"words and more"}}\n\n'
+    )
+    start = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
+             "stop_sequence": None, "usage": {"input_tokens": 9, "output_tokens": 1}}  # fmt: skip
+    begin = b"event: message_start\ndata: " + json.dumps({"type": "message_start", "message": start}).encode()
+    begin += b'\n\nevent: content_block_start\ndata: {"type":"content_block_start","index":0,'
+    begin += b'"content_block":{"type":"text","text":""}}\n\n'
+    limits = "tokens 600", 'on-outgrown "end"'
+    with governed(tmp_path, *limits, model=Flood(claude, 1000, HEAD + chunk(begin))) as (worker, _):
+        url = f"http://127.0.0.1:{worker.port}"
+        with anthropic.Anthropic(api_key="x", base_url=url, max_retries=0) as client, pytest.raises(
+            anthropic.APIStatusError, match="budget-outgrown"
+        ), client.messages.stream(
+            model="m", max_tokens=50, messages=[{"role": "user", "content": "hi"}]
+        ) as stream:
+            assert all(text == "words and more" for text in stream.text_stream)
+    event = EVENT % b"words and more"
+    with governed(tmp_path / "openai", *limits, model=Flood(event, 1000)) as (worker, _):
+        url = f"http://127.0.0.1:{worker.port}/v1"
+        with openai.OpenAI(api_key="x", base_url=url, max_retries=0) as client, pytest.raises(openai.APIError) as error:
+            list(client.chat.completions.create(
+                model="m", max_tokens=50, stream=True, messages=[{"role": "user", "content": "hi"}]
+            ))  # fmt: skip
+        assert error.value.code == "budget-outgrown"
+
+
+def test_a_stream_that_cannot_be_ended_is_cut(tmp_path: Path) -> None:
+    packed = gzip.compress(EVENT % b"words and more" * 4000, 0)
+    head = HEAD.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n")
+    model = Flood(packed[:200_000], 9000, head)
+    with governed(tmp_path, "tokens 600", 'on-outgrown "end"', model=model) as (worker, _):
+        with pytest.raises((EOFError, ConnectionError)):
+            streaming(worker).answer()
+        assert worker.log(1)[0]["reason"] == "budget-outgrown"
         closed(worker)
 
 

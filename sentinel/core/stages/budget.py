@@ -25,6 +25,7 @@ from sentinel.core.world import World
 Found = tuple[Reject | None, tuple[Field, ...], Spending | None]
 """The refusal, or None; the fields that the answer shall have; and what was put aside."""
 
+NO_STEPS: Final = Term(0, 0, 0, 0)
 WARNING: Final = "x-sentinel-budget-warning"
 WITHIN_BUDGET: Final = Reason.WITHIN_BUDGET  # an enum's member costs a search where it is named
 LARGER_THAN_BUDGET: Final = Reason.LARGER_THAN_BUDGET
@@ -58,8 +59,10 @@ class Claim:
     def reservation(self) -> Reservation:
         one, term = self.allowance, self.term
         if not term.steps and not term.last:
-            return Reservation(self.lease, one.limit, self.amount, bool(one.currency), self.key)
-        return Reservation(self.lease, one.limit, self.amount, bool(one.currency), self.key, *term[4:])
+            term = NO_STEPS
+        return Reservation(
+            self.lease, one.limit, self.amount, bool(one.currency), self.key, *term[4:], one.name, one.span, one.ends
+        )
 
 
 def budget(
