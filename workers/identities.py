@@ -28,9 +28,8 @@ from sentinel.core.plan import ApiKey, Basic, Jwt, Mtls, Plan
 from sentinel.core.reasons import Reason
 from sentinel.core.request import Request
 from sentinel.core.secured import Secured, Shown
-from workers.keyrings import want
 from workers.passwords import BUSY, ILLEGIBLE, Desk, PasswordBook
-from workers.tokens import TokenBook
+from workers.tokens import TokenBook, want
 
 KEY_CHARS_MAX: Final = 4096
 """A longer one is no key; the head is bounded, and hashing it would still be work."""

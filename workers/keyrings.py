@@ -27,6 +27,7 @@ from sentinel.core.jwks import JWKS_BYTES_MAX, read_jwks
 from sentinel.core.plan import Jwt, KeysFrom
 from shm.counters import Counter
 from workers.asking import exchange
+from workers.tokens import WANTED
 
 if TYPE_CHECKING:
     from workers.places import Group, Place
@@ -36,7 +37,6 @@ EAGER_S: Final = 10.0
 AGAIN_S: Final = 2.0
 """After a failure, doubled with each one up to the rhythm."""
 LOOK_S: Final = 0.25
-WANTED: Final = ".wanted"
 
 
 class Keyring:
@@ -148,9 +148,3 @@ class Keyring:
             self._said = fault
             what = f"cannot be fetched, and the last ones stay in use: {fault}" if fault else "are fetched again"
             sys.stderr.write(f"keys of `{self._rule.name}` {what}\n")
-
-
-def want(path: str) -> None:
-    """Ask the leader to fetch soon."""
-    with contextlib.suppress(OSError), open(path + WANTED, "ab"):
-        pass

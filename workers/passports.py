@@ -16,12 +16,11 @@ Rules:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote_plus
-
-import msgspec
 
 from sentinel.core.gates import Authenticator, gates_of
 from sentinel.core.identity import Identity
@@ -35,19 +34,12 @@ from workers.forwarded import (
     aliases,
 )
 
+LOGGED_AS: Final = "identity"
+"""What the line of a known client's request has besides."""
 NAME_CHARS_MAX: Final = 128
 """Of an identity in the access log."""
 PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 """Characters of a value that stand for themselves."""
-
-
-class Known(msgspec.Struct, gc=False):
-    """What the line of a known client's request has besides."""
-
-    identity: str
-
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +121,8 @@ def written(part: str, identity: Identity) -> str:
 
 def line_of_identity(identity: Identity) -> bytes:
     """The field of a line of the access log as JSON, with a comma before it."""
-    return b"," + _encode(Known(identity.name[:NAME_CHARS_MAX].encode("utf-8", "replace").decode()))[1:-1]
+    name = json.dumps(identity.name[:NAME_CHARS_MAX], ensure_ascii=False)
+    return f',"{LOGGED_AS}":{name}'.encode("utf-8", "replace")
 
 
 def _guarded(plan: Plan, gates: dict[str, Authenticator]) -> Iterator[tuple[Route, list[Authenticator]]]:

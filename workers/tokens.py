@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import time
@@ -44,6 +45,8 @@ SUBJECT_CHARS_MAX: Final = 256
 DATE_MAX: Final = 1 << 53
 LOOK_NS: Final = 1_000_000_000
 """How often the file of fetched keys is looked at."""
+WANTED: Final = ".wanted"
+"""Of the file beside it that says that other keys are needed (workers.keyrings)."""
 
 Verify = Callable[[str, PublicKey, str], bytes | None]
 """A token, a key, an algorithm: what is signed; None when it is not."""
@@ -227,3 +230,9 @@ def _verifier() -> Verify:
             return None
 
     return verify
+
+
+def want(path: str) -> None:
+    """Ask the leader to fetch soon."""
+    with contextlib.suppress(OSError), open(path + WANTED, "ab"):
+        pass

@@ -14,7 +14,7 @@ from tests.system.fleet import ROOT
 from workers.accesslog import Entry
 from workers.bill import Line
 from workers.guests import Line as GuestLine
-from workers.passports import Known
+from workers.passports import LOGGED_AS
 
 REFERENCE = ROOT / "docs" / "reference"
 
@@ -45,7 +45,7 @@ def test_the_metrics_are_those_of_a_scrape() -> None:
 
 def test_the_fields_of_the_access_log_are_those_that_are_written_in_their_order() -> None:
     assert [cells[0].strip("`") for cells in rows("access-log.md", 3)] == [
-        *Entry.__struct_fields__, *Line.__struct_fields__, *Known.__struct_fields__, *GuestLine.__struct_fields__,
+        *Entry.__struct_fields__, *Line.__struct_fields__, LOGGED_AS, *GuestLine.__struct_fields__,
     ]  # fmt: skip
 
 
