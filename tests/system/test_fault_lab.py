@@ -263,7 +263,7 @@ def test_jumps_of_the_wall_clock_change_nothing_but_the_dates_in_the_log(
 def year_of_a_request(fleet: Fleet) -> int:
     """When a request that is made now says that it began."""
     request_id = Client(fleet.port).get("/bytes/3").fields["x-request-id"]
-    status, record = fleet.api("GET", f"/why/{request_id}")
-    assert status == 200
+    wait_until(lambda: fleet.api("GET", f"/why/{request_id}")[0] == 200, "it is recorded, which comes after its answer")
+    record = fleet.api("GET", f"/why/{request_id}")[1]
     assert record["time"] == Lab(fleet).line_of(request_id)["ts"]
     return datetime.fromisoformat(record["time"]).astimezone(UTC).year

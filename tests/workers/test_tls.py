@@ -68,7 +68,7 @@ def test_tls_on_a_port_of_plain_http_is_told_so(tmp_path: Path) -> None:
 
 
 def test_handshakes_that_fail_or_never_begin_are_ended_and_counted(tmp_path: Path, tls: Tls) -> None:
-    with working(upstream_of(1), tmp_path, listener={"tls": tls, "header_timeout_ns": 200 * MS}) as worker:
+    with working(upstream_of(1), tmp_path, listener={"tls": tls, "header_timeout_ns": 700 * MS}) as worker:
         broken = Client(worker.port).send(b"\x16\x03\x01\x00\x05hello")
         broken.socket.settimeout(5)
         while broken.socket.recv(100):
