@@ -59,6 +59,7 @@ from sentinel.core.verdict import Forward, Reject, Verdict
 from sentinel.core.world import Choice, Wish
 
 UNREAD: Final = "it is assumed to be unreadable"
+MS: Final = 1_000_000
 IDLE: Final = EndpointState()
 WHOLE: Final = UpstreamState()
 START_NS: Final = 1 << 60
@@ -104,6 +105,9 @@ class Scene:
         return [one.in_flight for one in self.known]
 
     def reports(self) -> Sequence[Report | None]:
+        rule = self._upstream.load_report
+        if rule is None or self._world.age_ms() > rule.stale_ns // MS:  # as shm.board.report
+            return [None] * len(self.known)
         return [one.report for one in self.known]
 
     def lacking(self, model: str) -> bytes:
@@ -222,6 +226,10 @@ class Assumed:
 
     def now_s(self) -> int:
         return self._epoch_s + self.passed_ns // SECOND
+
+    def age_ms(self) -> int:
+        """How long ago it was as described."""
+        return self.passed_ns // MS - (self._since_ns - START_NS) // MS
 
     # The core's questions.
 
